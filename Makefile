@@ -1,0 +1,51 @@
+# `make help` lists what there is.
+PYTHON ?= python3
+CONFIG ?= configs/maze.yaml
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install fit resume tensorboard test test-slow check format benchmark clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## make the virtual environment .venv and install lit_dqn with its development tools
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lit_dqn needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[video,dev]'
+	touch $@
+
+fit: install  ## the main job: learn the maze from pixels (CONFIG=configs/... for another run)
+	$(BIN)/python -m lit_dqn fit --config $(CONFIG)
+
+resume: install  ## go on from the last checkpoint of CONFIG's run
+	$(BIN)/python -m lit_dqn fit --config $(CONFIG) --ckpt_path last
+
+tensorboard: install  ## curves and pictures of all runs, on http://localhost:6006
+	$(BIN)/tensorboard --logdir lightning_logs
+
+test: install  ## the tests, in a few minutes
+	$(BIN)/python -m pytest
+
+test-slow: install  ## the tests that learn for minutes
+	$(BIN)/python -m pytest -m slow
+
+check: install  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install  ## put the code into the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: install  ## E4 of the lesson against Stable-Baselines3 and a bare loop (about 20 minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[benchmark]'
+	$(BIN)/python benchmarks/lesson.py
+
+clean:  ## remove the virtual environment and all caches, but no run
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

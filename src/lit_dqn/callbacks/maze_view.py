@@ -1,0 +1,93 @@
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+
+from lit_dqn.collector import Collector
+from lit_dqn.envs.grid import GridWorld
+from lit_dqn.plots import draw_grid, figure_to_array
+from lit_dqn.types import ActionValues
+
+MAZE_PNG = "maze.png"
+
+
+class MazeView(Callback):
+    """What the agent thinks of a grid world: V(s) = max_a Q(s, a) in the cells, the greedy actions as arrows, and the
+    path of the last training episode.
+
+    It is an image in TensorBoard after every n-th evaluation, and `maze.png` in the run's folder at the end.
+    Other environments are left alone.
+
+    Args:
+        every_n_evaluations: evaluations between two images in TensorBoard.
+
+    """
+
+    def __init__(self, every_n_evaluations: int = 1) -> None:
+        self.every_n_evaluations = every_n_evaluations
+        self._evaluations = 0
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Send the picture to TensorBoard if it is time."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        self._evaluations += 1
+        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
+        if self._evaluations % self.every_n_evaluations or _grid_world(collector) is None:
+            return
+        picture = figure_to_array(draw_agent(collector, pl_module))  # type: ignore[arg-type]
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("maze", picture, collector.env_step, dataformats="HWC")
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Save the picture of the trained agent."""
+        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
+        if trainer.loggers and trainer.log_dir and _grid_world(collector) is not None:
+            figure = draw_agent(collector, pl_module)  # type: ignore[arg-type]
+            figure.savefig(Path(trainer.log_dir) / MAZE_PNG, dpi=120)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The count of evaluations."""
+        return {"evaluations": self._evaluations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the count of evaluations."""
+        self._evaluations = state_dict["evaluations"]
+
+
+def _grid_world(collector: Collector) -> GridWorld | None:
+    env = collector.envs.envs[0].unwrapped  # type: ignore[attr-defined]
+    return env if isinstance(env, GridWorld) else None
+
+
+def draw_agent(collector: Collector, agent: ActionValues) -> Figure:
+    """The picture of an agent in the grid world that a collector plays."""
+    world = _grid_world(collector)
+    assert world is not None
+    layout = world.layout
+    frames = np.stack([_frame(world, state) for state in range(layout.num_states)])
+    stacked = np.repeat(frames, collector.replay.frame_stack, axis=1) if frames.ndim == 4 else frames
+    q_values = agent.q_values(stacked)
+    greedy = [np.flatnonzero(row == row.max()).tolist() for row in q_values]
+    state_of = {frame.tobytes(): state for state, frame in enumerate(frames)}
+    path = [state_of[frame.tobytes()] for frame in collector.replay.last_episode(env=0)]
+    title = f"env step {collector.env_step:,}, episode {collector.episodes:,}"
+    if path:
+        title += f": the last episode took {len(path) - 1:,} steps"
+    return draw_grid(
+        layout, values=q_values.max(axis=1), greedy_actions=greedy, path=path, moves=world.moves, title=title
+    )
+
+
+def _frame(world: GridWorld, state: int) -> np.ndarray:
+    observation = world.observe(state)
+    if isinstance(observation, np.ndarray):
+        return observation
+    one_hot = np.zeros(world.layout.num_states, np.float32)
+    one_hot[state] = 1
+    return one_hot

@@ -1,0 +1,125 @@
+import time
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from lit_dqn.callbacks.statistics import TrainingStatistics
+from lit_dqn.callbacks.stopping import StoppingRules
+
+REFRESH_SECONDS = 0.25
+
+
+class TrainingProgress(ProgressBar):
+    """One line while training: share done, episode, mean return, exploration, env steps/s, time left.
+
+    It is refreshed by time, not by steps. Each evaluation leaves a line of its own, also where there is no terminal.
+
+    Args:
+        statistics: what was watched so far.
+        stopping: how far the run is.
+
+    """
+
+    def __init__(self, statistics: TrainingStatistics, stopping: StoppingRules) -> None:
+        super().__init__()
+        self.statistics = statistics
+        self.stopping = stopping
+        self._console = Console()
+        self._progress: Progress | None = None
+        self._refreshed_at = 0.0
+        self._speed = 0.0
+        self._share_at_start = 0.0
+        self._started = 0.0
+        self._measured = (0.0, 0)  # seconds, env step
+
+    def disable(self) -> None:
+        """Lightning's switch for `enable_progress_bar=False` and for all ranks but the first."""
+        self._console.quiet = True
+
+    def enable(self) -> None:
+        """The other side of `disable`."""
+        self._console.quiet = False
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Show the bar."""
+        self._started = self._refreshed_at = time.monotonic()
+        self._share_at_start = self.stopping.progress(trainer)
+        self._measured = (self._started, self._env_step(trainer))
+        self._progress = Progress(
+            TextColumn("{task.percentage:>3.0f}%"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.description}"),
+            console=self._console,
+            auto_refresh=False,
+            transient=not self._console.is_terminal,
+        )
+        self._progress.add_task("filling the replay", total=1.0, completed=self._share_at_start)
+        self._progress.start()
+        self._progress.refresh()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
+        """Refresh the bar if it is time."""
+        now = time.monotonic()
+        if now - self._refreshed_at >= REFRESH_SECONDS:
+            self._refresh(trainer, now)
+
+    def _refresh(self, trainer: lightning.Trainer, now: float) -> None:
+        self._refreshed_at = now
+        seconds, env_step = self._measured
+        if now - seconds >= 2:
+            self._speed = (self._env_step(trainer) - env_step) / (now - seconds)
+            self._measured = (now, self._env_step(trainer))
+        if self._progress is not None and self._console.is_terminal:
+            share = self.stopping.progress(trainer)
+            description = f"{self._status(trainer)} · {self._time_left(share, now)}"
+            self._progress.update(self._progress.task_ids[0], completed=share, description=description)
+            self._progress.refresh()
+
+    def _status(self, trainer: lightning.Trainer) -> str:
+        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
+        words = [f"episode {collector.episodes:,}", f"mean return {self.statistics.mean_return:.1f}"]
+        symbols = {"exploration_rate": "ε", "temperature": "τ"}
+        metrics = collector.policy.metrics(collector.env_step)
+        words += [f"{symbols.get(name, name)} {value:.2f}" for name, value in metrics.items()]
+        speed = self._speed or (collector.env_step - self._measured[1]) / max(time.monotonic() - self._started, 1e-9)
+        return " · ".join([*words, f"{speed:,.0f} env steps/s"])
+
+    def _time_left(self, share: float, now: float) -> str:
+        if share <= self._share_at_start:
+            return "time left ?"
+        left = int((now - self._started) * (1 - share) / (share - self._share_at_start))
+        return f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Leave a line about the evaluation that `fit` has made."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        metrics = trainer.callback_metrics
+        self._console.print(
+            f"env step {self._env_step(trainer):,} · {self._status(trainer)} · "
+            f"evaluation: return {metrics['eval/mean_reward'].item():.2f}, "
+            f"length {metrics['eval/mean_ep_length'].item():.1f}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Show where the run ended."""
+        self._refresh(trainer, time.monotonic())
+        self._stop()
+
+    def on_exception(self, *args: Any) -> None:
+        """Give the terminal back."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    @staticmethod
+    def _env_step(trainer: lightning.Trainer) -> int:
+        return trainer.datamodule.collector.env_step  # type: ignore[attr-defined]

@@ -1,0 +1,133 @@
+import csv
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from lit_dqn.types import Episode
+
+EPISODES_CSV = "episodes.csv"
+FIELDS = ("episode", "env_step", "env", "return", "length", "terminated", "seconds")
+
+
+class TrainingStatistics(Callback):
+    """Watches the collector and the updates from outside and writes to the loggers, with env steps on the x-axis.
+
+    Every finished episode also becomes a line of `episodes.csv` in the run's folder. Means over updates are logged
+    every `trainer.log_every_n_steps` training steps.
+
+    Args:
+        window: episodes behind `rollout/ep_rew_mean` and `rollout/ep_len_mean`.
+
+    """
+
+    def __init__(self, window: int = 100) -> None:
+        self.window = window
+        self.recent: deque[Episode] = deque(maxlen=window)
+        self._outputs: list[dict[str, Tensor]] = []
+        self._seconds_before = 0.0  # of the sessions that this run was resumed from
+        self._started = 0.0
+        self._logged_at = (0.0, 0)  # seconds, env step
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of training, over all sessions of the run."""
+        return self._seconds_before + (time.monotonic() - self._started if self._started else 0.0)
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Open `episodes.csv`; on resume, drop the episodes that were played after the checkpoint."""
+        self._started = time.monotonic()
+        env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
+        self._logged_at = (self.seconds, env_step)
+        path = self._csv_path(trainer)
+        if path is None:
+            return
+        lines = [FIELDS]
+        if path.is_file():
+            with path.open(newline="") as file:
+                lines += [line for line in list(csv.reader(file))[1:] if int(line[1]) <= env_step]
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows(lines)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *args: Any
+    ) -> None:
+        """Take the finished episodes out of the collector, and log if it is time."""
+        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
+        self._outputs.append(outputs)
+        if collector.finished:
+            self._note_episodes(trainer, collector.finished)
+            collector.finished.clear()
+        if (trainer.fit_loop.total_batch_idx + 1) % trainer.log_every_n_steps == 0:
+            self._log_means(trainer)
+
+    def _note_episodes(self, trainer: lightning.Trainer, episodes: list[Episode]) -> None:
+        self.recent.extend(episodes)
+        path = self._csv_path(trainer)
+        if path is not None:
+            with path.open("a", newline="") as file:
+                csv.writer(file).writerows(
+                    (
+                        e.number,
+                        e.env_step,
+                        e.env,
+                        e.total_reward,
+                        e.length,
+                        int(e.terminated),
+                        f"{self.seconds:.2f}",
+                    )
+                    for e in episodes
+                )
+        for episode in episodes:
+            metrics = {"rollout/ep_rew": episode.total_reward, "rollout/ep_len": float(episode.length)}
+            for logger in trainer.loggers:
+                logger.log_metrics(metrics, step=episode.env_step)
+
+    def _log_means(self, trainer: lightning.Trainer) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        env_step = data.collector.env_step
+        seconds, (seconds_then, env_step_then) = self.seconds, self._logged_at
+        metrics = {
+            "time/fps": (env_step - env_step_then) / max(seconds - seconds_then, 1e-9),
+            "time/total_timesteps": float(env_step),
+            "time/seconds": seconds,
+            "train/n_updates": float(trainer.global_step),
+        }
+        metrics |= {f"rollout/{name}": value for name, value in data.policy.metrics(env_step).items()}
+        for name in self._outputs[0] if self._outputs else ():
+            metrics[f"train/{name}"] = torch.stack([output[name] for output in self._outputs]).mean().item()
+        if self.recent:
+            metrics["rollout/ep_rew_mean"] = self.mean_return
+            metrics["rollout/ep_len_mean"] = self.mean_length
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=env_step)
+        self._outputs.clear()
+        self._logged_at = (seconds, env_step)
+
+    @property
+    def mean_return(self) -> float:
+        """Over the last `window` episodes; NaN before the first."""
+        return sum(e.total_reward for e in self.recent) / len(self.recent) if self.recent else float("nan")
+
+    @property
+    def mean_length(self) -> float:
+        """Agent steps, over the last `window` episodes; NaN before the first."""
+        return sum(e.length for e in self.recent) / len(self.recent) if self.recent else float("nan")
+
+    @staticmethod
+    def _csv_path(trainer: lightning.Trainer) -> Path | None:
+        return Path(trainer.log_dir) / EPISODES_CSV if trainer.loggers and trainer.log_dir else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The episodes in the window, and the wall time."""
+        return {"recent": [tuple(episode) for episode in self.recent], "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the window and the wall time."""
+        self.recent.extend(Episode(*episode) for episode in state_dict["recent"])
+        self._seconds_before = state_dict["seconds"]

@@ -1,0 +1,103 @@
+import logging
+from collections import deque
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+from lit_dqn.errors import ConfigError
+
+log = logging.getLogger("lit_dqn")
+
+
+class StoppingRules(Callback):
+    """Ends a run at the first limit that it reaches, and says in the log which one it was.
+
+    `trainer.max_steps` (updates), `max_epochs` and `max_time` hold besides.
+
+    Args:
+        max_episodes: finished episodes over all envs.
+        max_env_steps: env steps over all envs.
+        mean_return: goal for the mean return of the last `window` training episodes.
+        window: episodes.
+
+    Raises:
+        ConfigError: if a limit is below 1.
+
+    """
+
+    def __init__(
+        self,
+        max_episodes: int | None = None,
+        max_env_steps: int | None = None,
+        mean_return: float | None = None,
+        window: int = 100,
+    ) -> None:
+        for key, value in (
+            ("max_episodes", max_episodes),
+            ("max_env_steps", max_env_steps),
+            ("window", window),
+        ):
+            if value is not None and value < 1:
+                raise ConfigError(f"stop.{key}: {value} must be at least 1.")
+        self.max_episodes = max_episodes
+        self.max_env_steps = max_env_steps
+        self.mean_return = mean_return
+        self.window = window
+        self.reason = ""
+        self._returns: deque[float] = deque(maxlen=window)
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Do not begin if a resumed run is at its limit already."""
+        self._stop_at_limit(trainer)
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
+        """Count what was played, and stop the trainer if that is enough."""
+        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
+        self._returns.extend(episode.total_reward for episode in collector.finished)
+        self._stop_at_limit(trainer)
+
+    def _stop_at_limit(self, trainer: lightning.Trainer) -> None:
+        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
+        self.reason = self._struck(trainer, collector.episodes, collector.env_step)
+        if self.reason:
+            log.info("stopping: %s", self.reason)
+            trainer.should_stop = True
+        if trainer.should_stop:
+            # Lightning evaluates a stopped run only if its epoch was due for it; the last weights are always graded.
+            trainer.check_val_every_n_epoch = 1
+
+    def _struck(self, trainer: lightning.Trainer, episodes: int, env_step: int) -> str:
+        if self.max_episodes is not None and episodes >= self.max_episodes:
+            return f"max_episodes {self.max_episodes:,} reached"
+        if self.max_env_steps is not None and env_step >= self.max_env_steps:
+            return f"max_env_steps {self.max_env_steps:,} reached"
+        if self.mean_return is not None and len(self._returns) == self.window:
+            mean = sum(self._returns) / self.window
+            if mean >= self.mean_return:
+                return f"mean_return {self.mean_return} reached: {mean:.2f} over the last {self.window} episodes"
+        if 0 <= trainer.max_steps <= trainer.global_step:
+            return f"max_steps {trainer.max_steps:,} reached"
+        if trainer.is_last_batch and 0 <= trainer.max_epochs <= trainer.current_epoch + 1:  # type: ignore[operator]
+            return f"max_epochs {trainer.max_epochs:,} reached"
+        return ""
+
+    def progress(self, trainer: lightning.Trainer) -> float:
+        """The share of the run that is done, by the limit that is nearest, in [0, 1]; 0 if there is none."""
+        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
+        shares = [0.0]
+        if self.max_episodes is not None:
+            shares.append(collector.episodes / self.max_episodes)
+        if self.max_env_steps is not None:
+            shares.append(collector.env_step / self.max_env_steps)
+        if trainer.max_steps > 0:
+            shares.append(trainer.global_step / trainer.max_steps)
+        return min(max(shares), 1.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The returns in the window."""
+        return {"returns": list(self._returns)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the returns in the window."""
+        self._returns.extend(state_dict["returns"])

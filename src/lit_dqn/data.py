@@ -1,0 +1,404 @@
+import inspect
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import gymnasium
+import lightning
+import numpy as np
+from gymnasium import spaces
+from gymnasium.wrappers import RenderCollection
+from numpy.typing import NDArray
+from torch.utils.data import IterableDataset
+
+from lit_dqn.collector import Collector, Step, play_episode
+from lit_dqn.envs import episode_seed, make_env, make_env_with_pictures, make_vec, stored_dtype
+from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn.policies import EpsilonGreedy, Greedy, Policy
+from lit_dqn.replay import ReplayBuffer, Sampler, Uniform, check_fits, stack_frames
+from lit_dqn.specification import specification
+from lit_dqn.types import ActionValues, Chunk, Episode
+
+SAMPLING_STREAM = 2
+"""Sets the generator of sampling apart from those of exploration."""
+
+EVALUATION_ENV = 2**32 - 1
+"""The index that the evaluation env has in the seeds of its episodes; no training env has it."""
+
+
+class ReplayDataset(IterableDataset[Chunk]):
+    """Play, store, sample: one chunk per training step. All state is on objects, for `__iter__` runs every epoch.
+
+    Its length keeps Lightning from fetching a chunk ahead, which would be played with old weights.
+    """
+
+    def __init__(
+        self,
+        collector: Collector,
+        sampler: Sampler,
+        agent: ActionValues,
+        generator: np.random.Generator,
+        *,
+        batch_size: int,
+        gradient_steps: int,
+        env_steps_per_chunk: int,
+        chunks_per_epoch: int,
+        min_replay_size: int,
+    ) -> None:
+        self.collector = collector
+        self.sampler = sampler
+        self.agent = agent
+        self.generator = generator
+        self.batch_size = batch_size
+        self.gradient_steps = gradient_steps
+        self.env_steps_per_chunk = env_steps_per_chunk
+        self.chunks_per_epoch = chunks_per_epoch
+        self.min_replay_size = min_replay_size
+
+    def __len__(self) -> int:
+        return self.chunks_per_epoch
+
+    def __iter__(self) -> Iterator[Chunk]:
+        collector = self.collector
+        collector.warm_up(self.agent, self.min_replay_size)
+        for _ in range(self.chunks_per_epoch):
+            collector.collect(self.agent, self.env_steps_per_chunk)
+            starts = collector.replay.starts
+            yield Chunk(
+                batches=tuple(
+                    collector.replay.sample(self.sampler.sample(starts, self.batch_size, self.generator))
+                    for _ in range(self.gradient_steps)
+                ),
+                env_step=collector.env_step,
+            )
+
+
+class EvaluationDataset(IterableDataset[Episode]):
+    """Evaluation episodes, played with the agent as it is when they are asked for.
+
+    Args:
+        env: as `make_env` makes it.
+        agent: its action values.
+        policy: how it acts.
+        seeds: one episode each.
+        max_steps: cap on the agent steps of an episode.
+        frame_stack: frames in an observation.
+
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        agent: ActionValues,
+        policy: Policy,
+        *,
+        seeds: Sequence[int],
+        max_steps: int,
+        frame_stack: int,
+    ) -> None:
+        self.env = env
+        self.agent = agent
+        self.policy = policy
+        self.seeds = seeds
+        self.max_steps = max_steps
+        self.frame_stack = frame_stack
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def __iter__(self) -> Iterator[Episode]:
+        for number, seed in enumerate(self.seeds, start=1):
+            steps = self.play(seed)
+            yield Episode(
+                number=number,
+                env=0,
+                env_step=0,
+                total_reward=sum(step.reward for step in steps),
+                length=len(steps),
+                terminated=steps[-1].terminated,
+            )
+
+    def play(self, seed: int) -> list[Step]:
+        """The steps of one episode."""
+        episode = play_episode(
+            self.env,
+            self.agent,
+            self.policy,
+            seed=seed,
+            max_steps=self.max_steps,
+            frame_stack=self.frame_stack,
+        )
+        return list(episode)
+
+
+@dataclass
+class Trajectory:
+    """An episode that was played to be watched; T is its length."""
+
+    seed: int
+    observation: NDArray  # [T + 1, *shape], single frames, the last one included
+    action: NDArray[np.int64]  # [T]
+    reward: NDArray[np.float64]  # [T]
+    terminated: bool
+    pictures: list[NDArray[np.uint8]]  # T + 1 of [H, W, 3], or none if the env has no pictures
+    fps: float
+
+
+class TrajectoryDataset(EvaluationDataset):
+    """Evaluation episodes with all that was seen."""
+
+    def __iter__(self) -> Iterator[Trajectory]:  # type: ignore[override]
+        for seed in self.seeds:
+            steps = self.play(seed)
+            yield Trajectory(
+                seed=seed,
+                observation=np.stack([step.observation for step in steps] + [steps[-1].next_observation]),
+                action=np.array([step.action for step in steps]),
+                reward=np.array([step.reward for step in steps]),
+                terminated=steps[-1].terminated,
+                pictures=self.env.render() if isinstance(self.env, RenderCollection) else [],
+                fps=self.env.metadata.get("render_fps", 30),
+            )
+
+
+class ReplayDataModule(lightning.LightningDataModule):
+    """Everything around the agent: envs, replay, and how they feed the updates.
+
+    Args:
+        env_id: a Gymnasium env with discrete actions; `module:id` imports the module first.
+        env_kwargs: handed to `gymnasium.make`.
+        num_envs: envs that are played side by side.
+        frame_stack: frames in an observation.
+        capacity: timesteps that the replay keeps, over all envs.
+        min_replay_size: timesteps that are played uniformly at random before the first update.
+        env_steps_per_update: env steps, over all envs, for each update.
+        gradient_steps: updates for each training step of Lightning; their env steps are played before the first of
+            them. 1 is the textbook loop, more is faster where the network is small.
+        batch_size: transitions in a batch.
+        updates_per_epoch: updates in an epoch, after which Lightning may evaluate and save.
+        gamma: γ, per step.
+        n_step: steps in a transition's window (Sutton & Barto 2020, section 7.1).
+        policy: how the agent acts while it learns.
+        sampler: which transitions make a batch.
+        eval_episodes: episodes of an evaluation.
+        eval_max_steps: cap on the agent steps of an evaluation episode; a greedy policy can loop for ever.
+        eval_policy: how the agent acts while it is evaluated.
+        seed: of episodes, exploration and sampling; None takes the one of `seed_everything`.
+
+    Raises:
+        ConfigError: if a value is out of its range, the env cannot be played, or the replay does not fit in memory.
+
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        env_kwargs: dict[str, Any] | None = None,
+        num_envs: int = 1,
+        frame_stack: int = 1,
+        capacity: int = 10_000,
+        min_replay_size: int = 1_000,
+        env_steps_per_update: int = 1,
+        gradient_steps: int = 1,
+        batch_size: int = 32,
+        updates_per_epoch: int = 1_000,
+        gamma: float = 0.99,
+        n_step: int = 1,
+        policy: Policy = EpsilonGreedy(),  # noqa: B008 - policies have no state
+        sampler: Sampler = Uniform(),  # noqa: B008 - nor have samplers
+        eval_episodes: int = 10,
+        eval_max_steps: int = 27_000,
+        eval_policy: Policy = Greedy(),  # noqa: B008
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.env_id = env_id
+        self.env_kwargs = env_kwargs or {}
+        self.num_envs = num_envs
+        self.frame_stack = frame_stack
+        self.capacity = capacity
+        self.min_replay_size = min_replay_size
+        self.env_steps_per_update = env_steps_per_update
+        self.gradient_steps = gradient_steps
+        self.batch_size = batch_size
+        self.updates_per_epoch = updates_per_epoch
+        self.gamma = gamma
+        self.n_step = n_step
+        self.policy = policy
+        self.sampler = sampler
+        self.eval_episodes = eval_episodes
+        self.eval_max_steps = eval_max_steps
+        self.eval_policy = eval_policy
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        self._check_numbers()
+
+        env = make_env(env_id, env_kwargs)
+        assert isinstance(env.action_space, spaces.Discrete)
+        assert env.observation_space.shape is not None
+        self.num_actions = int(env.action_space.n)
+        self._frame_shape = env.observation_space.shape
+        self._frame_dtype = stored_dtype(env.observation_space)
+        env.close()
+        self.observation_shape = self._frame_shape
+        if frame_stack > 1:
+            frames = np.broadcast_to(np.uint8(0), (1, frame_stack, *self._frame_shape))
+            self.observation_shape = stack_frames(frames).shape[1:]
+        check_fits(capacity, ReplayBuffer.required_bytes(*self._replay_layout(), **self._replay_windows()))
+        self.save_hyperparameters(specification({name: vars(self)[name] for name in _argument_names(type(self))}))
+
+        self.collector: Collector | None = None
+        self._sampling = np.random.default_rng((self.seed, SAMPLING_STREAM, 0, 0))
+
+    def _check_numbers(self) -> None:
+        for key in [
+            "num_envs",
+            "frame_stack",
+            "capacity",
+            "min_replay_size",
+            "env_steps_per_update",
+            "gradient_steps",
+            "batch_size",
+            "updates_per_epoch",
+            "n_step",
+            "eval_episodes",
+            "eval_max_steps",
+        ]:
+            if getattr(self, key) < 1:
+                raise ConfigError(f"{key}: {getattr(self, key)} must be at least 1.")
+        if not 0 <= self.gamma <= 1:
+            raise ConfigError(f"gamma: {self.gamma} is a discount per step and must lie in [0, 1].")
+        if self.batch_size > self.capacity:
+            raise ConfigError(
+                f"batch_size: {self.batch_size} transitions cannot be drawn from a replay with capacity "
+                f"{self.capacity}; set --data.capacity {self.batch_size} or more."
+            )
+        if not self.batch_size <= self.min_replay_size <= self.capacity:
+            raise ConfigError(
+                f"min_replay_size: {self.min_replay_size} must lie between batch_size {self.batch_size} "
+                f"and capacity {self.capacity}."
+            )
+        if self.updates_per_epoch % self.gradient_steps:
+            raise ConfigError(
+                f"updates_per_epoch: {self.updates_per_epoch} must be a multiple of "
+                f"gradient_steps {self.gradient_steps}."
+            )
+        if self.env_steps_per_chunk % self.num_envs:
+            raise ConfigError(
+                f"num_envs: {self.num_envs} envs step together, so gradient_steps x env_steps_per_update = "
+                f"{self.env_steps_per_chunk} env steps must be a multiple of {self.num_envs}; "
+                f"set --data.gradient_steps {self.num_envs} or fewer envs."
+            )
+
+    def _replay_layout(self) -> tuple[int, int, tuple[int, ...], np.dtype]:
+        return self.capacity, self.num_envs, self._frame_shape, self._frame_dtype
+
+    def _replay_windows(self) -> dict[str, int]:
+        return {"n_step": self.n_step, "frame_stack": self.frame_stack}
+
+    @property
+    def env_steps_per_chunk(self) -> int:
+        """Env steps, over all envs, that are played for each training step."""
+        return self.gradient_steps * self.env_steps_per_update
+
+    # --- training ---
+
+    def setup(self, stage: str) -> None:
+        """Build the envs and the replay of training, once."""
+        if stage == "fit" and self.collector is None:
+            envs = make_vec(self.env_id, self.num_envs, self.env_kwargs)
+            replay = ReplayBuffer(*self._replay_layout(), gamma=self.gamma, **self._replay_windows())
+            self.collector = Collector(envs, self.policy, replay, self.seed)
+
+    def train_dataloader(self) -> ReplayDataset:
+        """The dataset itself: it gives whole chunks and plays in this process, so a DataLoader has nothing to do.
+
+        Raises:
+            TrainingError: if the run goes on from a checkpoint that has no replay.
+
+        """
+        assert self.trainer is not None
+        assert self.collector is not None
+        if self.trainer.global_step > 0 and self.collector.env_step == 0:
+            raise TrainingError(
+                "the checkpoint has no state of ReplayDataModule, so the run cannot go on; "
+                "start anew from its weights with --model.init_from."
+            )
+        return ReplayDataset(
+            self.collector,
+            self.sampler,
+            self._agent(),
+            self._sampling,
+            batch_size=self.batch_size,
+            gradient_steps=self.gradient_steps,
+            env_steps_per_chunk=self.env_steps_per_chunk,
+            chunks_per_epoch=self.updates_per_epoch // self.gradient_steps,
+            min_replay_size=self.min_replay_size,
+        )
+
+    def _agent(self) -> ActionValues:
+        # The policy acts by the weights of the module, which this room must not import.
+        return cast(ActionValues, self.trainer.lightning_module)  # type: ignore[union-attr]
+
+    # --- evaluation ---
+
+    def val_dataloader(self) -> EvaluationDataset:
+        """`eval_episodes` episodes with the same seeds each time, in an env of their own."""
+        return EvaluationDataset(make_env(self.env_id, self.env_kwargs), **self._evaluation())
+
+    def test_dataloader(self) -> EvaluationDataset:
+        """The same episodes as `val_dataloader`."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> TrajectoryDataset:
+        """The same episodes as `val_dataloader`, with pictures where the env can render them."""
+        return TrajectoryDataset(make_env_with_pictures(self.env_id, self.env_kwargs), **self._evaluation())
+
+    def _evaluation(self) -> dict[str, Any]:
+        return {
+            "agent": self._agent(),
+            "policy": self.eval_policy,
+            "seeds": [episode_seed(self.seed, EVALUATION_ENV, number) for number in range(1, self.eval_episodes + 1)],
+            "max_steps": self.eval_max_steps,
+            "frame_stack": self.frame_stack,
+        }
+
+    def teardown(self, stage: str) -> None:
+        """Close the training envs; the replay stays, for whoever looks at it after the run."""
+        if stage == "fit" and self.collector is not None:
+            self.collector.envs.close()
+
+    # --- checkpoints ---
+
+    def state_dict(self) -> dict[str, Any]:
+        """Collector, replay and generators while training, nothing otherwise."""
+        if self.collector is None:
+            return {}
+        return {
+            "collector": self.collector.state_dict(),
+            "replay": self.collector.replay.state_dict(),
+            "sampling": self._sampling.bit_generator.state,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved state, when training.
+
+        Raises:
+            ConfigError: if the replay was made with other settings.
+
+        """
+        if self.collector is None:
+            return
+        try:
+            self.collector.replay.load_state_dict(state_dict["replay"])
+        except ValueError as error:
+            raise ConfigError(
+                f"ckpt_path: the checkpoint does not fit these settings of the data ({error}); "
+                "resume with the run's own config.yaml, or start anew from its weights with --model.init_from."
+            ) from error
+        self.collector.load_state_dict(state_dict["collector"])
+        self._sampling.bit_generator.state = state_dict["sampling"]
+
+
+def _argument_names(cls: type) -> list[str]:
+    return [name for name in inspect.signature(cls).parameters if name != "seed"]

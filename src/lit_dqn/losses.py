@@ -1,0 +1,100 @@
+"""Equations as functions of tensors, batch first. A tensor of another shape raises; nothing is broadcast."""
+
+import torch
+from torch import Tensor
+
+from lit_dqn.types import Batch
+
+
+def _check_shapes(name: str, *tensors: Tensor) -> None:
+    shapes = [tuple(tensor.shape) for tensor in tensors]
+    if any(len(shape) != 1 for shape in shapes) or len(set(shapes)) != 1:
+        raise ValueError(f"{name} takes tensors of one shape [B], not {', '.join(map(str, shapes))}.")
+
+
+def select(values: Tensor, index: Tensor) -> Tensor:
+    """The value of one action per row.
+
+    Args:
+        values: [B, A].
+        index: [B], int64, actions.
+
+    Returns:
+        [B], `values[b, index[b]]`.
+
+    Raises:
+        ValueError: if the shapes differ from these.
+
+    """
+    if values.ndim != 2 or index.shape != values.shape[:1]:
+        raise ValueError(
+            f"select takes values [B, A] and index [B], not {tuple(values.shape)} and {tuple(index.shape)}."
+        )
+    return values.gather(1, index.unsqueeze(1)).squeeze(1)
+
+
+def bootstrap(q_t_value: Tensor, q_t_selector: Tensor) -> Tensor:
+    """The value at s' of the action that the selector prefers: max_a Q(s', a) if both are the same network.
+
+    Args:
+        q_t_value: [B, A], the network that grades the action.
+        q_t_selector: [B, A], the network that picks it (van Hasselt et al. 2016, eq. 4: the online network).
+
+    Returns:
+        [B].
+
+    Raises:
+        ValueError: if the shapes differ from these.
+
+    """
+    if q_t_value.shape != q_t_selector.shape:
+        raise ValueError(
+            "bootstrap takes two tensors of one shape [B, A], "
+            f"not {tuple(q_t_value.shape)} and {tuple(q_t_selector.shape)}."
+        )
+    return select(q_t_value, q_t_selector.argmax(dim=1))
+
+
+def td_target(reward: Tensor, discount: Tensor, bootstrap_value: Tensor) -> Tensor:
+    """R + discount * bootstrap (Sutton & Barto 2020, eq. 6.1 and 7.1). All arguments and the result are [B].
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    """
+    _check_shapes("td_target", reward, discount, bootstrap_value)
+    return reward + discount * bootstrap_value
+
+
+def squared(td_error: Tensor) -> Tensor:
+    """½ δ², elementwise: its gradient is the TD error itself (Sutton & Barto 2020, eq. 9.4)."""
+    return 0.5 * td_error.square()
+
+
+def huber(td_error: Tensor, delta: float = 1.0) -> Tensor:
+    """½ δ² up to |δ| = `delta`, linear beyond, elementwise.
+
+    With `delta` 1 its gradient is the TD error clipped to [-1, 1] (Mnih et al. 2015, Methods).
+    """
+    absolute = td_error.abs()
+    quadratic = absolute.clamp(max=delta)
+    return 0.5 * quadratic.square() + delta * (absolute - quadratic)
+
+
+def q_learning_td_error(q_tm1: Tensor, batch: Batch, q_t_value: Tensor, q_t_selector: Tensor) -> Tensor:
+    """The TD error δ of Q-learning, [B] (Sutton & Barto 2020, eq. 6.8; Double: van Hasselt et al. 2016, eq. 4).
+
+    Args:
+        q_tm1: [B, A], Q(s, ·) of the network that learns; the only argument through which the gradient flows.
+        batch: actions, rewards and discounts.
+        q_t_value: [B, A], Q(s', ·) that grades the action at s'.
+        q_t_selector: [B, A], Q(s', ·) that picks it.
+
+    """
+    target = td_target(batch.reward, batch.discount, bootstrap(q_t_value, q_t_selector))
+    return target.detach() - select(q_tm1, batch.action)
+
+
+def all_finite(losses: Tensor) -> bool:
+    """Whether no loss is NaN or infinite. Waits for the device."""
+    return bool(torch.isfinite(losses).all())

@@ -1,0 +1,245 @@
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike, NDArray
+
+from lit_dqn.types import Batch, Timestep
+
+
+class ReplayBuffer:
+    """The newest `capacity` timesteps of N envs, each stored once.
+
+    Every env has a column of rows, written round and round: one row per timestep (o_t, a_t, r_{t+1}, d_{t+1}) and
+    one more for the last observation of an episode, which no transition starts from. Frame stacks, the next
+    observation and n-step returns are built when a batch is drawn.
+
+    A *start* is a timestep whose n-step window is complete: n steps long, or ended with its episode. Starts are
+    numbered in the order in which they become complete; samplers choose among the numbers in `starts`.
+
+    Args:
+        capacity: timesteps kept, over all envs. The last observations of episodes do not count: there is room for
+            as many as timesteps, up to 1,024, and for 2 % of the capacity above that. Where episodes
+            are so short that this is not enough, fewer timesteps are kept.
+        num_envs: N.
+        observation_shape: of a single frame, as the env gives it.
+        observation_dtype: what frames are stored as.
+        gamma: γ, per step.
+        n_step: steps in the window of a transition (Sutton & Barto 2020, section 7.1).
+        frame_stack: frames in an observation; an episode's first frame stands in for the ones before it.
+
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        num_envs: int,
+        observation_shape: tuple[int, ...],
+        observation_dtype: DTypeLike,
+        *,
+        gamma: float,
+        n_step: int = 1,
+        frame_stack: int = 1,
+    ) -> None:
+        self.capacity = capacity
+        self.num_envs = num_envs
+        self.gamma = gamma
+        self.n_step = n_step
+        self.frame_stack = frame_stack
+        layout = _layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack)
+        # Zeros are mapped by the system when first written: memory grows with the timesteps that are there.
+        arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
+        # Rows of each column; [N, rows, ...].
+        self._observation = arrays["observation"]
+        self._action = arrays["action"]
+        self._reward = arrays["reward"]
+        self._discount = arrays["discount"]
+        self._last = arrays["last"]
+        self._step = arrays["step"]  # since the episode began
+        self._start_number = arrays["start_number"]  # -1: no start
+        self._start_number.fill(-1)
+        # The ring of starts; [capacity].
+        self._start_column = arrays["start_column"]
+        self._start_row = arrays["start_row"]
+        self._head = arrays["head"]  # [N], the row that the next timestep goes to, counted without end
+        self._arrays = arrays
+        self._rows = self._observation.shape[1]
+        self._columns = np.arange(num_envs)
+        self._oldest_start, self._next_start = 0, 0
+
+    @staticmethod
+    def required_bytes(
+        capacity: int,
+        num_envs: int,
+        observation_shape: tuple[int, ...],
+        observation_dtype: DTypeLike,
+        *,
+        n_step: int = 1,
+        frame_stack: int = 1,
+    ) -> int:
+        """Memory of a full buffer, in bytes, without allocating it."""
+        layout = _layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack)
+        return sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in layout.values())
+
+    @property
+    def starts(self) -> range:
+        """The numbers of the starts that can be drawn, oldest first."""
+        return range(self._oldest_start, self._next_start)
+
+    def add(self, timestep: Timestep) -> None:
+        """Store one step of every env. O(N), whatever the capacity."""
+        columns = self._columns
+        row, next_row = self._head % self._rows, (self._head + 1) % self._rows
+        self._observation[columns, row] = timestep.observation
+        self._action[columns, row] = timestep.action
+        self._reward[columns, row] = timestep.reward
+        self._discount[columns, row] = timestep.discount
+        self._last[columns, row] = timestep.last
+        # Written now so that the transition can be drawn at once; the next `add` writes the same, or this is the
+        # last observation of the episode and stays.
+        self._observation[columns, next_row] = timestep.next_observation
+        self._start_number[columns, row] = self._start_number[columns, next_row] = -1
+        self._step[columns, next_row] = self._step[columns, row] + 1
+        self._complete_starts(timestep.last, longest_window=self.n_step)
+        self._head += 1 + timestep.last
+        self._step[columns[timestep.last], self._head[timestep.last] % self._rows] = 0
+        self._forget_overwritten()
+
+    def cut_episodes(self) -> None:
+        """End the episodes that are running, as a truncation: what follows is another episode."""
+        running = self._step[self._columns, self._head % self._rows] > 0
+        self._head -= 1
+        self._last[self._columns[running], self._head[running] % self._rows] = True
+        self._complete_starts(running, longest_window=self.n_step - 1)
+        self._head += 1 + running
+        self._step[self._columns[running], self._head[running] % self._rows] = 0
+        self._forget_overwritten()
+
+    def sample(self, starts: NDArray[np.int64]) -> Batch:
+        """The transitions of some starts.
+
+        Args:
+            starts: [B], numbers out of `starts`.
+
+        """
+        column = self._start_column[starts % self.capacity]
+        row = self._start_row[starts % self.capacity]
+        reward = np.zeros(len(starts), np.float32)
+        discount = np.ones(len(starts), np.float32)
+        end = row  # where each window ends: the row of its next observation
+        goes_on = np.ones(len(starts), bool)
+        for _ in range(self.n_step):
+            reward += goes_on * discount * self._reward[column, end]
+            discount *= np.where(goes_on, np.float32(self.gamma) * self._discount[column, end], 1)
+            ended = self._last[column, end]
+            end = np.where(goes_on, (end + 1) % self._rows, end)
+            goes_on &= ~ended
+        return Batch(
+            observation=torch.from_numpy(self._stacked(column, row)),
+            action=torch.from_numpy(self._action[column, row]),
+            reward=torch.from_numpy(reward),
+            discount=torch.from_numpy(discount),
+            next_observation=torch.from_numpy(self._stacked(column, end)),
+        )
+
+    def last_episode(self, env: int) -> NDArray:
+        """The frames of the last episode of an env that has ended, [T + 1, *shape], as far as they are still there.
+
+        Empty if none has ended yet.
+        """
+        head = int(self._head[env])
+        final_row = head - int(self._step[env, head % self._rows]) - 1
+        if final_row < 0:
+            return self._observation[env, :0]
+        length = int(self._step[env, final_row % self._rows])
+        oldest_row = max(final_row - length, head - self._rows + 1)
+        return self._observation[env, np.arange(oldest_row, final_row + 1) % self._rows]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides what is drawn next; the tensors share the buffer's memory."""
+        return {
+            "arrays": {name: torch.from_numpy(array) for name, array in self._arrays.items()},
+            "next_start": self._next_start,
+            "oldest_start": self._oldest_start,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the state of a buffer of the same layout.
+
+        Raises:
+            ValueError: if an array has another shape or dtype.
+
+        """
+        arrays = {name: tensor.numpy() for name, tensor in state["arrays"].items()}
+        for name, array in self._arrays.items():
+            saved = arrays.get(name)
+            if saved is None or saved.shape != array.shape or saved.dtype != array.dtype:
+                found = "nothing" if saved is None else f"{saved.dtype} {saved.shape}"
+                raise ValueError(f"the replay's {name} is {array.dtype} {array.shape} here, and {found} there")
+        for name, array in self._arrays.items():
+            array[...] = arrays[name]
+        self._next_start, self._oldest_start = state["next_start"], state["oldest_start"]
+
+    def _complete_starts(self, last: NDArray[np.bool_], longest_window: int) -> None:
+        """Number the starts whose window is complete with the row at the head, in each column oldest first."""
+        step = self._step[self._columns, self._head % self._rows]
+        for window in range(longest_window, 0, -1):
+            complete = step >= window - 1
+            if window < self.n_step:
+                complete &= last
+            columns = self._columns[complete]
+            if len(columns):
+                rows = (self._head[complete] - window + 1) % self._rows
+                numbers = self._next_start + np.arange(len(columns))
+                self._start_column[numbers % self.capacity] = columns
+                self._start_row[numbers % self.capacity] = rows
+                self._start_number[columns, rows] = numbers
+                self._next_start += len(columns)
+        self._oldest_start = max(self._oldest_start, self._next_start - self.capacity)
+
+    def _forget_overwritten(self) -> None:
+        """Give up the starts whose stack reaches back to the two rows that the next `add` writes."""
+        rows = (self._head[:, None] + np.arange(self.frame_stack + 1)) % self._rows
+        newest = self._start_number[self._columns[:, None], rows].max()
+        self._oldest_start = max(self._oldest_start, int(newest) + 1)
+
+    def _stacked(self, column: NDArray, row: NDArray) -> NDArray:
+        if self.frame_stack == 1:
+            return self._observation[column, row]
+        back = np.arange(self.frame_stack - 1, -1, -1)
+        back = np.minimum(back, self._step[column, row][:, None])  # not beyond the episode's first frame
+        return stack_frames(self._observation[column[:, None], (row[:, None] - back) % self._rows])
+
+
+def stack_frames(frames: NDArray) -> NDArray:
+    """[B, k, *shape] to one observation each: images (channels, height, width) are joined along the channels,
+    anything else keeps k as its first axis, as in Gymnasium's FrameStackObservation.
+    """
+    return frames.reshape(len(frames), -1, *frames.shape[3:]) if frames.ndim == 5 else frames
+
+
+def _layout(
+    capacity: int,
+    num_envs: int,
+    observation_shape: tuple[int, ...],
+    observation_dtype: DTypeLike,
+    n_step: int,
+    frame_stack: int,
+) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
+    """Shape and dtype of every array."""
+    timesteps = -(-capacity // num_envs)
+    last_observations = min(timesteps, 1024 + timesteps // 50)
+    # Windows that are not complete yet, in this column and in the others; stacks; the rows of the next `add`.
+    rows = (num_envs, timesteps + last_observations + 2 * n_step + frame_stack + 2)
+    return {
+        "observation": ((*rows, *observation_shape), observation_dtype),
+        "action": (rows, np.int64),
+        "reward": (rows, np.float32),
+        "discount": (rows, np.bool_),
+        "last": (rows, np.bool_),
+        "step": (rows, np.int32),
+        "start_number": (rows, np.int64),
+        "start_column": ((capacity,), np.int32),
+        "start_row": ((capacity,), np.int64),
+        "head": ((num_envs,), np.int64),
+    }

@@ -1,0 +1,51 @@
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Sampler(ABC):
+    """Chooses which transitions make a batch."""
+
+    @abstractmethod
+    def sample(self, starts: range, batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
+        """`batch_size` numbers out of `starts`, as [batch_size]."""
+
+
+class Uniform(Sampler):
+    """Every start with the same probability.
+
+    Args:
+        replacement: whether one batch may hold a transition twice. Without, as in the lesson, each batch needs
+            at least as many starts as it has rows.
+
+    """
+
+    def __init__(self, replacement: bool = False) -> None:
+        self.replacement = replacement
+
+    def sample(self, starts: range, batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
+        """[batch_size], in random order.
+
+        Raises:
+            ValueError: without replacement, if there are fewer starts than `batch_size`.
+
+        """
+        if self.replacement:
+            return generator.integers(starts.start, starts.stop, size=batch_size)
+        return starts.start + generator.choice(len(starts), size=batch_size, replace=False)
+
+
+class Latest(Sampler):
+    """The newest starts, in the order in which they were played: the lesson's `rndbatch=False`."""
+
+    def sample(self, starts: range, batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
+        """[batch_size], oldest first.
+
+        Raises:
+            ValueError: if there are fewer starts than `batch_size`.
+
+        """
+        if len(starts) < batch_size:
+            raise ValueError(f"cannot take the latest {batch_size} of {len(starts)} starts")
+        return np.arange(starts.stop - batch_size, starts.stop)

@@ -1,0 +1,78 @@
+"""A schedule gives a value for each env step: ε, or a temperature."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from lit_dqn.errors import ConfigError
+
+
+class Schedule(ABC):
+    """A function env_step -> value, monotone, that starts with `start` and ends with `end`."""
+
+    start: float
+    end: float
+
+    @abstractmethod
+    def __call__(self, env_step: int) -> float:
+        """The value at an env step, counted from 0."""
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The same value for ever."""
+
+    value: float
+
+    @property
+    def start(self) -> float:  # type: ignore[override]
+        return self.value
+
+    end = start  # type: ignore[assignment]
+
+    def __call__(self, env_step: int) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """A straight line from `start` to `end` over `env_steps` env steps, then `end`."""
+
+    start: float
+    end: float
+    env_steps: int
+
+    def __post_init__(self) -> None:
+        _check_env_steps(self.env_steps)
+
+    def __call__(self, env_step: int) -> float:
+        return self.start + (self.end - self.start) * min(env_step / self.env_steps, 1.0)
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """A geometric decay from `start` to the floor `end` over `env_steps` env steps, then `end`.
+
+    Raises:
+        ConfigError: if `start` or `end` is not positive.
+
+    """
+
+    start: float
+    end: float
+    env_steps: int
+
+    def __post_init__(self) -> None:
+        _check_env_steps(self.env_steps)
+        if self.start <= 0 or self.end <= 0:
+            raise ConfigError(
+                f"Exponential: start {self.start} and end {self.end} must be positive; "
+                "an exponential decay never reaches 0: give a floor such as 0.01, or use Linear."
+            )
+
+    def __call__(self, env_step: int) -> float:
+        return self.start * (self.end / self.start) ** min(env_step / self.env_steps, 1.0)
+
+
+def _check_env_steps(env_steps: int) -> None:
+    if env_steps < 1:
+        raise ConfigError(f"env_steps: {env_steps} of a schedule must be at least 1 env step.")

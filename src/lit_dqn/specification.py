@@ -1,0 +1,57 @@
+"""What a checkpoint says of the parts of an agent: class paths and arguments, plain values without pickle."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lit_dqn.errors import ConfigError
+
+INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
+"""Lightning's own name for the function that builds a module from such a description."""
+
+
+def specification(part: Any) -> Any:
+    """A class, a partial of a class, or an object as the YAML that makes it.
+
+    Args:
+        part: a plain value, a container of such, a class, a `functools.partial` of a class, or an object that holds
+            each argument of its constructor in an attribute of the same name.
+
+    Returns:
+        Plain values; `{"class_path": ..., "init_args": {...}}` for classes and objects.
+
+    Raises:
+        ConfigError: if it cannot be described, such as a lambda.
+
+    """
+    if part is None or isinstance(part, bool | int | float | str):
+        return part
+    if isinstance(part, Path):
+        return str(part)
+    if isinstance(part, list | tuple):
+        return [specification(value) for value in part]
+    if isinstance(part, Mapping):
+        return {key: specification(value) for key, value in part.items()}
+    if isinstance(part, type):
+        return _class(part, {})
+    if isinstance(part, partial):
+        # LightningCLI hands the class to an instantiator, as one of the partial's arguments.
+        made = next((argument for argument in part.args if isinstance(argument, type)), part.func)
+        if isinstance(made, type):
+            return _class(made, part.keywords)
+    elif is_dataclass(part):
+        return _class(type(part), {field.name: getattr(part, field.name) for field in fields(part)})
+    elif not callable(part) or type(part).__module__ != "builtins":
+        return _class(type(part), {key: value for key, value in vars(part).items() if not key.startswith("_")})
+    raise ConfigError(
+        f"{part!r} cannot be written into a checkpoint; give a class, or functools.partial(Class, ...), instead."
+    )
+
+
+def _class(made: type, init_args: Mapping[str, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {"class_path": f"{made.__module__}.{made.__qualname__}"}
+    if init_args:
+        described["init_args"] = {key: specification(value) for key, value in init_args.items()}
+    return described

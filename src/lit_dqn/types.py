@@ -1,0 +1,64 @@
+"""The words that travel between the rooms. B is the batch size, N the number of envs."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Timestep(NamedTuple):
+    """One step of every env of a vector env, in Sutton & Barto's time: (o_t, a_t, r_{t+1}, d_{t+1}, o_{t+1})."""
+
+    observation: NDArray  # [N, *shape], single frames
+    action: NDArray[np.integer]  # [N]
+    reward: NDArray[np.floating]  # [N], as the env gave it
+    discount: NDArray[np.bool_]  # [N], False where the step has no future to learn from: the episode terminated
+    last: NDArray[np.bool_]  # [N], True where the episode ended, terminated or truncated
+    next_observation: NDArray  # [N, *shape], the last observation of the episode where it ended
+
+
+class Batch(NamedTuple):
+    """B transitions, each over a window of up to n steps that ends with its episode."""
+
+    observation: Tensor  # [B, *shape], frames stacked
+    action: Tensor  # [B] int64
+    reward: Tensor  # [B] float32, the discounted sum of the window's rewards
+    discount: Tensor  # [B] float32, γ to the length of the window, or 0 if the episode terminated inside it
+    next_observation: Tensor  # [B, *shape], the observation at the end of the window
+
+
+class Chunk(NamedTuple):
+    """What one training step consumes: the batches of `gradient_steps` updates."""
+
+    batches: tuple[Batch, ...]
+    env_step: int  # env steps played when the batches were drawn
+
+
+class Episode(NamedTuple):
+    """A finished episode."""
+
+    number: int  # counted from 1 over all envs
+    env: int
+    env_step: int  # env steps played over all envs when it ended
+    total_reward: float  # the undiscounted return, rewards as the env gave them
+    length: int  # agent steps
+    terminated: bool  # False: truncated, by the env or by a cap on the steps
+
+
+class LossOutput(NamedTuple):
+    """What an objective says of a batch."""
+
+    loss: Tensor  # [B]
+    metrics: Mapping[str, Tensor]  # scalars, without gradient
+
+
+class ActionValues(Protocol):
+    """What a policy needs to know of an agent."""
+
+    num_actions: int
+
+    def q_values(self, observation: NDArray) -> NDArray[np.float32]:
+        """Q(s, ·) of observations [N, *shape], as [N, num_actions]."""
+        ...

@@ -1,0 +1,184 @@
+"""An env that writes where it is into its observation, and the brute force that checks a replay against it."""
+
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.wrappers import FrameStackObservation
+
+from lit_dqn.collector import Collector
+from lit_dqn.envs import episode_seed, make_vec, stored_dtype
+from lit_dqn.policies import UniformRandom
+from lit_dqn.replay import ReplayBuffer
+
+AUDIT_ENV = "lit_dqn_tests/Audit-v0"
+Key = tuple[int, int, int]  # (env, episode, t)
+
+
+class Played(NamedTuple):
+    episode: int
+    t: int
+    action: int
+    reward: float
+    terminated: bool
+    truncated: bool
+
+
+class AuditEnv(gymnasium.Env):
+    """Shows (env, episode, t) and ends at random, terminated, truncated or both; remembers seeds and steps."""
+
+    def __init__(self, termination: float = 0.1, truncation: float = 0.1, image: bool = False) -> None:
+        shape, dtype = ((3, 1, 1), np.uint8) if image else ((3,), np.float32)
+        self.observation_space = gymnasium.spaces.Box(0, 255 if image else 2**20, shape, dtype)
+        self.action_space = gymnasium.spaces.Discrete(4)
+        self.chances = termination, truncation
+        self.index, self.episode, self.t = 0, -1, 0
+        self.seeds: list[int | None] = []
+        self.steps: list[Played] = []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self.episode, self.t = self.episode + 1, 0
+        self.seeds.append(seed)
+        return self.observe(), {}
+
+    def step(self, action):
+        reward = float(self.np_random.normal())
+        terminated, truncated = (self.np_random.random(2) < self.chances).tolist()
+        self.steps.append(Played(self.episode, self.t, int(action), reward, terminated, truncated))
+        self.t += 1
+        return self.observe(), reward, terminated, truncated, {}
+
+    def observe(self):
+        space = self.observation_space
+        return np.array([self.index, self.episode, self.t]).astype(space.dtype).reshape(space.shape)
+
+
+gymnasium.register(AUDIT_ENV, AuditEnv, disable_env_checker=True)
+
+
+class NobodyAsks:
+    """An agent that must not be asked."""
+
+    num_actions = 4
+
+    def q_values(self, observation):
+        raise AssertionError("the agent was asked")
+
+
+def audit_collector(num_envs: int, capacity: int = 64, *, n_step=1, frame_stack=1, gamma=0.9, seed=7, **env_kwargs):
+    """A collector over audit envs that know their index."""
+    envs = make_vec(AUDIT_ENV, num_envs, env_kwargs)
+    for index, env in enumerate(envs.envs):
+        env.unwrapped.index = index
+    space = envs.single_observation_space
+    replay = ReplayBuffer(
+        capacity, num_envs, space.shape, stored_dtype(space), gamma=gamma, n_step=n_step, frame_stack=frame_stack
+    )
+    return Collector(envs, UniformRandom(), replay, seed)
+
+
+class Audit:
+    """Follows a collector step by step and knows by brute force what its replay must hold.
+
+    What observations look like is asked of Gymnasium: shadow envs play the same episodes in FrameStackObservation.
+    """
+
+    def __init__(self, collector: Collector, **env_kwargs: Any) -> None:
+        self.collector, self.replay = collector, collector.replay
+        self.envs: list[AuditEnv] = [env.unwrapped for env in collector.envs.envs]
+        self.shadows = []
+        for env in self.envs:
+            shadow = AuditEnv(**env_kwargs)
+            shadow.index = env.index
+            stack = self.replay.frame_stack
+            self.shadows.append(FrameStackObservation(shadow, stack, padding_type="reset") if stack > 1 else shadow)
+        self.history: dict[Key, Played] = {}
+        self.shown: dict[Key, np.ndarray] = {}
+        self.completed: list[list[Key]] = []  # starts by the time at which their window was complete
+
+    def play(self) -> None:
+        """One step of every env."""
+        self.collector.collect(NobodyAsks(), len(self.envs))
+        self.completed.append([])
+        for index, (env, shadow) in enumerate(zip(self.envs, self.shadows, strict=True)):
+            played = env.steps[-1]
+            _, episode, t = key = (index, played.episode, played.t)
+            self.history[key] = played
+            if t == 0:
+                shadow.unwrapped.episode = episode - 1
+                self.shown[key], _ = shadow.reset(seed=episode_seed(self.collector.seed, index, episode))
+            self.shown[index, episode, t + 1], reward, *_ = shadow.step(played.action)
+            assert reward == played.reward  # the shadow plays the same episode
+            n_step = self.replay.n_step
+            oldest = max(t - n_step + 1, 0)
+            newest = t if played.terminated or played.truncated else t - n_step + 1
+            self.completed[-1] += [(index, episode, start) for start in range(oldest, newest + 1)]
+
+    def cut(self) -> None:
+        """Restore the collector from its own state: every running episode is cut."""
+        self.collector.load_state_dict(self.collector.state_dict())
+        self.completed.append([])
+        for index, env in enumerate(self.envs):
+            played = env.steps[-1]
+            if not (played.terminated or played.truncated):
+                self.history[index, played.episode, played.t] = played._replace(truncated=True)
+                oldest = max(played.t - self.replay.n_step + 2, 0)
+                self.completed[-1] += [(index, played.episode, t) for t in range(oldest, played.t + 1)]
+
+    def transition(self, key: Key) -> tuple[float, float, Key]:
+        """n-step return, discount, and where the window ends."""
+        env, episode, t = key
+        total, discount = 0.0, 1.0
+        for _ in range(self.replay.n_step):
+            played = self.history[env, episode, t]
+            total += discount * played.reward
+            discount *= 0 if played.terminated else self.replay.gamma
+            t += 1
+            if played.terminated or played.truncated:
+                break
+        return total, discount, (env, episode, t)
+
+    def check_transitions(self) -> list[Key]:
+        """Every start that can be drawn is drawn and compared; returns them in order."""
+        keys: list[Key] = []
+        if not self.replay.starts:
+            return keys
+        batch = self.replay.sample(np.array(self.replay.starts))
+        for row, observation in enumerate(batch.observation.numpy()):
+            key = tuple(map(int, observation.reshape(-1, 3)[-1]))
+            assert key in self.history, f"{key} starts at a last observation, or was never played"
+            total, discount, end = self.transition(key)
+            shape = observation.shape  # Gymnasium keeps the stack as the first axis, we join images along it
+            np.testing.assert_array_equal(observation, self.shown[key].reshape(shape))
+            np.testing.assert_array_equal(batch.next_observation[row], self.shown[end].reshape(shape))
+            assert batch.action[row] == self.history[key].action
+            assert abs(float(batch.reward[row]) - total) < 1e-5
+            assert abs(float(batch.discount[row]) - discount) < 1e-6
+            keys.append(key)
+        assert len(set(keys)) == len(keys)
+        return keys
+
+    def check_newest(self, keys: list[Key]) -> None:
+        """The starts are the newest `capacity` of all, and in each env oldest first."""
+        completed = [(time, key) for time, group in enumerate(self.completed) for key in group]
+        time_of = {key: time for time, key in completed}
+        assert len(keys) == min(self.replay.capacity, len(completed))
+        assert [time_of[key] for key in keys] == [time for time, _ in completed[len(completed) - len(keys) :]]
+        for index in range(len(self.envs)):
+            of_env = [key for _, key in completed if key[0] == index]
+            kept = [key for key in keys if key[0] == index]
+            assert kept == of_env[len(of_env) - len(kept) :]
+
+    def check_last_episodes(self) -> None:
+        for index in range(len(self.envs)):
+            frames = [tuple(map(int, frame.reshape(3))) for frame in self.replay.last_episode(index)]
+            ended = [key for key, played in self.history.items() if key[0] == index and any(played[-2:])]
+            if not ended:
+                assert not frames
+                continue
+            _, episode, t = ended[-1]
+            whole = [(index, episode, step) for step in range(t + 2)]
+            assert frames == whole[len(whole) - len(frames) :]
+            if t + self.envs[index].t < self.replay.capacity // len(self.envs):
+                assert frames == whole

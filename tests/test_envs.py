@@ -1,0 +1,153 @@
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+
+from audit import AUDIT_ENV, AuditEnv
+from lit_dqn.envs import episode_seed, make_env, make_env_with_pictures, make_vec, stored_dtype
+from lit_dqn.errors import ConfigError
+
+
+class Odd(AuditEnv):
+    """An env with other spaces, and pictures."""
+
+    def __init__(self, observation_space=None, action_space=None, render_mode=None, **env_kwargs):
+        super().__init__(**env_kwargs)
+        self.observation_space = observation_space or self.observation_space
+        self.action_space = action_space or self.action_space
+        self.render_mode = render_mode
+
+    def render(self):
+        return np.full((2, 3, 3), self.t, np.uint8)
+
+
+class Pictured(Odd):
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 10}  # noqa: RUF012
+
+
+gymnasium.register("lit_dqn_tests/Odd-v0", Odd, disable_env_checker=True)
+gymnasium.register("lit_dqn_tests/Pictured-v0", Pictured, disable_env_checker=True)
+
+
+def refusal(*arguments):
+    with pytest.raises(ConfigError) as error:
+        make_env(*arguments)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("env_id", "near"),
+    [("CartPol-v1", "CartPole-v1"), ("CartPole-v99", "CartPole-v1"), ("lit_dqn/Mase-v0", "lit_dqn/Maze-v0")],
+)
+def test_an_unknown_env_is_refused_with_near_names(env_id, near):
+    message = refusal(env_id)
+    assert message.startswith("env_id: ")
+    assert repr(env_id) in message
+    assert near in message.split("did you mean")[1]
+
+
+def test_an_env_without_near_names_hints_at_its_package():
+    message = refusal("Xyzzy_qqq")
+    assert "'Xyzzy_qqq'" in message
+    assert "did you mean" not in message
+    assert "package" in message
+
+
+def test_an_env_of_a_missing_module_is_refused():
+    assert "no_such_module" in refusal("no_such_module:Thing-v0")
+
+
+def test_bad_env_kwargs_are_refused_with_keys_and_values():
+    message = refusal("CartPole-v1", {"gravity_of_mars": 3.7})
+    assert "'CartPole-v1'" in message
+    assert "env_kwargs {'gravity_of_mars': 3.7}" in message
+
+
+def test_continuous_actions_are_refused():
+    message = refusal("Pendulum-v1")
+    assert "'Pendulum-v1'" in message
+    assert "Box(-2.0, 2.0" in message
+    assert "discrete actions" in message
+
+
+def test_actions_that_do_not_count_from_0_are_refused():
+    message = refusal("lit_dqn_tests/Odd-v0", {"action_space": spaces.Discrete(3, start=1)})
+    assert "'lit_dqn_tests/Odd-v0'" in message
+    assert "from 1" in message
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Dict({"position": spaces.Discrete(3)}), spaces.Tuple([spaces.Discrete(2)]), spaces.Text(5)]
+)
+def test_observations_that_are_no_arrays_are_refused_by_their_type(space):
+    message = refusal("lit_dqn_tests/Odd-v0", {"observation_space": space})
+    assert "'lit_dqn_tests/Odd-v0'" in message
+    assert type(space).__name__ in message
+
+
+def test_env_kwargs_reach_the_env():
+    assert make_env(AUDIT_ENV, {"truncation": 0.25}).unwrapped.chances == (0.1, 0.25)
+
+
+def test_numbers_as_observations_become_one_hot():
+    env = make_env("FrozenLake-v1", {"is_slippery": False})
+    observation, _ = env.reset(seed=0)
+    assert observation.tolist() == [1] + 15 * [0]
+    assert env.observation_space.shape == (16,)
+    observation, *_ = env.step(2)
+    assert observation.argmax() == 1
+
+
+def test_a_vector_env_never_resets_itself():
+    envs = make_vec(AUDIT_ENV, 3, {"termination": 1.0})
+    assert envs.num_envs == 3
+    assert envs.metadata["autoreset_mode"] is AutoresetMode.DISABLED
+    envs.reset(seed=[1, 2, 3])
+    observation, _, terminated, _, _ = envs.step(np.zeros(3, int))
+    assert terminated.all()
+    assert observation.tolist() == [[0, 0, 1]] * 3
+    assert [env.unwrapped.seeds for env in envs.envs] == [[1], [2], [3]]
+
+
+def test_a_vector_env_refuses_what_a_single_env_refuses():
+    with pytest.raises(ConfigError, match="CartPole-v1"):
+        make_vec("CartPol-v1", 2)
+
+
+def test_pictures_are_collected_where_an_env_has_some():
+    env = make_env_with_pictures("lit_dqn_tests/Pictured-v0", {"termination": 0.0, "truncation": 0.0})
+    env.reset(seed=0)
+    env.step(0)
+    env.step(0)
+    assert [picture[0, 0, 0] for picture in env.render()] == [0, 1, 2]
+
+
+def test_an_env_without_pictures_can_be_played_all_the_same():
+    env = make_env_with_pictures("lit_dqn_tests/Odd-v0")
+    env.reset(seed=0)
+    assert env.step(0)[0].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored"),
+    [(np.uint8, np.uint8), (np.float64, np.float32), (np.float32, np.float32), (np.int64, np.float32)],
+)
+def test_bytes_are_stored_as_they_are_and_all_else_as_float32(dtype, stored):
+    assert stored_dtype(spaces.Box(0, 1, (2,), dtype)) == stored
+
+
+def test_each_episode_has_its_own_seed():
+    seeds = {episode_seed(run, env, episode) for run in range(5) for env in range(20) for episode in range(50)}
+    assert len(seeds) == 5 * 20 * 50
+    assert all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds)
+
+
+def test_the_seed_of_an_episode_is_the_same_for_ever():
+    assert [episode_seed(10, 0, 0), episode_seed(10, 0, 1), episode_seed(10, 1, 0)] == [
+        3528835259,
+        3877731200,
+        528218089,
+    ]

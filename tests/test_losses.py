@@ -1,0 +1,119 @@
+import pytest
+import torch
+from torch import tensor
+
+from lit_dqn.losses import all_finite, bootstrap, huber, q_learning_td_error, select, squared, td_target
+from lit_dqn.types import Batch
+
+# 99 and 91 are decoys: whoever looks at an entry that was not chosen is far off.
+Q_TM1 = tensor([[1.0, 99.0, 91.0], [99.0, 91.0, 2.0], [91.0, 3.0, 99.0]])
+ACTION = tensor([0, 2, 1])
+Q_T_SELECTOR = tensor([[5.0, 4.0, 3.0], [-3.0, -1.0, -2.0], [0.0, 0.0, 0.1]])
+Q_T_VALUE = tensor([[10.0, 99.0, 91.0], [99.0, 20.0, 91.0], [91.0, 99.0, 30.0]])
+REWARD = tensor([1.0, 0.0, -2.0])
+DISCOUNT = tensor([0.5, 0.25, 0.0])
+
+
+def batch(**changes):
+    unused = torch.zeros(3, 1)
+    return Batch(unused, ACTION, REWARD, DISCOUNT, unused)._replace(**changes)
+
+
+def test_select_takes_the_chosen_entry_of_each_row():
+    assert select(Q_TM1, ACTION).tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("index", [ACTION[:, None], ACTION[:2], ACTION[0]], ids=["[B, 1]", "[B - 1]", "[]"])
+def test_select_refuses_an_index_of_another_shape(index):
+    with pytest.raises(ValueError, match="select takes"):
+        select(Q_TM1, index)
+
+
+def test_select_refuses_values_without_actions():
+    with pytest.raises(ValueError, match="select takes"):
+        select(REWARD, ACTION)
+
+
+def test_bootstrap_lets_one_network_pick_and_the_other_grade():
+    assert bootstrap(Q_T_VALUE, Q_T_SELECTOR).tolist() == [10, 20, 30]
+
+
+def test_bootstrap_of_one_network_is_its_maximum():
+    assert bootstrap(Q_T_SELECTOR, Q_T_SELECTOR).tolist() == Q_T_SELECTOR.max(dim=1).values.tolist()
+
+
+def test_bootstrap_refuses_two_shapes():
+    with pytest.raises(ValueError, match="bootstrap takes"):
+        bootstrap(Q_T_VALUE, Q_T_SELECTOR[:, :1])
+
+
+def test_the_target_is_the_reward_plus_the_discounted_bootstrap():
+    assert td_target(REWARD, DISCOUNT, tensor([10.0, 20.0, 30.0])).tolist() == [6, 5, -2]
+
+
+@pytest.mark.parametrize("wrong", range(3))
+@pytest.mark.parametrize("shape", [(3, 1), (1,), ()], ids=str)
+def test_the_target_refuses_to_broadcast(wrong, shape):
+    arguments = [REWARD, DISCOUNT, REWARD]
+    arguments[wrong] = torch.zeros(shape)
+    with pytest.raises(ValueError, match="td_target takes"):
+        td_target(*arguments)
+
+
+def test_the_target_refuses_columns_even_if_all_are_columns():
+    with pytest.raises(ValueError, match="td_target takes"):
+        td_target(REWARD[:, None], DISCOUNT[:, None], REWARD[:, None])
+
+
+def test_the_td_error_is_the_target_minus_the_chosen_value():
+    assert q_learning_td_error(Q_TM1, batch(), Q_T_VALUE, Q_T_SELECTOR).tolist() == [5, 3, -5]
+
+
+@pytest.mark.parametrize("field", ["action", "reward", "discount"])
+def test_the_td_error_refuses_a_stray_column(field):
+    with pytest.raises(ValueError, match="takes"):
+        q_learning_td_error(Q_TM1, batch(**{field: getattr(batch(), field)[:, None]}), Q_T_VALUE, Q_T_SELECTOR)
+
+
+def test_the_gradient_flows_through_the_chosen_value_alone():
+    q_tm1, q_t_value, q_t_selector = (q.clone().requires_grad_() for q in (Q_TM1, Q_T_VALUE, Q_T_SELECTOR))
+    squared(q_learning_td_error(q_tm1, batch(), q_t_value, q_t_selector)).sum().backward()
+    assert q_tm1.grad.tolist() == [[-5, 0, 0], [0, 0, -3], [0, 5, 0]]
+    assert q_t_value.grad is None
+    assert q_t_selector.grad is None
+
+
+def test_with_discount_0_the_next_observation_has_no_influence():
+    no_future = batch(discount=torch.zeros(3))
+    huge = torch.full((3, 3), 1e30)
+    near = q_learning_td_error(Q_TM1, no_future, Q_T_VALUE, Q_T_SELECTOR)
+    assert near.tolist() == [0, -2, -5]
+    assert q_learning_td_error(Q_TM1, no_future, huge, -huge).tolist() == near.tolist()
+
+
+TD_ERROR = torch.linspace(-4, 4, 81, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("delta", [0.5, 1.0, 2.5])
+def test_huber_is_that_of_torch(delta):
+    oracle = torch.nn.functional.huber_loss(TD_ERROR, torch.zeros_like(TD_ERROR), reduction="none", delta=delta)
+    torch.testing.assert_close(huber(TD_ERROR, delta), oracle, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("loss", "slope"),
+    [(huber, lambda error: error.clamp(-1, 1)), (squared, lambda error: error)],
+    ids=["huber", "squared"],
+)
+def test_the_gradient_of_the_loss_is_the_td_error_clipped_by_huber_at_1(loss, slope):
+    step = 1e-6
+    numeric = (loss(TD_ERROR + step) - loss(TD_ERROR - step)) / (2 * step)
+    torch.testing.assert_close(numeric, slope(TD_ERROR), rtol=0, atol=1e-6)
+    error = TD_ERROR.clone().requires_grad_()
+    loss(error).sum().backward()
+    torch.testing.assert_close(error.grad, slope(TD_ERROR))
+
+
+@pytest.mark.parametrize(("value", "finite"), [(1e30, True), (float("nan"), False), (float("-inf"), False)])
+def test_one_loss_that_is_not_finite_is_noticed(value, finite):
+    assert all_finite(tensor([1.0, value, 0.0])) is finite

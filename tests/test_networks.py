@@ -1,0 +1,118 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from lit_dqn.errors import ConfigError
+from lit_dqn.networks import MLP, NatureCNN, to_float, update_target
+
+
+def count(network):
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def random_bytes(*shape):
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("shape", [(1, 50, 84), (4, 84, 84), (3, 36, 36)], ids=str)
+def test_the_nature_cnn_takes_images_of_any_size_from_36_pixels(shape):
+    output = NatureCNN(shape, 6)(random_bytes(2, *shape))
+    assert output.shape == (2, 6)
+    assert output.dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(1, 35, 84), (1, 84, 35), (4,), (84, 84), (1, 4, 84, 84)], ids=str)
+def test_the_nature_cnn_refuses_other_observations_and_names_their_shape(shape):
+    with pytest.raises(ConfigError, match="network: NatureCNN takes images") as error:
+        NatureCNN(shape, 6)
+    assert str(shape) in str(error.value)
+    assert "lit_dqn.MLP" in str(error.value)
+
+
+def test_the_nature_cnn_has_the_parameters_of_the_paper():
+    convolutions = (4 * 8 * 8 * 32 + 32) + (32 * 4 * 4 * 64 + 64) + (64 * 3 * 3 * 64 + 64)
+    dense = (7 * 7 * 64 * 512 + 512) + (512 * 18 + 18)
+    assert convolutions + dense == 1_693_362
+    assert count(NatureCNN((4, 84, 84), 18)) == 1_693_362
+
+
+def test_the_nature_cnn_computes_what_the_paper_says():
+    network = NatureCNN((4, 84, 84), 3)
+    (w1, b1), (w2, b2), (w3, b3), (w4, b4), (w5, b5) = zip(*[iter(network.parameters())] * 2, strict=True)
+    images = random_bytes(2, 4, 84, 84)
+    hidden = images / 255
+    for weight, bias, stride in ((w1, b1, 4), (w2, b2, 2), (w3, b3, 1)):
+        hidden = nn.functional.conv2d(hidden, weight, bias, stride).relu()
+    expected = (hidden.flatten(1) @ w4.T + b4).relu() @ w5.T + b5
+    torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "network", [NatureCNN((1, 50, 84), 4), MLP((1, 50, 84), 4)], ids=lambda network: type(network).__name__
+)
+def test_bytes_and_their_fractions_of_255_give_the_same(network):
+    images = random_bytes(3, 1, 50, 84)
+    before = images.clone()
+    torch.testing.assert_close(network(images), network(images.float() / 255))
+    assert torch.equal(images, before)
+
+
+def test_floats_stay_as_they_are():
+    observation = torch.tensor([[300.0, -1.0]])
+    assert to_float(observation) is observation
+    assert observation.tolist() == [[300, -1]]
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3), (3, 4, 5)], ids=str)
+def test_an_mlp_flattens_any_observation(shape):
+    assert MLP(shape, 5)(torch.zeros(7, *shape)).shape == (7, 5)
+
+
+def test_an_mlp_has_the_layers_it_was_given():
+    assert count(MLP((4,), 2, hidden_sizes=[10, 20])) == (4 * 10 + 10) + (10 * 20 + 20) + (20 * 2 + 2)
+    assert count(MLP((4,), 2, hidden_sizes=())) == 4 * 2 + 2
+    network = MLP((4,), 2, hidden_sizes=[3])
+    first, last = (layer for layer in network if isinstance(layer, nn.Linear))
+    observation = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(network(observation), last(first(observation).relu()))
+
+
+def networks():
+    torch.manual_seed(0)
+    online, target = (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)) for _ in range(2))
+    online(torch.randn(8, 3)).sum().backward()
+    return online, target.requires_grad_(False)
+
+
+def test_with_tau_1_the_target_is_an_exact_copy_of_its_own():
+    online, target = networks()
+    update_target(online, target)
+    for name, value in online.state_dict().items():
+        assert torch.equal(target.state_dict()[name], value)
+    with torch.no_grad():
+        online[0].weight.add_(1)
+    assert not torch.equal(target[0].weight, online[0].weight)
+
+
+@pytest.mark.parametrize("tau", [0.005, 0.25, 0.0])
+def test_with_a_smaller_tau_the_target_moves_by_that_fraction(tau):
+    online, target = networks()
+    before = copy.deepcopy(target)
+    update_target(online, target, tau)
+    for new, old, source in zip(target.parameters(), before.parameters(), online.parameters(), strict=True):
+        torch.testing.assert_close(new, tau * source.detach() + (1 - tau) * old)
+    assert torch.equal(target[1].running_mean, online[1].running_mean)
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.5])
+def test_the_target_keeps_no_gradient_and_the_online_network_is_left_alone(tau):
+    online, target = networks()
+    before = copy.deepcopy(online.state_dict())
+    gradients = [parameter.grad.clone() for parameter in online.parameters()]
+    update_target(online, target, tau)
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in target.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in online.state_dict().items())
+    assert all(torch.equal(parameter.grad, g) for parameter, g in zip(online.parameters(), gradients, strict=True))
+    assert all(parameter.requires_grad for parameter in online.parameters())

@@ -1,0 +1,106 @@
+import importlib
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.cli import LightningArgumentParser
+
+import lit_dqn
+from lit_dqn.errors import ConfigError
+from lit_dqn.specification import INSTANTIATOR, specification
+
+
+def look_up(path):
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def build(described):
+    """What a YAML with this description makes."""
+    if isinstance(described, dict) and "class_path" in described:
+        arguments = {key: build(value) for key, value in described.get("init_args", {}).items()}
+        return look_up(described["class_path"])(**arguments)
+    return described
+
+
+@pytest.mark.parametrize("value", [None, True, 3, 0.5, "text", [1, [2.5, None]], {"a": {"b": "c"}}])
+def test_plain_values_stay_as_they_are(value):
+    assert specification(value) == value
+
+
+def test_paths_and_tuples_become_plain():
+    assert specification({"path": Path("a/b"), "shape": (4, 84, 84)}) == {"path": "a/b", "shape": [4, 84, 84]}
+
+
+def test_a_class_is_its_path():
+    assert specification(lit_dqn.NatureCNN) == {"class_path": "lit_dqn.networks.NatureCNN"}
+
+
+def test_a_partial_is_its_class_and_its_arguments():
+    described = specification(partial(torch.optim.Adam, lr=1e-4, betas=(0.9, 0.99)))
+    assert look_up(described["class_path"]) is torch.optim.Adam
+    assert described["init_args"] == {"lr": 1e-4, "betas": [0.9, 0.99]}
+
+
+def test_an_object_is_its_class_and_its_constructors_arguments():
+    assert specification(lit_dqn.EpsilonGreedy(lit_dqn.Linear(1.0, 0.05, 1000))) == {
+        "class_path": "lit_dqn.policies.EpsilonGreedy",
+        "init_args": {
+            "epsilon": {
+                "class_path": "lit_dqn.schedules.Linear",
+                "init_args": {"start": 1.0, "end": 0.05, "env_steps": 1000},
+            }
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lit_dqn.QLearning(),
+        lit_dqn.DoubleQLearning(huber_delta=2.0),
+        lit_dqn.EpsilonGreedy(0.25),
+        lit_dqn.EpsilonGreedy(lit_dqn.Exponential(1.0, 0.01, 50)),
+        lit_dqn.Softmax(lit_dqn.Linear(2.0, 0.5, 10)),
+        lit_dqn.Greedy(),
+        lit_dqn.UniformRandom(),
+        lit_dqn.Uniform(replacement=True),
+        lit_dqn.Latest(),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_every_part_is_made_again_by_its_description(part):
+    described = specification(part)
+    assert json.loads(json.dumps(described)) == described
+    made = build(described)
+    assert type(made) is type(part)
+    assert vars(made) == vars(part)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # jsonargparse 4.49 has another name for instantiate_classes
+def test_what_lightnings_command_line_makes_of_a_class_is_described_by_that_class():
+    parser = LightningArgumentParser()
+    parser.add_argument("--network", type=lit_dqn.networks.NetworkFactory)
+    arguments = ["--network", "lit_dqn.MLP", "--network.hidden_sizes", "[7]"]
+    factory = parser.instantiate_classes(parser.parse_args(arguments)).network
+    assert factory((4,), 2)[1].out_features == 7
+    described = specification(factory)
+    assert described["class_path"] == "lit_dqn.networks.MLP"
+    assert described["init_args"] == {"hidden_sizes": [7]}
+
+
+def test_lightning_still_has_the_instantiator_that_is_written_into_checkpoints():
+    assert callable(look_up(INSTANTIATOR))
+
+
+def plain_function():
+    pass
+
+
+@pytest.mark.parametrize("part", [lambda: None, plain_function, len, partial(plain_function)], ids=str)
+def test_what_cannot_be_described_is_refused_with_its_name(part):
+    with pytest.raises(ConfigError, match="cannot be written into a checkpoint") as error:
+        specification({"network": [part]})
+    assert repr(part) in str(error.value)
