@@ -84,12 +84,12 @@ class Audit:
     What observations look like is asked of Gymnasium: shadow envs play the same episodes in FrameStackObservation.
     """
 
-    def __init__(self, collector: Collector, **env_kwargs: Any) -> None:
+    def __init__(self, collector: Collector) -> None:
         self.collector, self.replay = collector, collector.replay
         self.envs: list[AuditEnv] = [env.unwrapped for env in collector.envs.envs]
         self.shadows = []
         for env in self.envs:
-            shadow = AuditEnv(**env_kwargs)
+            shadow = AuditEnv(*env.chances, image=env.observation_space.dtype == np.uint8)
             shadow.index = env.index
             stack = self.replay.frame_stack
             self.shadows.append(FrameStackObservation(shadow, stack, padding_type="reset") if stack > 1 else shadow)

@@ -11,7 +11,7 @@ SOURCE = Path(lit_dqn.__file__).parent
 PACKAGE = "lit_dqn"
 FLOORS = {
     "ground floor": {"errors", "types", "losses", "schedules", "specification"},
-    "first floor": {"networks", "policies", "objectives", "replay", "envs", "collector"},
+    "first floor": {"networks", "policies", "objectives", "replay", "envs", "collector", "evaluation"},
     "second floor": {"dqn", "td", "actor_critic", "data", "checkpoint", "callbacks", "plots"},
     "door": {"cli", "__main__", "__init__"},
 }
@@ -31,10 +31,11 @@ def imports_of(file):
             yield from ((node.lineno, f"{prefix}.{alias.name}") for alias in node.names)
 
 
-def room_of(name):
+def room_of(name, source):
     """The room that a dotted name belongs to; a name of the package itself belongs to `__init__`."""
     part = name.split(".")[1] if "." in name else "__init__"
-    return part if part in HEIGHT else "__init__"
+    is_room = part in HEIGHT or (source / part).exists() or (source / f"{part}.py").exists()
+    return part if is_room else "__init__"
 
 
 def broken_rules(source):
@@ -53,7 +54,9 @@ def broken_rules(source):
             elif name.split(".")[0] in ("lightning", "pytorch_lightning", "lightning_fabric"):
                 if HEIGHT[room] < SECOND:
                     yield f"{where}: Lightning is imported on the second floor and the door only."
-            elif name.split(".")[0] == PACKAGE and (other := room_of(name)) != room:
+            elif name.split(".")[0] == PACKAGE and (other := room_of(name, source)) != room:
+                if other not in HEIGHT:
+                    continue  # its own file is told of
                 edges.setdefault(room, set()).add(other)
                 if HEIGHT[other] > HEIGHT[room]:
                     yield f"{where}: a floor imports only lower floors."

@@ -115,7 +115,7 @@ def test_playing_in_two_parts_is_playing_at_once():
 @pytest.mark.parametrize("frame_stack", [1, 4])
 def test_the_policy_sees_the_stacks_that_gymnasium_shows(frame_stack, image):
     collector = audit_collector(3, frame_stack=frame_stack, image=image)
-    audit = Audit(collector, image=image)
+    audit = Audit(collector)
     seen = []
 
     class Watch(UniformRandom):

@@ -34,14 +34,29 @@ ENDINGS = {
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize(("num_envs", "n_step", "frame_stack", "capacity"), LAYOUTS)
 def test_every_transition_of_every_moment_is_what_was_played(num_envs, n_step, frame_stack, capacity, ending):
-    env_kwargs = ENDINGS[ending]
-    collector = audit_collector(num_envs, capacity, n_step=n_step, frame_stack=frame_stack, **env_kwargs)
-    audit = Audit(collector, **env_kwargs)
+    collector = audit_collector(num_envs, capacity, n_step=n_step, frame_stack=frame_stack, **ENDINGS[ending])
+    audit = Audit(collector)
     for _ in range(40 + 3 * capacity // num_envs):
         audit.play()
         audit.check_newest(audit.check_transitions())
         audit.check_last_episodes()
     assert len(collector.replay.starts) == capacity
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "n_step", "frame_stack", "capacity"), [layout for layout in LAYOUTS if layout[0] > 1]
+)
+def test_an_env_of_very_short_episodes_beside_longer_ones_takes_no_room_from_them(
+    num_envs, n_step, frame_stack, capacity
+):
+    collector = audit_collector(
+        num_envs, capacity, n_step=n_step, frame_stack=frame_stack, termination=0.02, truncation=0
+    )
+    collector.envs.envs[0].unwrapped.chances = 0.5, 1.0
+    audit = Audit(collector)
+    for _ in range(60 + 3 * capacity // num_envs):
+        audit.play()
+        audit.check_newest(audit.check_transitions())
 
 
 @pytest.mark.parametrize(("num_envs", "n_step", "frame_stack", "capacity"), LAYOUTS)
@@ -168,14 +183,24 @@ def test_of_an_episode_longer_than_the_ring_the_end_is_left():
 
 
 def test_with_too_little_room_for_last_observations_fewer_steps_are_kept_and_all_are_right():
-    replay = make_replay(capacity=4000)
-    for number in range(9000):
-        feed(replay, (number, 0, 1))
-    kept = everything(replay)
-    assert 2000 < len(replay.starts) < 4000
-    assert kept.reward.tolist() == list(range(9000 - len(replay.starts), 9000))
-    assert (kept.observation == 0).all()
-    assert (kept.next_observation == 1).all()
+    capacity, length = 6000, 4
+    replay = make_replay(capacity, frame_stack=4)
+    no_life, one = np.array([True]), np.zeros(1, np.int64)
+    for number in range(8000):
+        last = number % length == length - 1
+        frame, next_frame = np.full((1, 1), number), np.full((1, 1), number + (0.5 if last else 1))
+        replay.add(Timestep(frame, one, np.array([number]), no_life, np.array([last]), next_frame))
+        if number < 7980:
+            continue
+        kept = len(replay.starts)
+        assert 5000 < kept < capacity
+        numbers = np.arange(number + 1 - kept, number + 1)
+        begin = numbers - numbers % length
+        batch = everything(replay)
+        assert batch.reward.tolist() == numbers.tolist()
+        expected = np.maximum(numbers[:, None] + np.arange(-3, 1), begin[:, None])
+        np.testing.assert_array_equal(batch.observation[:, :, 0], expected)
+        np.testing.assert_array_equal(batch.next_observation[:, -1, 0] % 1 == 0.5, numbers % length == length - 1)
 
 
 @pytest.mark.parametrize(

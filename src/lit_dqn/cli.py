@@ -1,6 +1,7 @@
 """`python -m lit_dqn fit | validate | test | predict`: LightningCLI around LitDQN and ReplayDataModule."""
 
 import difflib
+import inspect
 import logging
 import re
 import sys
@@ -8,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from lit_dqn.callbacks import (
@@ -31,16 +33,31 @@ REMEDIES = {
 }
 """What to do instead of keys that people know from elsewhere."""
 
+UNKNOWN_KEY = re.compile(
+    r"nrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'|Option '([\w.]+)' is not accepted"
+)
+"""How jsonargparse speaks of them."""
+
+KNOWN_KEYS = [
+    name
+    for owner in (LitDQN, ReplayDataModule, StoppingRules, Checkpoints, TrainingStatistics, MazeView, Trainer)
+    for name in inspect.signature(owner).parameters
+]
+
 
 class Parser(LightningArgumentParser):
     """Says what is wrong in one sentence, without the usage text of some hundred keys."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # A misspelt key must not pass for the beginning of another one.
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """End with exit code 2."""
         sentence = " ".join(message.split())
-        unknown = re.search(r"nrecognized arguments: --([\w.]+)|[Kk]ey ['\"]?([\w.]+)['\"]? is not expected", sentence)
+        unknown = UNKNOWN_KEY.search(sentence)
         if unknown:
-            sentence = self._unknown_key(unknown.group(1) or unknown.group(2))
+            sentence = self._unknown_key(next(filter(None, unknown.groups())))
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(2)
 
@@ -48,11 +65,8 @@ class Parser(LightningArgumentParser):
         name = key.split(".")[-1]
         if name in REMEDIES:
             return f"{key}: {REMEDIES[name]}."
-        known = [action.dest for action in self._actions if action.dest]
-        near = difflib.get_close_matches(key, known, n=2) or [
-            dest for dest in known if difflib.SequenceMatcher(None, dest.split(".")[-1], name).ratio() > 0.8
-        ]
-        hint = f"did you mean {' or '.join(near[:2])}?" if near else "see --help for all keys."
+        near = difflib.get_close_matches(name, KNOWN_KEYS, n=1, cutoff=0.75)
+        hint = f"did you mean {near[0]}?" if near else "`python -m lit_dqn fit --help` lists all keys."
         return f"{key}: there is no such key; {hint}"
 
 
@@ -146,10 +160,18 @@ class CLI(LightningCLI):
         return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
 
     def after_instantiate_classes(self) -> None:
-        """Refuse a checkpoint of another network before the run makes a folder."""
-        if self.ckpt_path is not None:
-            weights = read_checkpoint(self.ckpt_path)["state_dict"]
-            check_shapes(self.model, weights, "ckpt_path", self.ckpt_path)
+        """Refuse a checkpoint that does not fit before the run makes or changes a folder.
+
+        Raises:
+            ConfigError: if it was made with another network, or cannot go on with these settings of the data.
+
+        """
+        if self.ckpt_path is None:
+            return
+        checkpoint = read_checkpoint(self.ckpt_path)
+        check_shapes(self.model, checkpoint["state_dict"], "ckpt_path", self.ckpt_path)
+        if self.subcommand == "fit":
+            self.datamodule.check_continues(checkpoint.get("datamodule_hyper_parameters", {}))
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and say in two lines what was reached.
@@ -187,7 +209,7 @@ class CLI(LightningCLI):
         if stop.reason:
             words.append(stop.reason)
         log.info("reached: %s", "; ".join(words))
-        if self.trainer.loggers:
+        if self.trainer.loggers and self.trainer.log_dir:
             folder = Path(self.trainer.log_dir)
             log.info("run: %s; look at it with: tensorboard --logdir %s", folder, folder.parent.parent)
 

@@ -122,7 +122,7 @@ class Collector:
             episode_seed(self.seed, env, int(self._episode_of_env[env])) if mask[env] else None
             for env in range(self.envs.num_envs)
         ]
-        observation, _ = self.envs.reset(seed=seeds, options={"reset_mask": mask.copy()})
+        observation, _ = self.envs.reset(seed=seeds, options={"reset_mask": mask.copy()})  # type: ignore[arg-type]
         self._stack.reset(observation.astype(self._dtype, copy=False), mask)
         self._episode_of_env[mask] += 1
         self._total_reward[mask] = 0

@@ -1,24 +1,21 @@
 import inspect
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-import gymnasium
 import lightning
 import numpy as np
 from gymnasium import spaces
-from gymnasium.wrappers import RenderCollection
-from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
-from lit_dqn.collector import Collector, Step, play_episode
+from lit_dqn.collector import Collector
 from lit_dqn.envs import episode_seed, make_env, make_env_with_pictures, make_vec, stored_dtype
 from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn.evaluation import EvaluationDataset, TrajectoryDataset
 from lit_dqn.policies import EpsilonGreedy, Greedy, Policy
 from lit_dqn.replay import ReplayBuffer, Sampler, Uniform, check_fits, stack_frames
 from lit_dqn.specification import specification
-from lit_dqn.types import ActionValues, Chunk, Episode
+from lit_dqn.types import ActionValues, Chunk
 
 SAMPLING_STREAM = 2
 """Sets the generator of sampling apart from those of exploration."""
@@ -71,94 +68,6 @@ class ReplayDataset(IterableDataset[Chunk]):
                     for _ in range(self.gradient_steps)
                 ),
                 env_step=collector.env_step,
-            )
-
-
-class EvaluationDataset(IterableDataset[Episode]):
-    """Evaluation episodes, played with the agent as it is when they are asked for.
-
-    Args:
-        env: as `make_env` makes it.
-        agent: its action values.
-        policy: how it acts.
-        seeds: one episode each.
-        max_steps: cap on the agent steps of an episode.
-        frame_stack: frames in an observation.
-
-    """
-
-    def __init__(
-        self,
-        env: gymnasium.Env,
-        agent: ActionValues,
-        policy: Policy,
-        *,
-        seeds: Sequence[int],
-        max_steps: int,
-        frame_stack: int,
-    ) -> None:
-        self.env = env
-        self.agent = agent
-        self.policy = policy
-        self.seeds = seeds
-        self.max_steps = max_steps
-        self.frame_stack = frame_stack
-
-    def __len__(self) -> int:
-        return len(self.seeds)
-
-    def __iter__(self) -> Iterator[Episode]:
-        for number, seed in enumerate(self.seeds, start=1):
-            steps = self.play(seed)
-            yield Episode(
-                number=number,
-                env=0,
-                env_step=0,
-                total_reward=sum(step.reward for step in steps),
-                length=len(steps),
-                terminated=steps[-1].terminated,
-            )
-
-    def play(self, seed: int) -> list[Step]:
-        """The steps of one episode."""
-        episode = play_episode(
-            self.env,
-            self.agent,
-            self.policy,
-            seed=seed,
-            max_steps=self.max_steps,
-            frame_stack=self.frame_stack,
-        )
-        return list(episode)
-
-
-@dataclass
-class Trajectory:
-    """An episode that was played to be watched; T is its length."""
-
-    seed: int
-    observation: NDArray  # [T + 1, *shape], single frames, the last one included
-    action: NDArray[np.int64]  # [T]
-    reward: NDArray[np.float64]  # [T]
-    terminated: bool
-    pictures: list[NDArray[np.uint8]]  # T + 1 of [H, W, 3], or none if the env has no pictures
-    fps: float
-
-
-class TrajectoryDataset(EvaluationDataset):
-    """Evaluation episodes with all that was seen."""
-
-    def __iter__(self) -> Iterator[Trajectory]:  # type: ignore[override]
-        for seed in self.seeds:
-            steps = self.play(seed)
-            yield Trajectory(
-                seed=seed,
-                observation=np.stack([step.observation for step in steps] + [steps[-1].next_observation]),
-                action=np.array([step.action for step in steps]),
-                reward=np.array([step.reward for step in steps]),
-                terminated=steps[-1].terminated,
-                pictures=self.env.render() if isinstance(self.env, RenderCollection) else [],
-                fps=self.env.metadata.get("render_fps", 30),
             )
 
 
@@ -244,7 +153,10 @@ class ReplayDataModule(lightning.LightningDataModule):
         if frame_stack > 1:
             frames = np.broadcast_to(np.uint8(0), (1, frame_stack, *self._frame_shape))
             self.observation_shape = stack_frames(frames).shape[1:]
-        check_fits(capacity, ReplayBuffer.required_bytes(*self._replay_layout(), **self._replay_windows()))
+        required = ReplayBuffer.required_bytes(
+            capacity, num_envs, self._frame_shape, self._frame_dtype, n_step=n_step, frame_stack=frame_stack
+        )
+        check_fits(capacity, required)
         self.save_hyperparameters(specification({name: vars(self)[name] for name in _argument_names(type(self))}))
 
         self.collector: Collector | None = None
@@ -290,12 +202,6 @@ class ReplayDataModule(lightning.LightningDataModule):
                 f"set --data.gradient_steps {self.num_envs} or fewer envs."
             )
 
-    def _replay_layout(self) -> tuple[int, int, tuple[int, ...], np.dtype]:
-        return self.capacity, self.num_envs, self._frame_shape, self._frame_dtype
-
-    def _replay_windows(self) -> dict[str, int]:
-        return {"n_step": self.n_step, "frame_stack": self.frame_stack}
-
     @property
     def env_steps_per_chunk(self) -> int:
         """Env steps, over all envs, that are played for each training step."""
@@ -307,7 +213,15 @@ class ReplayDataModule(lightning.LightningDataModule):
         """Build the envs and the replay of training, once."""
         if stage == "fit" and self.collector is None:
             envs = make_vec(self.env_id, self.num_envs, self.env_kwargs)
-            replay = ReplayBuffer(*self._replay_layout(), gamma=self.gamma, **self._replay_windows())
+            replay = ReplayBuffer(
+                self.capacity,
+                self.num_envs,
+                self._frame_shape,
+                self._frame_dtype,
+                gamma=self.gamma,
+                n_step=self.n_step,
+                frame_stack=self.frame_stack,
+            )
             self.collector = Collector(envs, self.policy, replay, self.seed)
 
     def train_dataloader(self) -> ReplayDataset:
@@ -380,24 +294,29 @@ class ReplayDataModule(lightning.LightningDataModule):
             "sampling": self._sampling.bit_generator.state,
         }
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a saved state, when training.
+    def check_continues(self, saved: Mapping[str, Any]) -> None:
+        """Refuse to go on with settings that a saved replay was not made for.
+
+        Args:
+            saved: the data module's hyper-parameters in the checkpoint.
 
         Raises:
-            ConfigError: if the replay was made with other settings.
+            ConfigError: naming the first key that differs.
 
         """
-        if self.collector is None:
-            return
-        try:
+        for key in ("env_id", "num_envs", "capacity", "n_step", "frame_stack"):
+            if saved.get(key) != self.hparams[key]:
+                raise ConfigError(
+                    f"{key}: the checkpoint's replay was made with {saved.get(key)}, not {self.hparams[key]}; set "
+                    f"--data.{key} {saved.get(key)}, or start anew from its weights with --model.init_from."
+                )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved state, when training."""
+        if self.collector is not None:
             self.collector.replay.load_state_dict(state_dict["replay"])
-        except ValueError as error:
-            raise ConfigError(
-                f"ckpt_path: the checkpoint does not fit these settings of the data ({error}); "
-                "resume with the run's own config.yaml, or start anew from its weights with --model.init_from."
-            ) from error
-        self.collector.load_state_dict(state_dict["collector"])
-        self._sampling.bit_generator.state = state_dict["sampling"]
+            self.collector.load_state_dict(state_dict["collector"])
+            self._sampling.bit_generator.state = state_dict["sampling"]
 
 
 def _argument_names(cls: type) -> list[str]:

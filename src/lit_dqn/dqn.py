@@ -1,12 +1,13 @@
 import copy
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import numpy as np
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -112,7 +113,7 @@ class LitDQN(lightning.LightningModule):
 
         """
         self.env_step = chunk.env_step
-        optimizer = self.optimizers()
+        optimizer = cast(LightningOptimizer, self.optimizers())
         outputs = []
         for batch in chunk.batches:
             output = self.objective(self.online, self.target, batch)
@@ -199,7 +200,11 @@ class LitDQN(lightning.LightningModule):
             "eval/truncated_episodes": float(sum(not episode.terminated for episode in self._evaluated)),
         }
         self._evaluated.clear()
-        # For those who monitor a metric, and for the table that validate and test print.
+        if self.trainer.state.fn != "fit":
+            self.log_dict(metrics)  # validate and test print what is logged as a table
+            return
+        # During training for those who monitor a metric; the curves have env steps on the x-axis, which Lightning's
+        # own logging does not know.
         self.log_dict(metrics, logger=False)
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.env_step)

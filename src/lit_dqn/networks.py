@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -63,8 +64,8 @@ class NatureCNN(nn.Sequential):
         for layer in self:
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                nn.init.zeros_(cast(Tensor, layer.bias))
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, observation: Tensor) -> Tensor:
         """[B, channels, height, width] to [B, num_outputs]."""
@@ -98,7 +99,8 @@ class MLP(nn.Sequential):
 @torch.no_grad()
 def update_target(online: nn.Module, target: nn.Module, tau: float = 1.0) -> None:
     """Target <- τ online + (1 - τ) target: a copy with τ = 1 (Mnih et al. 2015), Polyak averaging below."""
-    sources, destinations = list(online.parameters()), list(target.parameters())
+    sources: list[Tensor] = list(online.parameters())
+    destinations: list[Tensor] = list(target.parameters())
     if tau == 1.0:
         torch._foreach_copy_(destinations, sources)
     else:

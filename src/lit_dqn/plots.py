@@ -119,7 +119,7 @@ def plot_episodes(run_dirs: str | Path | Iterable[str | Path], *, smooth: int = 
     for number, (folder, run) in enumerate(zip(folders, runs, strict=True)):
         colour = RUN_COLOURS[number % len(RUN_COLOURS)]
         for axes, column in ((steps_axes, "length"), (return_axes, "return")):
-            axes.plot(run["episode"], run[column], ".", color=colour, alpha=0.3, markersize=5, markeredgewidth=0)
+            axes.plot(run["episode"], run[column], ".", color=colour, alpha=0.45, markersize=6, markeredgewidth=0)
             means = _moving_mean(run[column], smooth)
             axes.plot(run["episode"], means, color=colour, linewidth=2, label="/".join(folder.resolve().parts[-2:]))
     # Early episodes are a hundred times as long as late ones; a linear axis would flatten the end.
@@ -183,7 +183,7 @@ def _fill_cells(axes: Axes, layout: GridLayout, values: NDArray[np.float64]) -> 
             fill = VALUE_COLOURS((value - low) / (high - low) if high > low else 0.5)
         fills.append(fill)
         corner = (column - 0.5, row - 0.5)
-        axes.add_patch(Rectangle(corner, 1, 1, facecolor=fill, edgecolor="white", linewidth=0.8))
+        axes.add_patch(Rectangle(corner, 1, 1, facecolor=fill, edgecolor="#dcdad2", linewidth=0.8))
         if cell in layout.cliff:
             axes.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor=CLIFF_HATCH, linewidth=0))
     return fills

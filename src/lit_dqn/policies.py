@@ -51,7 +51,7 @@ class Greedy(Policy):
         q_values = agent.q_values(observation)
         best = q_values == q_values.max(axis=1, keepdims=True)
         actions = best.argmax(axis=1)
-        for env in np.flatnonzero(best.sum(axis=1) > 1):
+        for env in np.flatnonzero(best.sum(axis=1) > 1).tolist():
             actions[env] = generators[env].choice(np.flatnonzero(best[env]))
         return actions
 
@@ -86,7 +86,7 @@ class EpsilonGreedy(Policy):
         if explore.all():
             return UniformRandom().act(agent, observation, env_step, generators)
         actions = Greedy().act(agent, observation, env_step, generators)
-        for env in np.flatnonzero(explore):
+        for env in np.flatnonzero(explore).tolist():
             actions[env] = generators[env].integers(agent.num_actions)
         return actions
 

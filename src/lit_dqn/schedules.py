@@ -27,7 +27,7 @@ class Constant(Schedule):
     def start(self) -> float:  # type: ignore[override]
         return self.value
 
-    end = start  # type: ignore[assignment]
+    end = start
 
     def __call__(self, env_step: int) -> float:
         return self.value

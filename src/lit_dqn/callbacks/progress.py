@@ -54,9 +54,9 @@ class TrainingProgress(ProgressBar):
             TextColumn("{task.description}"),
             console=self._console,
             auto_refresh=False,
-            transient=not self._console.is_terminal,
+            disable=not self._console.is_terminal,
         )
-        self._progress.add_task("filling the replay", total=1.0, completed=self._share_at_start)
+        self._progress.add_task("filling the replay", total=1.0)
         self._progress.start()
         self._progress.refresh()
 
@@ -72,7 +72,7 @@ class TrainingProgress(ProgressBar):
         if now - seconds >= 2:
             self._speed = (self._env_step(trainer) - env_step) / (now - seconds)
             self._measured = (now, self._env_step(trainer))
-        if self._progress is not None and self._console.is_terminal:
+        if self._progress is not None:
             share = self.stopping.progress(trainer)
             description = f"{self._status(trainer)} · {self._time_left(share, now)}"
             self._progress.update(self._progress.task_ids[0], completed=share, description=description)
@@ -80,7 +80,9 @@ class TrainingProgress(ProgressBar):
 
     def _status(self, trainer: lightning.Trainer) -> str:
         collector = trainer.datamodule.collector  # type: ignore[attr-defined]
-        words = [f"episode {collector.episodes:,}", f"mean return {self.statistics.mean_return:.1f}"]
+        words = [f"episode {collector.episodes:,}"]
+        if self.statistics.recent:
+            words.append(f"mean return {self.statistics.mean_return:.1f}")
         symbols = {"exploration_rate": "ε", "temperature": "τ"}
         metrics = collector.policy.metrics(collector.env_step)
         words += [f"{symbols.get(name, name)} {value:.2f}" for name, value in metrics.items()]

@@ -1,6 +1,7 @@
 import csv
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class TrainingStatistics(Callback):
         path = self._csv_path(trainer)
         if path is None:
             return
-        lines = [FIELDS]
+        lines: list[Sequence[str]] = [FIELDS]
         if path.is_file():
             with path.open(newline="") as file:
                 lines += [line for line in list(csv.reader(file))[1:] if int(line[1]) <= env_step]
@@ -63,7 +64,7 @@ class TrainingStatistics(Callback):
         if collector.finished:
             self._note_episodes(trainer, collector.finished)
             collector.finished.clear()
-        if (trainer.fit_loop.total_batch_idx + 1) % trainer.log_every_n_steps == 0:
+        if (trainer.fit_loop.total_batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._log_means(trainer)
 
     def _note_episodes(self, trainer: lightning.Trainer, episodes: list[Episode]) -> None:

@@ -89,9 +89,7 @@ def make_vec(env_id: str, num_envs: int, env_kwargs: Mapping[str, Any] | None = 
 
     """
     # Without auto-reset no step ever joins the end of one episode to the start of the next.
-    return SyncVectorEnv(
-        [partial(make_env, env_id, env_kwargs)] * num_envs, autoreset_mode=AutoresetMode.DISABLED
-    )
+    return SyncVectorEnv([partial(make_env, env_id, env_kwargs)] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
 
 
 def stored_dtype(space: spaces.Space) -> np.dtype:

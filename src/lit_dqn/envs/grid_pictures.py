@@ -9,7 +9,8 @@ from lit_dqn.envs.grid_layouts import Cell, GridLayout
 Pixels = NDArray[np.uint8]
 
 IMAGE_HEIGHT, IMAGE_WIDTH = 50, 84  # the lesson's image
-BACKGROUND_GREY, CLIFF_GREY, WALL_GREY, GOAL_GREY, AGENT_GREY = 0, 50, 100, 180, 255
+# The agent outshines all that never moves: with bright walls the network learns little but a constant at first.
+BACKGROUND_GREY, CLIFF_GREY, WALL_GREY, GOAL_GREY, AGENT_GREY = 0, 20, 40, 80, 255
 
 
 class GridImage:
@@ -131,14 +132,7 @@ def _line(
 
 def _letter(picture: Pixels, text: str, colour: tuple[int, int, int]) -> None:
     font, scale, thickness = cv2.FONT_HERSHEY_SIMPLEX, 0.9, 2
-    (width, height), _ = cv2.getTextSize(text, font, scale, thickness)
-    cv2.putText(
-        picture,
-        text,
-        ((CELL - width) // 2, (CELL + height) // 2),
-        font,
-        scale,
-        colour,
-        thickness,
-        cv2.LINE_AA,
-    )
+    # In cv2 5 the height of getTextSize is more than that of a capital, which is 18 pixels at this scale.
+    (width, _), _ = cv2.getTextSize(text, font, scale, thickness)
+    bottom_left = ((CELL - width) // 2, (CELL + 18) // 2)
+    cv2.putText(picture, text, bottom_left, font, scale, colour, thickness, cv2.LINE_AA)

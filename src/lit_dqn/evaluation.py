@@ -1,0 +1,103 @@
+"""Playing without learning: to grade an agent, or to watch it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import gymnasium
+import numpy as np
+from gymnasium.wrappers import RenderCollection
+from numpy.typing import NDArray
+from torch.utils.data import IterableDataset
+
+from lit_dqn.collector import Step, play_episode
+from lit_dqn.policies import Policy
+from lit_dqn.types import ActionValues, Episode
+
+
+class EvaluationDataset(IterableDataset[Episode]):
+    """Evaluation episodes, played with the agent as it is when they are asked for.
+
+    Args:
+        env: as `make_env` makes it.
+        agent: its action values.
+        policy: how it acts.
+        seeds: one episode each.
+        max_steps: cap on the agent steps of an episode.
+        frame_stack: frames in an observation.
+
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        agent: ActionValues,
+        policy: Policy,
+        *,
+        seeds: Sequence[int],
+        max_steps: int,
+        frame_stack: int,
+    ) -> None:
+        self.env = env
+        self.agent = agent
+        self.policy = policy
+        self.seeds = seeds
+        self.max_steps = max_steps
+        self.frame_stack = frame_stack
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def __iter__(self) -> Iterator[Episode]:
+        for number, seed in enumerate(self.seeds, start=1):
+            steps = self.play(seed)
+            yield Episode(
+                number=number,
+                env=0,
+                env_step=0,
+                total_reward=sum(step.reward for step in steps),
+                length=len(steps),
+                terminated=steps[-1].terminated,
+            )
+
+    def play(self, seed: int) -> list[Step]:
+        """The steps of one episode."""
+        episode = play_episode(
+            self.env,
+            self.agent,
+            self.policy,
+            seed=seed,
+            max_steps=self.max_steps,
+            frame_stack=self.frame_stack,
+        )
+        return list(episode)
+
+
+@dataclass
+class Trajectory:
+    """An episode that was played to be watched; T is its length."""
+
+    seed: int
+    observation: NDArray  # [T + 1, *shape], single frames, the last one included
+    action: NDArray[np.int64]  # [T]
+    reward: NDArray[np.float64]  # [T]
+    terminated: bool
+    pictures: list[NDArray[np.uint8]]  # T + 1 of [H, W, 3], or none if the env has no pictures
+    fps: float
+
+
+class TrajectoryDataset(EvaluationDataset):
+    """Evaluation episodes with all that was seen."""
+
+    def __iter__(self) -> Iterator[Trajectory]:  # type: ignore[override]
+        for seed in self.seeds:
+            steps = self.play(seed)
+            yield Trajectory(
+                seed=seed,
+                observation=np.stack([step.observation for step in steps] + [steps[-1].next_observation]),
+                action=np.array([step.action for step in steps]),
+                reward=np.array([step.reward for step in steps]),
+                terminated=steps[-1].terminated,
+                pictures=cast(list, self.env.render()) if isinstance(self.env, RenderCollection) else [],
+                fps=self.env.metadata.get("render_fps", 30),
+            )

@@ -1,0 +1,180 @@
+import csv
+from pathlib import Path
+
+import lightning
+import numpy as np
+import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_dqn import make_agent, make_data, make_trainer
+
+from lit_dqn import ConfigError, LitDQN, ReplayDataModule
+from lit_dqn.callbacks import (
+    Checkpoints,
+    MazeView,
+    StoppingRules,
+    TrainingProgress,
+    TrainingStatistics,
+    TrajectoryWriter,
+)
+from lit_dqn.checkpoint import ReplayCheckpointIO
+
+
+def fit(tmp_path: Path, stop: StoppingRules, *callbacks, agent=None, data=None, resume=None, **trainer_settings):
+    logger = TensorBoardLogger(tmp_path, name="", version="run")
+    trainer = make_trainer(
+        callbacks=[stop, *callbacks],
+        logger=logger,
+        plugins=[ReplayCheckpointIO()],
+        enable_checkpointing=True,
+        **({"max_epochs": -1, "log_every_n_steps": 5} | trainer_settings),
+    )
+    data = data or make_data()
+    trainer.fit(agent or make_agent(), datamodule=data, ckpt_path=resume)
+    logger.experiment.close()
+    return trainer, data.collector
+
+
+def scalars(tmp_path: Path) -> dict[str, list]:
+    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"scalars": 0})
+    events.Reload()
+    return {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        ({"max_episodes": 6}, "max_episodes 6 reached"),
+        ({"max_env_steps": 75}, "max_env_steps 75 reached"),
+        ({"mean_return": 1.0, "window": 3}, "mean_return 1.0 reached"),
+    ],
+)
+def test_each_stopping_rule_ends_the_run_at_its_limit_and_says_so(tmp_path, caplog, rule, reason):
+    stop = StoppingRules(**rule)
+    with caplog.at_level("INFO", logger="lit_dqn"):
+        trainer, collector = fit(tmp_path, stop, Checkpoints(), check_val_every_n_epoch=1000)
+    assert stop.reason.startswith(reason)
+    assert f"stopping: {reason}" in caplog.text
+    if "max_episodes" in rule:
+        assert collector.episodes == 6
+    if "max_env_steps" in rule:
+        assert collector.env_step == 75
+    # The last weights are graded although no evaluation was due.
+    assert "eval/mean_reward" in trainer.callback_metrics
+    assert (tmp_path / "run/checkpoints/best.ckpt").exists()
+    assert stop.progress(trainer) in (0.0, 1.0)
+
+
+def test_a_resumed_run_goes_on_to_a_further_limit_and_not_beyond(tmp_path):
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    trainer, first = fit(tmp_path, StoppingRules(max_episodes=5), Checkpoints(), TrainingStatistics())
+    updates = trainer.global_step
+    trainer, again = fit(tmp_path, StoppingRules(max_episodes=5), Checkpoints(), TrainingStatistics(), resume=last)
+    assert trainer.global_step == updates
+    assert again.env_step == first.env_step
+    trainer, further = fit(tmp_path, StoppingRules(max_episodes=9), Checkpoints(), TrainingStatistics(), resume=last)
+    assert further.episodes == 9
+    with (tmp_path / "run/episodes.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [int(line["episode"]) for line in lines] == list(range(1, 10))
+    assert sum(int(line["length"]) for line in lines) <= further.env_step
+
+
+@pytest.mark.parametrize("key", ["max_episodes", "max_env_steps", "window"])
+def test_a_limit_below_one_is_refused(key):
+    with pytest.raises(ConfigError, match=rf"stop\.{key}: 0 must be at least 1"):
+        StoppingRules(**{key: 0})
+
+
+def test_the_curves_have_env_steps_on_the_x_axis_and_the_names_that_dashboards_know(tmp_path):
+    _, collector = fit(tmp_path, StoppingRules(max_env_steps=200), TrainingStatistics(window=3))
+    curves = scalars(tmp_path)
+    assert {
+        "rollout/ep_rew",
+        "rollout/ep_len",
+        "rollout/ep_rew_mean",
+        "rollout/ep_len_mean",
+        "rollout/exploration_rate",
+        "time/fps",
+        "time/total_timesteps",
+        "train/loss",
+        "train/q_value",
+        "train/n_updates",
+        "eval/mean_reward",
+        "eval/mean_ep_length",
+    } <= set(curves)
+    with (tmp_path / "run/episodes.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == collector.episodes
+    assert [point.step for point in curves["rollout/ep_rew"]] == [int(line["env_step"]) for line in lines]
+    assert [point.value for point in curves["rollout/ep_rew"]] == [float(line["return"]) for line in lines]
+    assert all(point.step == point.value for point in curves["time/total_timesteps"])
+    assert [point.step for point in curves["train/loss"]] == list(range(55, 201, 5))
+    last_three = [float(line["return"]) for line in lines[-3:]]
+    assert curves["rollout/ep_rew_mean"][-1].value == pytest.approx(np.mean(last_three))
+
+
+def test_checkpoints_keep_the_last_and_the_best(tmp_path, monkeypatch):
+    grades = iter([-3.0, -1.0, -2.0, -1.0])
+    checkpoints, saved = Checkpoints(), []
+
+    class Grade(lightning.Callback):
+        def on_validation_epoch_end(self, trainer, pl_module):
+            trainer.callback_metrics["eval/mean_reward"] = np.float64(next(grades))
+
+    save = lightning.Trainer.save_checkpoint
+    monkeypatch.setattr(
+        lightning.Trainer,
+        "save_checkpoint",
+        lambda trainer, path, **kwargs: (saved.append((path.name, trainer.global_step)), save(trainer, path, **kwargs)),
+    )
+    monkeypatch.setattr(LitDQN, "_log_evaluation", lambda agent: agent._evaluated.clear())
+    fit(tmp_path, StoppingRules(), Grade(), checkpoints, max_epochs=4)
+    assert [step for name, step in saved if name == "best.ckpt"] == [10, 20, 40]
+    assert [step for name, step in saved if name == "last.ckpt"] == [10, 20, 30, 40]
+
+
+def test_the_maze_view_is_an_image_and_a_png_of_the_policy(tmp_path):
+    agent = LitDQN((1, 50, 84), 4)
+    data = ReplayDataModule(
+        "lit_dqn/Maze-v0",
+        capacity=400,
+        min_replay_size=300,
+        updates_per_epoch=2,
+        batch_size=4,
+        eval_episodes=1,
+        eval_max_steps=5,
+        seed=0,
+    )
+    fit(tmp_path, StoppingRules(), MazeView(), agent=agent, data=data, max_epochs=2)
+    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0})
+    events.Reload()
+    assert [image.step for image in events.Images("maze")] == [302, 304]
+    assert (tmp_path / "run/maze.png").stat().st_size > 10_000
+
+
+def test_the_maze_view_leaves_other_environments_alone(tmp_path):
+    fit(tmp_path, StoppingRules(), MazeView(), max_epochs=1)
+    assert not (tmp_path / "run/maze.png").exists()
+
+
+def test_the_progress_bar_leaves_a_line_for_each_evaluation(tmp_path, capsys):
+    statistics, stop = TrainingStatistics(), StoppingRules(max_env_steps=90)
+    fit(tmp_path, stop, statistics, TrainingProgress(statistics, stop), enable_progress_bar=True)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "evaluation" in line]
+    assert len(lines) == 4
+    assert lines[-1].startswith("env step 90 · episode ")
+    assert "ε 0.10" in lines[-1]
+    assert "env steps/s" in lines[-1]
+
+
+def test_predict_writes_a_video_and_the_numbers(tmp_path):
+    agent = LitDQN((1, 50, 84), 4)
+    data = ReplayDataModule("lit_dqn/Maze-v0", eval_episodes=1, eval_max_steps=4, seed=0)
+    make_trainer(callbacks=[TrajectoryWriter(str(tmp_path / "seen"))]).predict(agent, datamodule=data)
+    numbers = np.load(tmp_path / "seen/episode_1.npz")
+    assert numbers["observation"].shape == (5, 1, 50, 84)
+    assert numbers["action"].shape == (4,)
+    videos = [*tmp_path.glob("seen/episode_1.mp4"), *tmp_path.glob("seen/episode_1.gif")]
+    assert len(videos) == 1
+    assert videos[0].stat().st_size > 1000

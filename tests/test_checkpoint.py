@@ -1,0 +1,110 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from test_dqn import make_agent, make_data, make_trainer, same
+
+from lit_dqn import ConfigError
+from lit_dqn.checkpoint import ReplayCheckpointIO, find_checkpoint, read_checkpoint
+
+
+def train(path: Path, updates: int, resume: Path | None = None, **settings):
+    """A run of that many updates in all, saved to `path`."""
+    agent, data = make_agent(), make_data(**settings)
+    trainer = make_trainer(max_epochs=-1, max_steps=updates, limit_val_batches=0, plugins=[ReplayCheckpointIO()])
+    trainer.fit(agent, datamodule=data, ckpt_path=resume)
+    trainer.save_checkpoint(path, weights_only=False)
+    return agent, data, trainer
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path):
+    path = tmp_path / "last.ckpt"
+    first, first_data, first_trainer = train(path, 10, num_envs=2, gradient_steps=2)
+    second, second_data, second_trainer = train(tmp_path / "second.ckpt", 10, resume=path, num_envs=2, gradient_steps=2)
+    assert second_trainer.global_step == 10
+    assert same(first.state_dict(), second.state_dict())
+    moments = [trainer.optimizers[0].state_dict()["state"] for trainer in (first_trainer, second_trainer)]
+    assert all(torch.equal(moments[0][i]["exp_avg"], moments[1][i]["exp_avg"]) for i in moments[0])
+    old, new = first_data.collector, second_data.collector
+    assert (old.env_step, old.episodes, first.env_step) == (new.env_step, new.episodes, second.env_step)
+    assert old.state_dict()["generators"] == new.state_dict()["generators"]
+    assert first_data.state_dict()["sampling"] == second_data.state_dict()["sampling"]
+    old_arrays, new_arrays = old.replay.state_dict()["arrays"], new.replay.state_dict()["arrays"]
+    assert torch.equal(old_arrays["observation"], new_arrays["observation"])
+    third, third_data, third_trainer = train(tmp_path / "third.ckpt", 16, resume=path, num_envs=2, gradient_steps=2)
+    assert third_trainer.global_step == 16
+    assert third_data.collector.env_step == old.env_step + 6
+    assert not same(first.state_dict(), third.state_dict())
+
+
+def test_the_replay_is_beside_the_checkpoint_and_goes_with_it(tmp_path):
+    path = tmp_path / "last.ckpt"
+    train(path, 4, capacity=5000)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["last-4.replay.safetensors", "last.ckpt"]
+    assert path.stat().st_size < 60_000
+    train(path, 6, capacity=5000)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["last-6.replay.safetensors", "last.ckpt"]
+    ReplayCheckpointIO().remove_checkpoint(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_holds_tensors_and_plain_values_only(tmp_path):
+    train(tmp_path / "last.ckpt", 4)
+    torch.load(tmp_path / "last.ckpt", weights_only=True)
+
+
+def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    agent, _, trainer = train(path, 4)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def fails(checkpoint, file):
+        Path(file).write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", fails)
+    with pytest.raises(OSError, match="no space left"):
+        trainer.save_checkpoint(path, weights_only=False)
+    assert before == {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+
+def test_broken_checkpoints_are_refused_in_a_sentence(tmp_path):
+    path = tmp_path / "last.ckpt"
+    train(path, 4)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigError, match=r"ckpt_path: .*last\.ckpt is damaged"):
+        read_checkpoint(path)
+    torch.save({"weights": torch.zeros(2)}, path)
+    with pytest.raises(ConfigError, match="is no checkpoint of lit_dqn"):
+        read_checkpoint(path)
+    with pytest.raises(ConfigError, match="there is no checkpoint"):
+        read_checkpoint(tmp_path / "no.ckpt")
+    path.write_bytes(whole)
+    (tmp_path / "last-4.replay.safetensors").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"the replay .*last-4\.replay\.safetensors .* cannot be read"):
+        ReplayCheckpointIO().load_checkpoint(path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("capacity", 300), ("num_envs", 2), ("n_step", 3), ("frame_stack", 2)])
+def test_other_settings_of_the_replay_are_named(tmp_path, key, value):
+    train(tmp_path / "last.ckpt", 4)
+    saved = read_checkpoint(tmp_path / "last.ckpt")["datamodule_hyper_parameters"]
+    make_data().check_continues(saved)
+    with pytest.raises(ConfigError, match=f"{key}: the checkpoint's replay was made with .* not {value}"):
+        make_data(**{key: value, "gradient_steps": 2}).check_continues(saved)
+
+
+def test_last_is_the_newest_over_all_versions(tmp_path):
+    for version in ("version_0", "version_1"):
+        (tmp_path / version / "checkpoints").mkdir(parents=True)
+        (tmp_path / version / "checkpoints" / "last.ckpt").touch()
+    newest = tmp_path / "version_0" / "checkpoints" / "last.ckpt"
+    older = tmp_path / "version_1" / "checkpoints" / "last.ckpt"
+    os.utime(older, (1, 1))
+    assert find_checkpoint("last", tmp_path) == newest
+    assert find_checkpoint(str(tmp_path / "version_1"), tmp_path) == older
+    assert find_checkpoint("some.ckpt", tmp_path) == Path("some.ckpt")
+    with pytest.raises(ConfigError, match=r"no best\.ckpt under"):
+        find_checkpoint("best", tmp_path)

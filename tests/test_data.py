@@ -1,0 +1,109 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+from test_dqn import make_agent, make_data, make_trainer
+
+from lit_dqn import ConfigError, Greedy, LitDQN, ReplayDataModule
+from lit_dqn.types import Chunk
+
+
+def test_chunk_k_is_played_by_the_policy_after_k_chunks():
+    """A loader that fetched ahead would act with old weights."""
+    agent, data = make_agent(), make_data(policy=Greedy(), min_replay_size=50)
+    tape = []
+    act, step = agent.q_values, agent.training_step
+    agent.q_values = lambda observation: (tape.append("act"), act(observation))[1]
+    agent.training_step = lambda chunk, batch_idx: (tape.append("learn"), step(chunk, batch_idx))[1]
+    make_trainer(max_epochs=2, limit_val_batches=0).fit(agent, datamodule=data)
+    assert tape == ["act", "learn"] * 20
+
+
+def test_env_steps_updates_and_episodes_are_counted():
+    data = make_data(num_envs=4, env_steps_per_update=2, gradient_steps=4, updates_per_epoch=40, min_replay_size=52)
+    trainer = make_trainer(limit_val_batches=0)
+    trainer.fit(make_agent(), datamodule=data)
+    assert trainer.global_step == 40
+    assert data.collector.env_step == 52 + 40 * 2
+    assert data.collector.episodes == len(data.collector.finished) > 0
+
+
+def test_a_chunk_holds_the_batches_of_its_updates():
+    data = make_data(gradient_steps=5, batch_size=7, gamma=0.9, n_step=3)
+    data.trainer = make_trainer()
+    data.trainer.strategy.connect(make_agent())
+    data.setup("fit")
+    chunk = next(iter(data.train_dataloader()))
+    assert isinstance(chunk, Chunk)
+    assert len(chunk.batches) == 5
+    for batch in chunk.batches:
+        assert batch.observation.shape == batch.next_observation.shape == (7, 4)
+        assert batch.observation.dtype == batch.reward.dtype == torch.float32
+        assert set(np.round(batch.discount.numpy(), 6)) <= {
+            0.0,
+            np.round(np.float32(0.9**3), 6),
+            *np.round([0.9, 0.81], 6),
+        }
+    assert chunk.env_step == 52 + 5 or chunk.env_step == data.collector.env_step
+
+
+def test_frames_are_stacked_for_the_network():
+    data = make_data(frame_stack=3)
+    assert data.observation_shape == (3, 4)
+    image = ReplayDataModule("lit_dqn/Maze-v0", frame_stack=4, seed=0)
+    assert image.observation_shape == (4, 50, 84)
+    assert image.num_actions == 4
+
+
+def test_evaluation_plays_the_same_episodes_each_time_and_leaves_training_alone():
+    agent, data = make_agent(), make_data(eval_episodes=3, eval_max_steps=500)
+    trainer = make_trainer()
+    first = trainer.validate(agent, datamodule=data, verbose=False)
+    assert first == trainer.validate(agent, datamodule=data, verbose=False)
+    assert first[0]["eval/episodes"] == 3
+    assert first[0]["eval/mean_reward"] == first[0]["eval/mean_ep_length"] > 1
+    assert data.collector is None
+
+
+def test_a_cap_on_the_steps_is_reported_as_truncation():
+    trainer = make_trainer()
+    result = trainer.test(make_agent(), datamodule=make_data(eval_max_steps=3), verbose=False)
+    assert result[0]["eval/truncated_episodes"] == 2
+    assert result[0]["eval/mean_ep_length"] == 3
+
+
+def test_predict_gives_whole_trajectories_with_pictures():
+    agent = LitDQN((1, 50, 84), 4)
+    data = ReplayDataModule("lit_dqn/Maze-v0", eval_episodes=1, eval_max_steps=6, seed=0)
+    (trajectory,) = make_trainer().predict(agent, datamodule=data)
+    assert trajectory.observation.shape == (7, 1, 50, 84)
+    assert trajectory.action.shape == trajectory.reward.shape == (6,)
+    assert len(trajectory.pictures) == 7
+    assert not trajectory.terminated
+
+
+def test_the_seed_is_the_one_of_seed_everything(monkeypatch):
+    monkeypatch.setitem(os.environ, "PL_GLOBAL_SEED", "123")
+    assert make_data(seed=None).seed == 123
+    assert make_data(seed=5).seed == 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"gamma": 1.5}, r"gamma: 1\.5"),
+        ({"gamma": -0.1}, r"gamma: -0\.1"),
+        ({"batch_size": 300}, "batch_size: 300 .* capacity 200; set --data.capacity 300"),
+        ({"min_replay_size": 8}, "min_replay_size: 8 must lie between batch_size 16 and capacity 200"),
+        ({"min_replay_size": 201}, "min_replay_size: 201"),
+        ({"updates_per_epoch": 10, "gradient_steps": 4}, "updates_per_epoch: 10 must be a multiple"),
+        ({"num_envs": 3}, "num_envs: 3 .* must be a multiple of 3"),
+        ({"n_step": 0}, "n_step: 0 must be at least 1"),
+        ({"env_id": "CartPol-v1"}, "env_id: there is no environment 'CartPol-v1'; did you mean CartPole-v1"),
+        ({"capacity": 10**13}, "capacity: a replay of 10,000,000,000,000 timesteps takes .* set --data.capacity"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_is_made(settings, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        make_data(**settings)

@@ -1,0 +1,198 @@
+import copy
+from functools import partial
+
+import lightning
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from lit_dqn import MLP, ConfigError, DoubleQLearning, LitDQN, ReplayDataModule, TrainingError
+from lit_dqn.types import Batch, Chunk
+
+SMALL = partial(MLP, hidden_sizes=(16,))
+
+
+def make_agent(**kwargs) -> LitDQN:
+    torch.manual_seed(0)
+    return LitDQN((4,), 2, network=SMALL, optimizer=partial(torch.optim.Adam, lr=1e-2), **kwargs)
+
+
+def make_data(**kwargs) -> ReplayDataModule:
+    defaults = {
+        "env_id": "CartPole-v1",
+        "capacity": 200,
+        "min_replay_size": 50,
+        "batch_size": 16,
+        "updates_per_epoch": 10,
+        "eval_episodes": 2,
+        "eval_max_steps": 20,
+        "seed": 0,
+    }
+    return ReplayDataModule(**(defaults | kwargs))
+
+
+def make_trainer(**kwargs) -> lightning.Trainer:
+    defaults = {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    }
+    return lightning.Trainer(**(defaults | kwargs))
+
+
+class Recorder(lightning.Callback):
+    """Copies of both networks after every training step."""
+
+    def __init__(self) -> None:
+        self.online: list[dict] = []
+        self.target: list[dict] = []
+
+    def on_train_batch_end(self, trainer, pl_module, *args) -> None:
+        self.online.append(copy.deepcopy(pl_module.online.state_dict()))
+        self.target.append(copy.deepcopy(pl_module.target.state_dict()))
+
+
+class OneChunk:
+    """A data loader of one chunk; a list would be a collection of loaders to Lightning."""
+
+    def __init__(self, chunk: Chunk) -> None:
+        self.chunk = chunk
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self):
+        yield self.chunk
+
+
+def same(one: dict, other: dict) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_every_update_moves_the_online_network_and_only_the_period_moves_the_target():
+    agent, recorder = make_agent(target_update_period=4), Recorder()
+    first = copy.deepcopy(agent.online.state_dict())
+    make_trainer(callbacks=[recorder]).fit(agent, datamodule=make_data())
+    assert len(recorder.online) == 10
+    for before, after in zip([first, *recorder.online], recorder.online, strict=False):
+        assert not same(before, after)
+    for update, target in enumerate(recorder.target, start=1):
+        copied_at = update // 4 * 4
+        assert same(target, first if copied_at == 0 else recorder.online[copied_at - 1])
+
+
+def test_polyak_averaging_goes_the_share_tau_of_the_way():
+    agent, recorder = make_agent(target_update_period=1, target_update_tau=0.25), Recorder()
+    first = copy.deepcopy(agent.online.state_dict())
+    make_trainer(callbacks=[recorder]).fit(agent, datamodule=make_data(updates_per_epoch=1))
+    for name, weight in recorder.target[0].items():
+        torch.testing.assert_close(weight, 0.75 * first[name] + 0.25 * recorder.online[0][name])
+
+
+def test_the_optimizer_holds_the_online_parameters_alone():
+    agent = make_agent()
+    held = {id(parameter) for group in agent.configure_optimizers().param_groups for parameter in group["params"]}
+    assert held == {id(parameter) for parameter in agent.online.parameters()}
+    assert not any(parameter.requires_grad for parameter in agent.target.parameters())
+
+
+def test_a_chunk_of_eight_makes_eight_updates_and_counts_them():
+    trainer = make_trainer()
+    trainer.fit(make_agent(), datamodule=make_data(gradient_steps=8, updates_per_epoch=16))
+    assert trainer.global_step == 16
+    assert trainer.fit_loop.total_batch_idx + 1 == 2
+
+
+def test_max_grad_norm_scales_the_gradient_down(monkeypatch):
+    agent = make_agent(max_grad_norm=0.5)
+    norms = []
+    step = torch.optim.Adam.step
+
+    def watch(optimizer, *args, **kwargs):
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        norms.append(torch.cat([g.flatten() for g in gradients]).norm().item())
+        return step(optimizer, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watch)
+    batch = Batch(
+        torch.randn(8, 4), torch.zeros(8, dtype=torch.int64), torch.full((8,), 1e3), torch.ones(8), torch.randn(8, 4)
+    )
+    data = make_data(updates_per_epoch=1)
+    data.train_dataloader = lambda: OneChunk(Chunk((batch,), 1))
+    make_trainer().fit(agent, datamodule=data)
+    assert norms == pytest.approx([0.5], rel=1e-3)
+
+
+@pytest.mark.parametrize("reward", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_update(reward):
+    batch = Batch(
+        torch.randn(8, 4), torch.zeros(8, dtype=torch.int64), torch.full((8,), reward), torch.ones(8), torch.randn(8, 4)
+    )
+    data = make_data(updates_per_epoch=1)
+    data.train_dataloader = lambda: OneChunk(Chunk((batch,), 77))
+    with pytest.raises(TrainingError, match=r"update 1 \(env step 77\)"):
+        make_trainer().fit(make_agent(), datamodule=data)
+
+
+def test_act_is_greedy_for_one_observation():
+    agent = make_agent()
+    observation = np.random.default_rng(0).normal(size=4)
+    values = agent.q_values(observation[None].astype(np.float32))
+    assert values.shape == (1, 2)
+    assert agent.act(observation) == values[0].argmax()
+    with pytest.raises(ValueError, match="one observation of shape"):
+        agent.act(observation[None])
+
+
+def test_load_from_checkpoint_needs_no_config(tmp_path):
+    agent = make_agent(objective=DoubleQLearning(huber_delta=2.0), max_grad_norm=3.0)
+    trainer = make_trainer()
+    trainer.fit(agent, datamodule=make_data())
+    trainer.save_checkpoint(tmp_path / "agent.ckpt", weights_only=False)
+    loaded = LitDQN.load_from_checkpoint(tmp_path / "agent.ckpt")
+    assert same(agent.online.state_dict(), loaded.online.state_dict())
+    assert loaded.objective == agent.objective
+    assert (loaded.max_grad_norm, loaded.env_step) == (3.0, agent.env_step)
+    observation = np.ones(4)
+    assert loaded.act(observation) == agent.act(observation)
+
+
+def test_init_from_takes_the_online_weights_and_nothing_else(tmp_path):
+    agent = make_agent()
+    trainer = make_trainer()
+    trainer.fit(agent, datamodule=make_data())
+    trainer.save_checkpoint(tmp_path / "agent.ckpt", weights_only=False)
+    safetensors.torch.save_file(agent.online.state_dict(), tmp_path / "agent.safetensors")
+    for path in (tmp_path / "agent.ckpt", tmp_path / "agent.safetensors"):
+        torch.manual_seed(1)
+        warm = LitDQN((4,), 2, network=SMALL, init_from=str(path))
+        assert same(warm.online.state_dict(), agent.online.state_dict())
+        assert same(warm.target.state_dict(), agent.online.state_dict())
+        assert not same(warm.target.state_dict(), agent.target.state_dict())
+        assert warm.env_step == 0
+    with pytest.raises(ConfigError, match=r"init_from: .*another network: 3\.weight"):
+        LitDQN((4,), 3, network=SMALL, init_from=str(tmp_path / "agent.ckpt"))
+    with pytest.raises(ConfigError, match="init_from: there is no checkpoint"):
+        LitDQN((4,), 2, network=SMALL, init_from=str(tmp_path / "no.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("target_update_period", 0), ("target_update_tau", 0.0), ("target_update_tau", 1.5), ("max_grad_norm", -1.0)],
+)
+def test_values_out_of_range_are_named(key, value):
+    with pytest.raises(ConfigError, match=f"{key}: {value}"):
+        make_agent(**{key: value})
+
+
+def test_a_network_that_does_not_fit_is_refused():
+    with pytest.raises(ConfigError, match="does not take observations"):
+        LitDQN((4,), 2, network=lambda shape, actions: nn.Linear(5, actions))
+    with pytest.raises(ConfigError, match="not one for each of the 2 actions"):
+        LitDQN((4,), 2, network=lambda shape, actions: nn.Linear(4, 7))
