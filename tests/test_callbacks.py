@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_dqn import make_agent, make_data, make_trainer
 
 from lit_dqn import ConfigError, LitDQN, ReplayDataModule
 from lit_dqn.callbacks import (
@@ -18,6 +17,7 @@ from lit_dqn.callbacks import (
     TrajectoryWriter,
 )
 from lit_dqn.checkpoint import ReplayCheckpointIO
+from test_dqn import make_agent, make_data, make_trainer
 
 
 def fit(tmp_path: Path, stop: StoppingRules, *callbacks, agent=None, data=None, resume=None, **trainer_settings):

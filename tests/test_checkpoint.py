@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_dqn import make_agent, make_data, make_trainer, same
 
 from lit_dqn import ConfigError
 from lit_dqn.checkpoint import ReplayCheckpointIO, find_checkpoint, read_checkpoint
+from test_dqn import make_agent, make_data, make_trainer, same
 
 
 def train(path: Path, updates: int, resume: Path | None = None, **settings):
@@ -56,7 +56,7 @@ def test_a_checkpoint_holds_tensors_and_plain_values_only(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
-    agent, _, trainer = train(path, 4)
+    _, _, trainer = train(path, 4)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
 
     def fails(checkpoint, file):

@@ -3,10 +3,10 @@ import os
 import numpy as np
 import pytest
 import torch
-from test_dqn import make_agent, make_data, make_trainer
 
 from lit_dqn import ConfigError, Greedy, LitDQN, ReplayDataModule
 from lit_dqn.types import Chunk
+from test_dqn import make_agent, make_data, make_trainer
 
 
 def test_chunk_k_is_played_by_the_policy_after_k_chunks():

@@ -97,7 +97,7 @@ def required(capacity):
 
 
 def check(capacity):
-    check_fits(capacity, required(capacity))
+    check_fits(capacity, required)
 
 
 def refusal(capacity):

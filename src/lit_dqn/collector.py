@@ -70,7 +70,7 @@ class Collector:
         self.env_step = 0
         self.episodes = 0
         self.finished: list[Episode] = []  # whoever watches takes them out
-        self._generators = [np.random.default_rng((seed, env, EXPLORATION_STREAM, 0)) for env in range(envs.num_envs)]
+        self._generators = [np.random.default_rng((seed, env, 0, EXPLORATION_STREAM)) for env in range(envs.num_envs)]
         self._episode_of_env = np.zeros(envs.num_envs, np.int64)
         self._total_reward = np.zeros(envs.num_envs)
         self._length = np.zeros(envs.num_envs, np.int64)

@@ -153,14 +153,16 @@ class ReplayDataModule(lightning.LightningDataModule):
         if frame_stack > 1:
             frames = np.broadcast_to(np.uint8(0), (1, frame_stack, *self._frame_shape))
             self.observation_shape = stack_frames(frames).shape[1:]
-        required = ReplayBuffer.required_bytes(
-            capacity, num_envs, self._frame_shape, self._frame_dtype, n_step=n_step, frame_stack=frame_stack
+        check_fits(
+            capacity,
+            lambda timesteps: ReplayBuffer.required_bytes(
+                timesteps, num_envs, self._frame_shape, self._frame_dtype, n_step=n_step, frame_stack=frame_stack
+            ),
         )
-        check_fits(capacity, required)
         self.save_hyperparameters(specification({name: vars(self)[name] for name in _argument_names(type(self))}))
 
         self.collector: Collector | None = None
-        self._sampling = np.random.default_rng((self.seed, SAMPLING_STREAM, 0, 0))
+        self._sampling = np.random.default_rng((self.seed, 0, 0, SAMPLING_STREAM))
 
     def _check_numbers(self) -> None:
         for key in [

@@ -48,12 +48,7 @@ class Greedy(Policy):
         self, agent: ActionValues, observation: NDArray, env_step: int, generators: Generators
     ) -> NDArray[np.int64]:
         """Actions [N]."""
-        q_values = agent.q_values(observation)
-        best = q_values == q_values.max(axis=1, keepdims=True)
-        actions = best.argmax(axis=1)
-        for env in np.flatnonzero(best.sum(axis=1) > 1).tolist():
-            actions[env] = generators[env].choice(np.flatnonzero(best[env]))
-        return actions
+        return np.array([_best(*row) for row in zip(agent.q_values(observation), generators, strict=True)])
 
     def metrics(self, env_step: int) -> dict[str, float]:
         """The exploration rate, 0."""
@@ -85,10 +80,13 @@ class EpsilonGreedy(Policy):
         explore = np.array([generator.random() < epsilon for generator in generators])
         if explore.all():
             return UniformRandom().act(agent, observation, env_step, generators)
-        actions = Greedy().act(agent, observation, env_step, generators)
-        for env in np.flatnonzero(explore).tolist():
-            actions[env] = generators[env].integers(agent.num_actions)
-        return actions
+        q_values = agent.q_values(observation)
+        return np.array(
+            [
+                generator.integers(agent.num_actions) if random else _best(q_values[env], generator)
+                for env, (generator, random) in enumerate(zip(generators, explore, strict=True))
+            ]
+        )
 
     def metrics(self, env_step: int) -> dict[str, float]:
         """The exploration rate, ε."""
@@ -125,3 +123,9 @@ class Softmax(Policy):
     def metrics(self, env_step: int) -> dict[str, float]:
         """The temperature τ."""
         return {"temperature": self.temperature(env_step)}
+
+
+def _best(q_values: NDArray[np.float32], generator: np.random.Generator) -> int:
+    """The action with the highest value; the generator is asked only to break a tie."""
+    best = np.flatnonzero(q_values == q_values.max())
+    return int(generator.choice(best)) if len(best) > 1 else int(q_values.argmax())

@@ -39,7 +39,7 @@ def specification(part: Any) -> Any:
     if isinstance(part, partial):
         # LightningCLI hands the class to an instantiator, as one of the partial's arguments.
         made = next((argument for argument in part.args if isinstance(argument, type)), part.func)
-        if isinstance(made, type):
+        if isinstance(made, type) and all(callable(argument) for argument in part.args):
             return _class(made, part.keywords)
     elif is_dataclass(part):
         return _class(type(part), {field.name: getattr(part, field.name) for field in fields(part)})

@@ -159,6 +159,7 @@ class ReplayBuffer:
         """Everything that decides what is drawn next; the tensors share the buffer's memory."""
         return {
             "arrays": {name: torch.from_numpy(array) for name, array in self._arrays.items()},
+            "windows": [self.n_step, self.frame_stack],
             "next_start": self._next_start,
             "oldest_start": self._oldest_start,
         }
@@ -167,9 +168,13 @@ class ReplayBuffer:
         """Take over the state of a buffer of the same layout.
 
         Raises:
-            ValueError: if an array has another shape or dtype.
+            ValueError: if n, the frame stack, or an array's shape or dtype differ.
 
         """
+        if state["windows"] != [self.n_step, self.frame_stack]:
+            raise ValueError(
+                f"n_step and frame_stack are {[self.n_step, self.frame_stack]} here, and {state['windows']} there"
+            )
         arrays = {name: tensor.numpy() for name, tensor in state["arrays"].items()}
         for name, array in self._arrays.items():
             saved = arrays.get(name)
@@ -215,7 +220,10 @@ def stack_frames(frames: NDArray) -> NDArray:
     """[B, k, *shape] to one observation each: images (channels, height, width) are joined along the channels,
     anything else keeps k as its first axis, as in Gymnasium's FrameStackObservation.
     """
-    return frames.reshape(len(frames), -1, *frames.shape[3:]) if frames.ndim == 5 else frames
+    if frames.ndim != 5:
+        return frames
+    batch, stack, channels, *size = frames.shape
+    return frames.reshape(batch, stack * channels, *size)
 
 
 def _layout(

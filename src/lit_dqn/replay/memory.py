@@ -1,3 +1,5 @@
+import bisect
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -18,10 +20,13 @@ def available_bytes(cgroup_root: Path = Path("/sys/fs/cgroup"), cgroup: str | No
     """
     available: float = psutil.virtual_memory().available
     own = Path(_own_cgroup() if cgroup is None else cgroup).relative_to("/")
-    for folder in (cgroup_root / own, *(cgroup_root / parent for parent in own.parents)):
-        available = min(available, _left(folder, "memory.max", "memory.current"))
-    version_1 = cgroup_root / "memory"
-    return min(available, _left(version_1, "memory.limit_in_bytes", "memory.usage_in_bytes"))
+    for folder in (own, *own.parents):
+        available = min(
+            available,
+            _left(cgroup_root / folder, "memory.max", "memory.current"),
+            _left(cgroup_root / "memory" / folder, "memory.limit_in_bytes", "memory.usage_in_bytes"),
+        )
+    return available
 
 
 def _own_cgroup() -> str:
@@ -29,7 +34,9 @@ def _own_cgroup() -> str:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:  # not Linux
         return "/"
-    return next((line.removeprefix("0::") for line in lines if line.startswith("0::/")), "/")
+    groups = [line.split(":", 2) for line in lines]  # id:controllers:path
+    version_1 = [path for _, controllers, path in groups if "memory" in controllers.split(",")]
+    return [*version_1, *(path for number, _, path in groups if number == "0"), "/"][0]
 
 
 def _left(folder: Path, limit_file: str, usage_file: str) -> float:
@@ -37,28 +44,32 @@ def _left(folder: Path, limit_file: str, usage_file: str) -> float:
     try:
         limit = int((folder / limit_file).read_text())
         usage = int((folder / usage_file).read_text())
-        statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):  # no such cgroup, or its limit reads "max"
         return float("inf")
+    try:
+        statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        statistics = {}
     return max(limit - usage + int(statistics.get("inactive_file", 0)), 0)
 
 
-def check_fits(capacity: int, required_bytes: int) -> None:
+def check_fits(capacity: int, required_bytes: Callable[[int], int]) -> None:
     """Refuse a replay that does not fit.
 
     Args:
         capacity: timesteps.
-        required_bytes: of the full replay.
+        required_bytes: capacity -> bytes of the full replay.
 
     Raises:
         ConfigError: if the memory at hand is less; the sentence names the capacity that would fit.
 
     """
     available = max(available_bytes() - RESERVE, 0)
-    if required_bytes > available:
-        fits = int(capacity * available / required_bytes)
+    required = required_bytes(capacity)
+    if required > available:
+        fits = bisect.bisect_right(range(capacity), available, key=required_bytes) - 1
+        remedy = f"set --data.capacity {fits} or less." if fits > 0 else "free some memory."
         raise ConfigError(
-            f"capacity: a replay of {capacity:,} timesteps takes {required_bytes / 2**30:,.2f} GiB "
-            f"({required_bytes / capacity:,.0f} bytes each), but only {available / 2**30:,.2f} GiB are free; "
-            f"set --data.capacity {fits} or less."
+            f"capacity: a replay of {capacity:,} timesteps takes {required / 2**30:,.2f} GiB "
+            f"({required / capacity:,.0f} bytes each), but only {available / 2**30:,.2f} GiB are free; {remedy}"
         )

@@ -1,0 +1,141 @@
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import lit_dqn
+from lit_dqn.cli import main
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+TINY = {
+    "data.capacity": 100,
+    "data.min_replay_size": 40,
+    "data.batch_size": 8,
+    "data.updates_per_epoch": 16,
+    "data.eval_episodes": 2,
+    "data.eval_max_steps": 5,
+    "stop.max_env_steps": 80,
+    "trainer.check_val_every_n_epoch": 1,
+}
+
+
+def tiny(**changes: object) -> list[str]:
+    return [f"--{key}={value}" for key, value in (TINY | changes).items()]
+
+
+def run(monkeypatch, *arguments: object) -> int:
+    """The exit code of a command line."""
+    monkeypatch.setattr(sys, "argv", ["lit-dqn", *map(str, arguments)])
+    try:
+        main()
+    except SystemExit as error:
+        return int(error.code or 0)
+    return 0
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+CARTPOLE = ("--config", CONFIGS / "cartpole.yaml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--data.env_id=CartPol-v1"], "env_id: there is no environment 'CartPol-v1'; did you mean CartPole-v1"),
+        (["--data.env_id=Pendulum-v1"], "env_id: 'Pendulum-v1' has the action space Box"),
+        (["--model.network=NatureCNN"], "network: NatureCNN takes images"),
+        (["--data.batch_size=60000"], "batch_size: 60000"),
+        (["--data.capacty=5"], "data.capacty: there is no such key; did you mean capacity?"),
+        (["--stop.max_episode=5"], "stop.max_episode: there is no such key; did you mean max_episodes?"),
+        (["--data.num_workers=5"], "data.num_workers: the envs are played in the training process"),
+        (["--data.capacity=9000000000000"], "capacity: a replay of 9,000,000,000,000 timesteps takes"),
+        (["--data.gamma=1.01"], "gamma: 1.01"),
+        (["--data.policy.init_args.epsilon=-0.1"], "epsilon: -0.1"),
+        (["--data.gamma=much"], "gamma"),
+        (["--trainer.gradient_clip_val=1"], "trainer.gradient_clip_val: .* set --model.max_grad_norm"),
+        (["--trainer.accumulate_grad_batches=2"], "trainer.accumulate_grad_batches"),
+        (["--ckpt_path=nowhere.ckpt"], "ckpt_path: there is no checkpoint nowhere.ckpt"),
+        (["--ckpt_path=last"], "ckpt_path: there is no last.ckpt under .*cartpole yet"),
+        (["--model.init_from=nowhere.safetensors"], "init_from: nowhere.safetensors cannot be read"),
+    ],
+)
+def test_bad_input_ends_with_one_sentence_and_no_folder(folder, monkeypatch, capsys, arguments, sentence):
+    assert run(monkeypatch, "fit", *CARTPOLE, *arguments) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert re.search(sentence, lines[0])
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["capacty", "num_workers"])
+def test_a_misspelt_key_in_a_file_is_named_too(folder, monkeypatch, capsys, key):
+    config = yaml.safe_load((CONFIGS / "cartpole.yaml").read_text())
+    config["data"][key] = 3
+    (folder / "bad.yaml").write_text(yaml.dump(config))
+    assert run(monkeypatch, "fit", "--config", "bad.yaml") == 2
+    assert f"error: data.{key}: " in capsys.readouterr().err
+
+
+def test_fit_then_resume_then_look(folder, monkeypatch, capsys):
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny()) == 0
+    said = capsys.readouterr().err
+    assert "reached: evaluation return" in said
+    assert "max_env_steps 80 reached" in said
+    version = folder / "lightning_logs/cartpole/version_0"
+    assert f"tensorboard --logdir {Path('lightning_logs')}" in said
+    assert {"config.yaml", "episodes.csv", "checkpoints"} <= {file.name for file in version.iterdir()}
+
+    # The run goes on in its own folder, to a further limit.
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(**{"stop.max_env_steps": 140}), "--ckpt_path=last") == 0
+    assert "168 env steps" in capsys.readouterr().err
+    assert [path.name for path in version.parent.iterdir()] == ["version_0"]
+
+    # A replay of another size is refused, and the run's folder stays as it was.
+    before = (version / "config.yaml").read_text()
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(**{"data.capacity": 200}), "--ckpt_path=last") == 2
+    assert "capacity: the checkpoint's replay was made with 100, not 200" in capsys.readouterr().err
+    assert (version / "config.yaml").read_text() == before
+
+    for subcommand in ("validate", "test"):
+        assert run(monkeypatch, subcommand, *CARTPOLE, *tiny(), "--ckpt_path=best") == 0
+        assert "eval/mean_reward" in capsys.readouterr().out
+    assert run(monkeypatch, "predict", *CARTPOLE, *tiny(), f"--ckpt_path={version}") == 0
+    assert np.load(folder / "predictions/episode_2.npz")["observation"].shape == (6, 4)
+    assert sorted(path.name for path in folder.iterdir()) == ["lightning_logs", "predictions"]
+
+
+def test_a_checkpoint_of_another_network_or_half_a_file_is_refused(folder, monkeypatch, capsys):
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny()) == 0
+    checkpoint = folder / "lightning_logs/cartpole/version_0/checkpoints/last.ckpt"
+    hidden = "--model.network.init_args.hidden_sizes=[8]"
+    capsys.readouterr()
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), hidden, f"--ckpt_path={checkpoint}") == 2
+    assert "was made for another network: online.1.weight is (120, 4) there and (8, 4) here" in capsys.readouterr().err
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    assert run(monkeypatch, "test", *CARTPOLE, *tiny(), f"--ckpt_path={checkpoint}") == 2
+    assert "is damaged or no checkpoint" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(folder, monkeypatch, capsys):
+    huber, calls = lit_dqn.objectives.huber, []
+
+    def breaks_in_the_second_epoch(td_error, delta):
+        calls.append(td_error)
+        return huber(td_error, delta) * (float("nan") if len(calls) > 20 else 1)
+
+    monkeypatch.setattr(lit_dqn.objectives, "huber", breaks_in_the_second_epoch)
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(**{"stop.max_env_steps": 1000})) == 2
+    last = Path("lightning_logs/cartpole/version_0/checkpoints/last.ckpt")
+    said = capsys.readouterr().err
+    assert "error: the loss became nan at update 24 (env step 136)" in said
+    assert f"The last good checkpoint is {last}" in said
+    weights = torch.load(last, weights_only=True)["state_dict"]
+    assert all(torch.isfinite(weight).all() for weight in weights.values())
