@@ -49,11 +49,9 @@ def time_lit_dqn(steps: int) -> float:
 
     first = DATA["min_replay_size"] + BURN_IN
     with tempfile.TemporaryDirectory() as folder:
-        run = fit(
-            folder,
-            *("--stop.max_episodes", "null", "--stop.max_env_steps", first + steps),
-            *("--trainer.limit_val_batches", 0, "--trainer.log_every_n_steps", LOG_PERIOD),
-        )
+        ends = ["--stop.max_episodes", "null", "--stop.max_env_steps", first + steps]
+        logs = ["--trainer.limit_val_batches", 0, "--trainer.log_every_n_steps", LOG_PERIOD]
+        run = fit(folder, *ends, *logs)
         log = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
         seconds = {event.step: event.value for event in log.Scalars("time/seconds")}
     return seconds[first + steps] - seconds[first]
@@ -111,9 +109,9 @@ def time_stable_baselines3(steps: int) -> float:
 
     from lit_dqn.envs import make_env
 
-    # Tried in turns of 25 steps (CPU time, one thread): fused Adam saves 8 %. Within the noise of 2 %: memory optimised or
-    # not, time limits handled or not, Monitor or none (a ready VecEnv gets none). Channels-last weights would save 5 %,
-    # but no argument offers them.
+    # Tried in turns of 25 steps (CPU time, one thread): fused Adam saves 8 %. Within the noise of 2 %: memory optimised
+    # or not, time limits handled or not, Monitor or none (a ready VecEnv gets none). Channels-last weights would save
+    # 5 %, but no argument offers them.
     agent = DQN(
         "CnnPolicy",
         DummyVecEnv([lambda: make_env(DATA["env_id"], DATA["env_kwargs"])]),
@@ -156,8 +154,7 @@ def compare(rounds: int, steps: int) -> dict[str, Any]:
         speeds = {name: steps / float(run_process([__file__, "--run", name, "--steps", steps])) for name in RUNS}
         ratios = {f"lit_dqn/{peer}": speeds["lit_dqn"] / speeds[peer] for peer in GOALS}
         results.append(speeds | ratios)
-        words = [f"{name} {speed:.1f}" for name, speed in speeds.items()]
-        words += [f"{name} {ratio:.2f}" for name, ratio in ratios.items()]
+        words = [f"{name} {value:.2f}" for name, value in results[-1].items()]
         print(f"round {number}, env steps/s: {', '.join(words)}", flush=True)
     medians = {name: statistics.median(result[name] for result in results) for name in results[0]}
     for peer, goal in GOALS.items():
@@ -175,12 +172,11 @@ def play_e4(episodes: int, seeds: list[int]) -> dict[str, Any]:
             seconds = time.perf_counter() - started
             with (run / "episodes.csv").open(newline="") as file:
                 played = list(csv.DictReader(file))
-        env_steps = int(played[-1]["env_step"])
-        mean_length = statistics.mean(int(episode["length"]) for episode in played[-10:])
-        result = {"episodes": len(played), "env_steps": env_steps, "seconds": seconds, "last_10_length": mean_length}
-        results.append({"seed": seed} | result)
-        line = f"seed {seed}: {len(played)} episodes, {env_steps:,} env steps, {clock(seconds)}"
-        print(f"{line}, mean length of the last 10 {mean_length:.1f}", flush=True)
+        result = {"seed": seed, "episodes": len(played), "env_steps": int(played[-1]["env_step"]), "seconds": seconds}
+        result["last_10_mean_length"] = statistics.mean(int(episode["length"]) for episode in played[-10:])
+        results.append(result)
+        line = f"seed {seed}: {len(played)} episodes, {result['env_steps']:,} env steps, {clock(seconds)}"
+        print(f"{line}, mean length of the last 10 {result['last_10_mean_length']:.1f}", flush=True)
     print(f"the lesson: 100 episodes, {clock(LESSON_SECONDS)}")
     return {"runs": results, "lesson": {"episodes": 100, "seconds": LESSON_SECONDS}}
 
@@ -219,9 +215,9 @@ def main() -> None:
     parser.add_argument("--run", choices=RUNS, help=argparse.SUPPRESS)  # the one run of a process
     arguments = parser.parse_args()
     if arguments.run:
-        import lit_dqn  # noqa: F401 - it imports Lightning, which has torch ask NVML for GPUs at every step of Adam
+        import lit_dqn  # noqa: F401 - Lightning comes with it, and has torch ask NVML for GPUs at every step of Adam:
 
-        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # runs without Lightning would not pay for that
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # nobody without Lightning pays for that
         print(RUNS[arguments.run](arguments.steps))
         return
     if arguments.steps < 1 or arguments.steps % LOG_PERIOD:
