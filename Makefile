@@ -1,6 +1,6 @@
 # `make help` lists what there is.
 PYTHON ?= python3
-CONFIG ?= configs/maze.yaml
+CONFIG ?= configs/maze_fast.yaml
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 

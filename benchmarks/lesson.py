@@ -51,8 +51,7 @@ def time_lit_dqn(steps: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         ends = ["--stop.max_episodes", "null", "--stop.max_env_steps", first + steps]
         logs = ["--trainer.limit_val_batches", 0, "--trainer.log_every_n_steps", LOG_PERIOD]
-        run = fit(folder, *ends, *logs)
-        log = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+        log = EventAccumulator(str(fit(folder, *ends, *logs)), size_guidance={"scalars": 0}).Reload()
         seconds = {event.step: event.value for event in log.Scalars("time/seconds")}
     return seconds[first + steps] - seconds[first]
 

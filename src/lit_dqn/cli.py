@@ -3,12 +3,14 @@
 import difflib
 import inspect
 import logging
+import os
 import re
 import sys
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
@@ -227,6 +229,11 @@ def main(args: ArgsType = None) -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_NoAdvertisement())
     # Lightning's own call of a function that torch has since renamed; nothing that a user could mend.
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+    # Lightning makes torch look for GPUs through NVML, and fused Adam then looks at every step; we never fork, which
+    # is what this is for.
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    # Half of Adam's averages of the maze's gradients sink below the smallest normal number, where CPUs are slow.
+    torch.set_flush_denormal(True)
     try:
         CLI(args)
     except (ConfigError, TrainingError) as error:

@@ -206,6 +206,7 @@ class LitDQN(lightning.LightningModule):
         # During training for those who monitor a metric; the curves have env steps on the x-axis, which Lightning's
         # own logging does not know.
         self.log_dict(metrics, logger=False)
+        del metrics["eval/episodes"]  # a line as flat as the config
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.env_step)
 

@@ -70,7 +70,7 @@ def make_env_with_pictures(env_id: str, env_kwargs: Mapping[str, Any] | None = N
     """As `make_env`; if the env can be rendered, `render()` gives the RGB pictures of the episode so far.
 
     Raises:
-        ConfigError: as `make_env`.
+        ConfigError: as `make_env`, and if the env needs a package to draw that is not installed.
 
     """
     env = make_env(env_id, env_kwargs)
@@ -78,6 +78,11 @@ def make_env_with_pictures(env_id: str, env_kwargs: Mapping[str, Any] | None = N
         return env
     env.close()
     env = make_env(env_id, {**(env_kwargs or {}), "render_mode": "rgb_array"})
+    try:
+        env.reset(seed=0)
+        env.render()
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ConfigError(f"env_id: {env_id!r} cannot be drawn: {' '.join(str(error).split())}") from error
     return gymnasium.wrappers.RenderCollection(env)
 
 
