@@ -216,6 +216,13 @@ class CLI(LightningCLI):
             log.info("run: %s; look at it with: tensorboard --logdir %s", folder, folder.parent.parent)
 
 
+class _StandardError(logging.Handler):
+    """Writes to the standard error of the moment, which is the progress bar's while there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
 class _NoAdvertisement(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         return "Tip:" not in record.getMessage()
@@ -223,7 +230,7 @@ class _NoAdvertisement(logging.Filter):
 
 def main(args: ArgsType = None) -> None:
     """Run the command line; a mistake of the user's ends with one sentence and exit code 2."""
-    handler = logging.StreamHandler()
+    handler = _StandardError()
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_NoAdvertisement())

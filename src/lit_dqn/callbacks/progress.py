@@ -1,5 +1,6 @@
 import time
-from typing import Any
+from collections import deque
+from typing import Any, NamedTuple
 
 import lightning
 from lightning.pytorch.callbacks import ProgressBar
@@ -10,6 +11,15 @@ from lit_dqn.callbacks.statistics import TrainingStatistics
 from lit_dqn.callbacks.stopping import StoppingRules
 
 REFRESH_SECONDS = 0.25
+WINDOW_SECONDS = 20
+
+
+class Sample(NamedTuple):
+    """How far the run was at a moment."""
+
+    seconds: float
+    env_step: int
+    share: float
 
 
 class TrainingProgress(ProgressBar):
@@ -29,11 +39,8 @@ class TrainingProgress(ProgressBar):
         self.stopping = stopping
         self._console = Console()
         self._progress: Progress | None = None
-        self._refreshed_at = 0.0
-        self._speed = 0.0
-        self._share_at_start = 0.0
-        self._started = 0.0
-        self._measured = (0.0, 0)  # seconds, env step
+        # Speed and time left follow the last seconds of training: episodes get shorter while the agent learns.
+        self._samples: deque[Sample] = deque(maxlen=round(WINDOW_SECONDS / REFRESH_SECONDS))
 
     def disable(self) -> None:
         """Lightning's switch for `enable_progress_bar=False` and for all ranks but the first."""
@@ -45,9 +52,8 @@ class TrainingProgress(ProgressBar):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Show the bar."""
-        self._started = self._refreshed_at = time.monotonic()
-        self._share_at_start = self.stopping.progress(trainer)
-        self._measured = (self._started, self._env_step(trainer))
+        self._samples.clear()
+        self._take_sample(trainer)
         self._progress = Progress(
             TextColumn("{task.percentage:>3.0f}%"),
             BarColumn(bar_width=20),
@@ -62,20 +68,19 @@ class TrainingProgress(ProgressBar):
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
         """Refresh the bar if it is time."""
-        now = time.monotonic()
-        if now - self._refreshed_at >= REFRESH_SECONDS:
-            self._refresh(trainer, now)
+        if time.monotonic() - self._samples[-1].seconds >= REFRESH_SECONDS:
+            self._refresh(trainer)
 
-    def _refresh(self, trainer: lightning.Trainer, now: float) -> None:
-        self._refreshed_at = now
-        seconds, env_step = self._measured
-        if now - seconds >= 2:
-            self._speed = (self._env_step(trainer) - env_step) / (now - seconds)
-            self._measured = (now, self._env_step(trainer))
+    def _take_sample(self, trainer: lightning.Trainer) -> None:
+        self._samples.append(Sample(time.monotonic(), self._env_step(trainer), self.stopping.progress(trainer)))
+
+    def _refresh(self, trainer: lightning.Trainer) -> None:
+        self._take_sample(trainer)
         if self._progress is not None:
-            share = self.stopping.progress(trainer)
-            description = f"{self._status(trainer)} · {self._time_left(share, now)}"
-            self._progress.update(self._progress.task_ids[0], completed=share, description=description)
+            description = f"{self._status(trainer)} · {self._time_left()}"
+            self._progress.update(
+                self._progress.task_ids[0], completed=self._samples[-1].share, description=description
+            )
             self._progress.refresh()
 
     def _status(self, trainer: lightning.Trainer) -> str:
@@ -86,19 +91,22 @@ class TrainingProgress(ProgressBar):
         symbols = {"exploration_rate": "ε", "temperature": "τ"}
         metrics = collector.policy.metrics(collector.env_step)
         words += [f"{symbols.get(name, name)} {value:.2f}" for name, value in metrics.items()]
-        speed = self._speed or (collector.env_step - self._measured[1]) / max(time.monotonic() - self._started, 1e-9)
+        first, last = self._samples[0], self._samples[-1]
+        speed = (last.env_step - first.env_step) / max(last.seconds - first.seconds, 1e-9)
         return " · ".join([*words, f"{speed:,.0f} env steps/s"])
 
-    def _time_left(self, share: float, now: float) -> str:
-        if share <= self._share_at_start:
+    def _time_left(self) -> str:
+        first, last = self._samples[0], self._samples[-1]
+        if last.share == first.share:
             return "time left ?"
-        left = int((now - self._started) * (1 - share) / (share - self._share_at_start))
+        left = int((last.seconds - first.seconds) * (1 - last.share) / (last.share - first.share))
         return f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Leave a line about the evaluation that `fit` has made."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
+        self._take_sample(trainer)
         metrics = trainer.callback_metrics
         self._console.print(
             f"env step {self._env_step(trainer):,} · {self._status(trainer)} · "
@@ -110,7 +118,7 @@ class TrainingProgress(ProgressBar):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Show where the run ended."""
-        self._refresh(trainer, time.monotonic())
+        self._refresh(trainer)
         self._stop()
 
     def on_exception(self, *args: Any) -> None:
