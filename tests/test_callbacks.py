@@ -7,7 +7,7 @@ import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lit_dqn import ConfigError, LitDQN, ReplayDataModule
+from lit_dqn import MLP, ConfigError, LitDQN, ReplayDataModule
 from lit_dqn.callbacks import (
     Checkpoints,
     MazeView,
@@ -134,10 +134,14 @@ def test_checkpoints_keep_the_last_and_the_best(tmp_path, monkeypatch):
     assert [step for name, step in saved if name == "last.ckpt"] == [10, 20, 30, 40]
 
 
-def test_the_maze_view_is_an_image_and_a_png_of_the_policy(tmp_path):
-    agent = LitDQN((1, 50, 84), 4)
+@pytest.mark.parametrize(
+    ("observation", "frame_stack"), [("image", 1), ("image", 2), ("one_hot", 1), ("one_hot", 2), ("index", 1)]
+)
+def test_the_maze_view_is_an_image_and_a_png_of_the_policy(tmp_path, observation, frame_stack):
     data = ReplayDataModule(
         "lit_dqn/Maze-v0",
+        env_kwargs={"observation": observation},
+        frame_stack=frame_stack,
         capacity=400,
         min_replay_size=300,
         updates_per_epoch=2,
@@ -146,6 +150,8 @@ def test_the_maze_view_is_an_image_and_a_png_of_the_policy(tmp_path):
         eval_max_steps=5,
         seed=0,
     )
+    network = {} if observation == "image" else {"network": MLP}
+    agent = LitDQN(data.observation_shape, 4, **network)
     fit(tmp_path, StoppingRules(), MazeView(), agent=agent, data=data, max_epochs=2)
     events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0})
     events.Reload()

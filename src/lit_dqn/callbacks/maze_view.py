@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from lit_dqn.collector import Collector
 from lit_dqn.envs.grid import GridWorld
 from lit_dqn.plots import draw_grid, figure_to_array
+from lit_dqn.replay import stack_frames
 from lit_dqn.types import ActionValues
 
 MAZE_PNG = "maze.png"
@@ -71,8 +72,9 @@ def draw_agent(collector: Collector, agent: ActionValues) -> Figure:
     assert world is not None
     layout = world.layout
     frames = np.stack([_frame(world, state) for state in range(layout.num_states)])
-    stacked = np.repeat(frames, collector.replay.frame_stack, axis=1) if frames.ndim == 4 else frames
-    q_values = agent.q_values(stacked)
+    frame_stack = collector.replay.frame_stack
+    observations = stack_frames(np.repeat(frames[:, None], frame_stack, axis=1)) if frame_stack > 1 else frames
+    q_values = agent.q_values(observations)
     greedy = [np.flatnonzero(row == row.max()).tolist() for row in q_values]
     state_of = {frame.tobytes(): state for state, frame in enumerate(frames)}
     path = [state_of[frame.tobytes()] for frame in collector.replay.last_episode(env=0)]
