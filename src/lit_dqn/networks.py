@@ -22,8 +22,7 @@ def to_float(observation: Tensor) -> Tensor:
 class NatureCNN(nn.Sequential):
     """The convolutional network of Mnih et al. (2015): 32 8x8 stride 4, 64 4x4 stride 2, 64 3x3 stride 1, dense.
 
-    Weights begin as Glorot & Bengio (2010) draw them, biases at 0, as in Keras: with PyTorch's own smaller weights
-    the maze takes several times as many steps.
+    Weights begin as Glorot & Bengio (2010) draw them, biases at 0, as in Keras, in which the lesson is written.
 
     Args:
         observation_shape: (channels, height, width), at least 36 x 36.

@@ -9,8 +9,9 @@ from lit_dqn.envs.grid_layouts import Cell, GridLayout
 Pixels = NDArray[np.uint8]
 
 IMAGE_HEIGHT, IMAGE_WIDTH = 50, 84  # the lesson's image
-# The agent outshines all that never moves: with bright walls the network learns little but a constant at first.
-BACKGROUND_GREY, CLIFF_GREY, WALL_GREY, GOAL_GREY, AGENT_GREY = 0, 20, 40, 80, 255
+# Black on white, as the lesson draws it. On a black background E4 of the lesson does not get off the ground: with few
+# bright pixels all Q-values sink together, and the greedy agent stays where it is.
+BACKGROUND_GREY, CLIFF_GREY, WALL_GREY, GOAL_GREY, AGENT_GREY = 255, 210, 110, 180, 0
 
 
 class GridImage:
