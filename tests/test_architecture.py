@@ -18,6 +18,7 @@ FLOORS = {
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS.values()) for room in rooms}
 SECOND = list(FLOORS).index("second floor")
 NEIGHBOURS = {("dqn", "checkpoint"), ("td", "checkpoint"), ("actor_critic", "checkpoint"), ("callbacks", "plots")}
+NEIGHBOURS |= {("callbacks", "checkpoint")}  # the best grade is read from the best checkpoint
 """Who may import whom on the second floor; all others meet at the trainer or the door."""
 
 

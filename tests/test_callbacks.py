@@ -4,10 +4,11 @@ from pathlib import Path
 import lightning
 import numpy as np
 import pytest
+import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lit_dqn import MLP, ConfigError, LitDQN, ReplayDataModule
+from lit_dqn import MLP, ConfigError, LitDQN, ReplayDataModule, TrainingError
 from lit_dqn.callbacks import (
     Checkpoints,
     MazeView,
@@ -78,6 +79,40 @@ def test_a_resumed_run_goes_on_to_a_further_limit_and_not_beyond(tmp_path):
         lines = list(csv.DictReader(file))
     assert [int(line["episode"]) for line in lines] == list(range(1, 10))
     assert sum(int(line["length"]) for line in lines) <= further.env_step
+
+
+def test_a_log_that_was_cut_in_the_middle_of_a_line_is_mended_on_resume(tmp_path):
+    last, log = tmp_path / "run/checkpoints/last.ckpt", tmp_path / "run/episodes.csv"
+    fit(tmp_path, StoppingRules(max_episodes=5), Checkpoints(), TrainingStatistics())
+    log.write_text(log.read_text() + "6,")
+    fit(tmp_path, StoppingRules(max_episodes=7), Checkpoints(), TrainingStatistics(), resume=last)
+    with log.open() as file:
+        assert [int(line["episode"]) for line in csv.DictReader(file)] == list(range(1, 8))
+
+
+def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
+    class Breaks(lightning.Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch == 2:
+                pl_module.target.requires_grad_(False)[1].weight.fill_(float("nan"))
+
+    with pytest.raises(TrainingError):
+        fit(tmp_path, StoppingRules(), Breaks(), Checkpoints(), max_epochs=5)
+    agent = LitDQN.load_from_checkpoint(tmp_path / "run/checkpoints/last.ckpt")
+    assert all(torch.isfinite(parameter).all() for parameter in agent.parameters())
+
+
+@pytest.mark.parametrize(
+    ("callback", "key"),
+    [
+        (lambda: Checkpoints(0), "checkpoints.every_n_epochs"),
+        (lambda: MazeView(0), "maze_view.every_n_evaluations"),
+        (lambda: TrainingStatistics(0), "statistics.window"),
+    ],
+)
+def test_periods_below_one_are_refused(callback, key):
+    with pytest.raises(ConfigError, match=f"{key}: 0 must be at least 1"):
+        callback()
 
 
 @pytest.mark.parametrize("key", ["max_episodes", "max_env_steps", "window"])

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lit_dqn import ConfigError
+from lit_dqn import ConfigError, TrainingError
 from lit_dqn.checkpoint import ReplayCheckpointIO, find_checkpoint, read_checkpoint
 from test_dqn import make_agent, make_data, make_trainer, same
 
@@ -94,6 +94,26 @@ def test_other_settings_of_the_replay_are_named(tmp_path, key, value):
     make_data().check_continues(saved)
     with pytest.raises(ConfigError, match=f"{key}: the checkpoint's replay was made with .* not {value}"):
         make_data(**{key: value, "gradient_steps": 2}).check_continues(saved)
+
+
+def test_a_checkpoint_alone_can_be_graded_and_says_what_it_lacks_for_training(tmp_path):
+    train(tmp_path / "last.ckpt", 4)
+    (tmp_path / "last-4.replay.safetensors").unlink()
+    trainer = make_trainer(plugins=[ReplayCheckpointIO(load_replay=False)])
+    assert trainer.test(make_agent(), datamodule=make_data(), ckpt_path=tmp_path / "last.ckpt", verbose=False)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        train(tmp_path / "next.ckpt", 6, resume=tmp_path / "last.ckpt")
+    with pytest.raises(TrainingError, match=r"plugins=\[lit_dqn.ReplayCheckpointIO\(\)\]"):
+        make_trainer(max_epochs=2).fit(make_agent(), datamodule=make_data(), ckpt_path=tmp_path / "last.ckpt")
+
+
+def test_a_checkpoint_of_lightnings_own_making_goes_on_too(tmp_path):
+    trainer = make_trainer(limit_val_batches=0)
+    trainer.fit(make_agent(), datamodule=make_data())
+    trainer.save_checkpoint(tmp_path / "api.ckpt", weights_only=False)
+    _, data, trainer = train(tmp_path / "next.ckpt", 14, resume=tmp_path / "api.ckpt")
+    assert trainer.global_step == 14
+    assert data.collector.env_step == 50 + 14
 
 
 def test_last_is_the_newest_over_all_versions(tmp_path):

@@ -62,9 +62,15 @@ CARTPOLE = ("--config", CONFIGS / "cartpole.yaml")
         (["--data.gamma=much"], "gamma"),
         (["--trainer.gradient_clip_val=1"], "trainer.gradient_clip_val: .* set --model.max_grad_norm"),
         (["--trainer.accumulate_grad_batches=2"], "trainer.accumulate_grad_batches"),
+        (["--trainer.devices=2"], "trainer.devices: 2 on 1 nodes is not possible"),
+        (["--trainer.precision=16-true"], "trainer.precision: 16-true is not possible"),
+        (["--seed_everything=-1"], "seed_everything: "),
+        (["--data.policy.init_args.epsilon.init_args.env_steps=0"], "env_steps: 0 of a schedule"),
+        (["--model.network=torch.nn.Linear"], "network: the network does not take observations of shape"),
+        (["--ckpt_path=last", "--trainer.logger=false"], "ckpt_path: last is looked for in the folder of the run"),
         (["--ckpt_path=nowhere.ckpt"], "ckpt_path: there is no checkpoint nowhere.ckpt"),
         (["--ckpt_path=last"], "ckpt_path: there is no last.ckpt under .*cartpole yet"),
-        (["--model.init_from=nowhere.safetensors"], "init_from: nowhere.safetensors cannot be read"),
+        (["--model.init_from=nowhere.safetensors"], "init_from: nowhere.safetensors"),
     ],
 )
 def test_bad_input_ends_with_one_sentence_and_no_folder(folder, monkeypatch, capsys, arguments, sentence):
@@ -110,6 +116,15 @@ def test_fit_then_resume_then_look(folder, monkeypatch, capsys):
     assert run(monkeypatch, "predict", *CARTPOLE, *tiny(), f"--ckpt_path={version}") == 0
     assert np.load(folder / "predictions/episode_2.npz")["observation"].shape == (6, 4)
     assert sorted(path.name for path in folder.iterdir()) == ["lightning_logs", "predictions"]
+
+
+def test_a_run_is_never_written_over(folder, monkeypatch, capsys):
+    version = "--trainer.logger.init_args.version=0"
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), version) == 0
+    written = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), version) == 2
+    assert "version_0 is there already; go on with it by --ckpt_path last" in capsys.readouterr().err
+    assert written == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_checkpoint_of_another_network_or_half_a_file_is_refused(folder, monkeypatch, capsys):

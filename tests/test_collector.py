@@ -93,7 +93,7 @@ def test_the_tape_of_four_steps_reads_act_step_add_and_resets_what_ended():
         ("add", [11, 10], [0, 2], [2, 201], [no, yes], [yes, no], [12, 11]),
         ("reset", 0, episode_seed(SEED, 0, 2)),
     ]
-    assert collector.finished == [
+    assert list(collector.finished) == [
         Episode(number=1, env=0, env_step=4, total_reward=1 + 202, length=2, terminated=True),
         Episode(number=2, env=1, env_step=6, total_reward=101 + 2 + 103, length=3, terminated=False),
         Episode(number=3, env=0, env_step=8, total_reward=101 + 2, length=2, terminated=True),
@@ -192,18 +192,27 @@ def test_finished_episodes_are_what_the_envs_played():
 @pytest.mark.parametrize(("num_envs", "n_step", "size"), [(1, 1, 50), (4, 1, 50), (3, 5, 50)])
 def test_warming_up_plays_until_the_replay_is_large_enough_and_no_longer(num_envs, n_step, size):
     collector = audit_collector(num_envs, n_step=n_step, termination=0, truncation=0)
-    collector.warm_up(NobodyAsks(), size)
+    collector.warm_up(NobodyAsks(), size, starts=8)
+    assert size <= collector.env_step < size + num_envs
+    collector.warm_up(NobodyAsks(), 10, starts=size)
     assert size <= len(collector.replay.starts) < size + num_envs
     assert collector.env_step == num_envs * (-(-size // num_envs) + n_step - 1)
     before = collector.env_step
-    collector.warm_up(NobodyAsks(), size)
+    collector.warm_up(NobodyAsks(), size, starts=size)
     assert collector.env_step == before
+
+
+def test_warming_up_ends_although_short_episodes_leave_no_room_for_all_timesteps():
+    collector = audit_collector(1, capacity=4000, termination=0.9, truncation=0)
+    collector.warm_up(NobodyAsks(), 4000, starts=32)
+    assert collector.env_step == 4000
+    assert 32 <= len(collector.replay.starts) <= 4000
 
 
 def test_warming_up_plays_uniformly_at_random_whatever_the_policy():
     collector = audit_collector(4, capacity=4000)
     collector.policy = EpsilonGreedy(0.0)
-    collector.warm_up(NobodyAsks(), 4000)
+    collector.warm_up(NobodyAsks(), 4000, starts=1)
     actions = [step.action for steps, _ in played(collector) for step in steps]
     assert np.bincount(actions, minlength=4) == pytest.approx(np.full(4, 1000), abs=150)
     assert isinstance(collector.policy, EpsilonGreedy)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lit_dqn import ConfigError, Greedy, LitDQN, ReplayDataModule
+from lit_dqn import ConfigError, Greedy, Latest, LitDQN, ReplayDataModule
 from lit_dqn.types import Chunk
 from test_dqn import make_agent, make_data, make_trainer
 
@@ -100,6 +100,8 @@ def test_the_seed_is_the_one_of_seed_everything(monkeypatch):
         ({"updates_per_epoch": 10, "gradient_steps": 4}, "updates_per_epoch: 10 must be a multiple"),
         ({"num_envs": 3}, "num_envs: 3 .* must be a multiple of 3"),
         ({"n_step": 0}, "n_step: 0 must be at least 1"),
+        ({"seed": -1}, "seed: -1 must not be negative"),
+        ({"sampler": Latest(), "gradient_steps": 2}, "sampler Latest would draw the same one each time"),
         ({"env_id": "CartPol-v1"}, "env_id: there is no environment 'CartPol-v1'; did you mean CartPole-v1"),
         ({"capacity": 10**13}, "capacity: a replay of 10,000,000,000,000 timesteps takes .* set --data.capacity"),
     ],

@@ -5,7 +5,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from audit import AUDIT_ENV, AuditEnv
-from lit_dqn.envs import episode_seed, make_env, make_env_with_pictures, make_vec, stored_dtype
+from lit_dqn.envs import check_first_observation, episode_seed, make_env, make_env_with_pictures, make_vec, stored_dtype
 from lit_dqn.errors import ConfigError
 
 
@@ -132,11 +132,39 @@ def test_an_env_without_pictures_can_be_played_all_the_same():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "stored"),
-    [(np.uint8, np.uint8), (np.float64, np.float32), (np.float32, np.float32), (np.int64, np.float32)],
+    ("shape", "dtype", "stored"),
+    [
+        ((4, 4), np.uint8, np.uint8),
+        ((2,), np.uint8, np.float32),
+        ((2,), np.float64, np.float32),
+        ((2,), np.float32, np.float32),
+        ((2,), np.int64, np.float32),
+    ],
 )
-def test_bytes_are_stored_as_they_are_and_all_else_as_float32(dtype, stored):
-    assert stored_dtype(spaces.Box(0, 1, (2,), dtype)) == stored
+def test_images_of_bytes_are_stored_as_they_are_and_all_else_as_float32(shape, dtype, stored):
+    assert stored_dtype(spaces.Box(0, 1, shape, dtype)) == stored
+
+
+class FailsAtOnce(gymnasium.Env):
+    observation_space = spaces.Box(0, 1, (2,))
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        raise RuntimeError("no display")
+
+
+class LiesAboutItsShape(FailsAtOnce):
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(3, np.float32), {}
+
+
+@pytest.mark.parametrize(
+    ("env", "sentence"),
+    [(FailsAtOnce(), "fails in its first reset: no display"), (LiesAboutItsShape(), r"shape \(3,\)")],
+)
+def test_an_env_that_cannot_begin_is_refused(env, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        check_first_observation("Some-v0", env)
 
 
 def test_each_episode_has_its_own_seed():

@@ -23,12 +23,13 @@ def test_the_nature_cnn_takes_images_of_any_size_from_36_pixels(shape):
     assert output.dtype == torch.float32
 
 
-@pytest.mark.parametrize("shape", [(1, 35, 84), (1, 84, 35), (4,), (84, 84), (1, 4, 84, 84)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 35, 84), (1, 84, 35), (4,), (84, 84), (84, 84, 3), (1, 4, 84, 84)], ids=str)
 def test_the_nature_cnn_refuses_other_observations_and_names_their_shape(shape):
     with pytest.raises(ConfigError, match="network: NatureCNN takes images") as error:
         NatureCNN(shape, 6)
+    remedies = {(84, 84): "--data.frame_stack 4", (84, 84, 3): "looks like (height, width, channels)"}
     assert str(shape) in str(error.value)
-    assert "lit_dqn.MLP" in str(error.value)
+    assert remedies.get(shape, "lit_dqn.MLP") in str(error.value)
 
 
 def test_the_nature_cnn_has_the_parameters_of_the_paper():

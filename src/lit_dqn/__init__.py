@@ -1,5 +1,7 @@
 """Deep Q-learning on PyTorch Lightning. Importing lit_dqn registers its grid worlds with Gymnasium."""
 
+from lit_dqn.callbacks import Checkpoints, MazeView, StoppingRules, TrainingProgress, TrainingStatistics
+from lit_dqn.checkpoint import ReplayCheckpointIO
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.dqn import LitDQN
 from lit_dqn.envs import make_env
@@ -12,6 +14,7 @@ from lit_dqn.schedules import Constant, Exponential, Linear
 
 __all__ = [
     "MLP",
+    "Checkpoints",
     "ConfigError",
     "Constant",
     "DoubleQLearning",
@@ -21,11 +24,16 @@ __all__ = [
     "Latest",
     "Linear",
     "LitDQN",
+    "MazeView",
     "NatureCNN",
     "QLearning",
+    "ReplayCheckpointIO",
     "ReplayDataModule",
     "Softmax",
+    "StoppingRules",
     "TrainingError",
+    "TrainingProgress",
+    "TrainingStatistics",
     "Uniform",
     "UniformRandom",
     "make_env",

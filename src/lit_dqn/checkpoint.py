@@ -21,7 +21,14 @@ class ReplayCheckpointIO(CheckpointIO):
 
     A checkpoint holds weights, optimiser, counters and generators, and the name of its replay file. The replay is
     written first and under a new name, so that the checkpoint on disk always has the replay that belongs to it.
+
+    Args:
+        load_replay: whether reading a checkpoint reads its replay; only training needs it.
+
     """
+
+    def __init__(self, load_replay: bool = True) -> None:
+        self.load_replay = load_replay
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint and its replay, then remove the replay of the checkpoint that it replaces."""
@@ -49,8 +56,8 @@ class ReplayCheckpointIO(CheckpointIO):
 
         """
         checkpoint = read_checkpoint(path)
-        replay = checkpoint.get(DATA_KEY, {}).get("replay")
-        if replay is not None:
+        replay = checkpoint.get(DATA_KEY, {}).get("replay", {})
+        if self.load_replay and "file" in replay:
             replay_path = Path(path).with_name(replay["file"])
             try:
                 replay["arrays"] = safetensors.torch.load_file(replay_path)
@@ -142,25 +149,32 @@ def load_network_weights(network: nn.Module, path: str | Path) -> None:
         try:
             state = read_checkpoint(path)["state_dict"]
         except ConfigError as error:
-            raise ConfigError(str(error).replace("ckpt_path:", "init_from:")) from error
+            raise ConfigError(
+                f"init_from: {path} holds no weights of lit_dqn; give one of its .ckpt files, or a .safetensors file."
+            ) from error
         weights = {name.removeprefix("online."): tensor for name, tensor in state.items() if name.startswith("online.")}
     check_shapes(network, weights, "init_from", path)
     network.load_state_dict(weights)
 
 
-def find_checkpoint(ckpt_path: str, runs: Path) -> Path:
+def find_checkpoint(ckpt_path: str, runs: Path | None) -> Path:
     """The file that `--ckpt_path` means.
 
     Args:
         ckpt_path: `last` or `best` for the newest of that name over all versions in `runs`; a run folder for its
             `last.ckpt`; or a file.
-        runs: the folder that holds the run's versions.
+        runs: the folder that holds the run's versions, if there is one.
 
     Raises:
         ConfigError: if there is none.
 
     """
     if ckpt_path in ("last", "best"):
+        if runs is None:
+            raise ConfigError(
+                f"ckpt_path: {ckpt_path} is looked for in the folder of the run, and without a TensorBoardLogger or "
+                "CSVLogger it has none; give a file."
+            )
         found = sorted(runs.glob(f"*/checkpoints/{ckpt_path}.ckpt"), key=lambda path: path.stat().st_mtime)
         if not found:
             raise ConfigError(
@@ -168,4 +182,6 @@ def find_checkpoint(ckpt_path: str, runs: Path) -> Path:
             )
         return found[-1]
     path = Path(ckpt_path)
-    return path / "checkpoints" / "last.ckpt" if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    return path / "last.ckpt" if path.name == "checkpoints" else path / "checkpoints" / "last.ckpt"

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lit_dqn.callbacks import (
     Checkpoints,
@@ -86,7 +89,6 @@ class CLI(LightningCLI):
             auto_configure_optimizers=False,
             # A checkpoint describes its agent itself, whether it was made by this command line or not.
             load_from_checkpoint_support=False,
-            save_config_kwargs={"overwrite": True},  # a resumed run goes on in its folder
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -116,49 +118,80 @@ class CLI(LightningCLI):
         # Lightning would let the hyper-parameters of the checkpoint override the command line.
         pass
 
+    def _set_seed(self) -> None:
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise ConfigError(f"seed_everything: {error}; give a number from 0 up.") from error
+
     def before_instantiate_classes(self) -> None:
         """Refuse what cannot work, and find the checkpoint and the folder of the run.
 
         Raises:
-            ConfigError: if the Trainer is asked for what the module does itself, or the checkpoint is unusable.
+            ConfigError: if the Trainer is asked for what lit_dqn does otherwise, the checkpoint is unusable, or the
+                run would overwrite another.
 
         """
         config = self.config[self.subcommand]
-        for key in ("gradient_clip_val", "gradient_clip_algorithm"):
-            if config.trainer.get(key) is not None:
-                raise ConfigError(
-                    f"trainer.{key}: Lightning cannot clip in manual optimisation; set --model.max_grad_norm instead."
-                )
-        if config.trainer.get("accumulate_grad_batches", 1) != 1:
-            raise ConfigError("trainer.accumulate_grad_batches: an update uses one batch; set --data.batch_size.")
-        logger = config.trainer.logger
-        runs = None
-        if logger and not isinstance(logger, (bool, list)) and "init_args" in logger:
-            runs = Path(logger.init_args.save_dir) / (logger.init_args.name or "")
-        ckpt_path = config.get("ckpt_path")
-        if ckpt_path is not None:
-            self.ckpt_path = find_checkpoint(ckpt_path, runs or Path("lightning_logs"))
-            config.ckpt_path = str(self.ckpt_path)
+        _check_trainer(config.trainer)
+        logger = _run_logger(config.trainer.logger)
+        runs = _folder_of_runs(logger)
+        if config.get("ckpt_path") is not None:
+            self.ckpt_path = find_checkpoint(config.ckpt_path, runs)
             checkpoint = read_checkpoint(self.ckpt_path)
-            if ckpt_path == "last" and self.subcommand == "fit" and runs is not None:
+            if config.ckpt_path == "last" and self.subcommand == "fit" and logger is not None:
                 # The run goes on in its own folder and its own curves, without what was played after the checkpoint.
                 logger.init_args.version = self.ckpt_path.parent.parent.name
-                logger.dict_kwargs = {"purge_step": checkpoint["env_step"] + 1}
+                self.save_config_kwargs = {"overwrite": True}
+                if logger.class_path.endswith("TensorBoardLogger"):
+                    logger.dict_kwargs = {"purge_step": checkpoint["env_step"] + 1}
+            config.ckpt_path = str(self.ckpt_path)
         if self.subcommand != "fit":
             # Only fit makes a run, with a folder and a config.
             config.trainer.logger = False
             self.save_config_callback = None
             if self.ckpt_path is None:
                 log.warning("no --ckpt_path is given: the agent that plays has not learned anything")
+            return
+        if logger is None:
+            # Nothing to save, and nowhere to save it.
+            self.save_config_callback = None
+            log.warning("the run has no TensorBoardLogger or CSVLogger, so it has no folder and keeps no checkpoint")
+        elif runs is not None and logger.init_args.get("version") is not None and not self.save_config_kwargs:
+            version = logger.init_args.version
+            folder = runs / (version if isinstance(version, str) else f"version_{version}")
+            if folder.exists():
+                raise ConfigError(
+                    f"trainer.logger.init_args.version: the run {folder} is there already; go on with it by "
+                    "--ckpt_path last, or leave the version out."
+                )
+
+    def instantiate_classes(self) -> None:
+        """Build data, agent and trainer.
+
+        Raises:
+            ConfigError: if one of them refuses its arguments.
+
+        """
+        try:
+            super().instantiate_classes()
+        except (ConfigError, TrainingError):
+            raise
+        except (TypeError, ValueError, MisconfigurationException) as error:
+            log.debug("while building the parts", exc_info=True)
+            raise ConfigError(" ".join(str(error).split())) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """The trainer, with the progress bar and the checkpoint writer that it needs."""
         config = self.config_init[self.subcommand]
-        progress = TrainingProgress(config.statistics, config.stop)
-        plugins = [*(config.trainer.get("plugins") or []), ReplayCheckpointIO()]
-        callbacks = [*(config.trainer.get("callbacks") or [])]
-        if config.trainer.get("enable_progress_bar") is not False:
-            callbacks.append(progress)
+        callbacks = _as_list(config.trainer.get("callbacks"))
+        if config.trainer.get("enable_progress_bar") is not False and not any(
+            isinstance(callback, ProgressBar) for callback in callbacks
+        ):
+            callbacks.append(TrainingProgress(config.statistics, config.stop))
+        # Only training goes on with the replay.
+        checkpoint_io = ReplayCheckpointIO(load_replay=self.subcommand == "fit")
+        plugins = [*_as_list(config.trainer.get("plugins")), checkpoint_io]
         return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
 
     def after_instantiate_classes(self) -> None:
@@ -182,10 +215,18 @@ class CLI(LightningCLI):
             TrainingError: if the loss is no number any more.
 
         """
+        stop, trainer = self._get(self.config_init, "stop"), self.trainer
+        if not stop.has_limit and trainer.max_steps < 0 and (trainer.max_epochs or -1) < 0:
+            log.warning("no limit on env steps, episodes or updates is set: Ctrl-C ends the run")
         try:
-            self.trainer.fit(**kwargs)
+            trainer.fit(**kwargs)
         except TrainingError as error:
             raise TrainingError(f"{error} {self._last_good_checkpoint()}") from error
+        except SystemExit:
+            if not trainer.interrupted:
+                raise
+            log.info("interrupted. %s Go on from it with --ckpt_path last.", self._last_good_checkpoint())
+            sys.exit(130)
         self._say_what_was_reached()
 
     def _last_good_checkpoint(self) -> str:
@@ -214,6 +255,45 @@ class CLI(LightningCLI):
         if self.trainer.loggers and self.trainer.log_dir:
             folder = Path(self.trainer.log_dir)
             log.info("run: %s; look at it with: tensorboard --logdir %s", folder, folder.parent.parent)
+
+
+def _check_trainer(config: Namespace) -> None:
+    """Refuse the Trainer's options that lit_dqn answers for otherwise."""
+    for key in ("gradient_clip_val", "gradient_clip_algorithm"):
+        if config.get(key) is not None:
+            raise ConfigError(
+                f"trainer.{key}: Lightning cannot clip in manual optimisation; set --model.max_grad_norm instead."
+            )
+    if config.get("accumulate_grad_batches", 1) != 1:
+        raise ConfigError("trainer.accumulate_grad_batches: an update uses one batch; set --data.batch_size instead.")
+    if config.get("devices") not in (1, "1", [0]) or config.get("num_nodes", 1) != 1:
+        raise ConfigError(
+            f"trainer.devices: {config.get('devices')} on {config.get('num_nodes', 1)} nodes is not possible, lit_dqn "
+            "trains on one device; for several seeds start several runs."
+        )
+    if str(config.get("precision") or "32-true") not in ("32-true", "32", "bf16-mixed", "bf16"):
+        raise ConfigError(f"trainer.precision: {config.precision} is not possible; set 32-true or bf16-mixed.")
+
+
+def _run_logger(config: Any) -> Namespace | None:
+    """The logger whose folder is the run's: the first one that has a folder for each version."""
+    for logger in _as_list(config):
+        if str(getattr(logger, "class_path", "")).endswith(("TensorBoardLogger", "CSVLogger")):
+            return logger
+    return None
+
+
+def _folder_of_runs(logger: Namespace | None) -> Path | None:
+    """The folder that holds the versions of a run."""
+    if logger is None:
+        return None
+    return Path(logger.init_args.save_dir) / (logger.init_args.get("name") or "")
+
+
+def _as_list(value: Any) -> list:
+    if value is None:
+        return []
+    return [*value] if isinstance(value, list | tuple) else [value]
 
 
 class _StandardError(logging.Handler):

@@ -1,5 +1,6 @@
 """Playing: the collector fills the replay, `play_episode` evaluates."""
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -69,7 +70,8 @@ class Collector:
         self.seed = seed
         self.env_step = 0
         self.episodes = 0
-        self.finished: list[Episode] = []  # whoever watches takes them out
+        # Whoever watches takes them out; where nobody does, the list must not grow for ever.
+        self.finished: deque[Episode] = deque(maxlen=10_000)
         self._generators = [np.random.default_rng((seed, env, 0, EXPLORATION_STREAM)) for env in range(envs.num_envs)]
         self._episode_of_env = np.zeros(envs.num_envs, np.int64)
         self._total_reward = np.zeros(envs.num_envs)
@@ -98,9 +100,16 @@ class Collector:
                 self._finish_episodes(last, terminated)
                 self._start_episodes(last)
 
-    def warm_up(self, agent: ActionValues, min_replay_size: int) -> None:
-        """Play uniformly at random until the replay holds `min_replay_size` starts (Mnih et al. 2015, Methods)."""
-        while len(self.replay.starts) < min_replay_size:
+    def warm_up(self, agent: ActionValues, env_steps: int, starts: int) -> None:
+        """Play uniformly at random before the run's first update (Mnih et al. 2015, Methods).
+
+        Args:
+            agent: knows the number of actions.
+            env_steps: played at random in all.
+            starts: that the replay must hold besides, so that a batch can be drawn.
+
+        """
+        while self.env_step < env_steps or len(self.replay.starts) < starts:
             self.collect(agent, self.envs.num_envs, UniformRandom())
 
     def _finish_episodes(self, last: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> None:
@@ -145,7 +154,8 @@ class Collector:
         self._episode_of_env[:] = state["episode_of_env"]
         for generator, saved in zip(self._generators, state["generators"], strict=True):
             generator.bit_generator.state = saved
-        self.finished = [Episode(*episode) for episode in state["finished"]]
+        self.finished.clear()
+        self.finished.extend(Episode(*episode) for episode in state["finished"])
         self.replay.cut_episodes()
         self._started = False
 

@@ -9,7 +9,14 @@ from gymnasium import spaces
 from torch.utils.data import IterableDataset
 
 from lit_dqn.collector import Collector
-from lit_dqn.envs import episode_seed, make_env, make_env_with_pictures, make_vec, stored_dtype
+from lit_dqn.envs import (
+    check_first_observation,
+    episode_seed,
+    make_env,
+    make_env_with_pictures,
+    make_vec,
+    stored_dtype,
+)
 from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.evaluation import EvaluationDataset, TrajectoryDataset
 from lit_dqn.policies import EpsilonGreedy, Greedy, Policy
@@ -58,7 +65,7 @@ class ReplayDataset(IterableDataset[Chunk]):
 
     def __iter__(self) -> Iterator[Chunk]:
         collector = self.collector
-        collector.warm_up(self.agent, self.min_replay_size)
+        collector.warm_up(self.agent, self.min_replay_size, starts=self.batch_size)
         for _ in range(self.chunks_per_epoch):
             collector.collect(self.agent, self.env_steps_per_chunk)
             starts = collector.replay.starts
@@ -80,7 +87,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         num_envs: envs that are played side by side.
         frame_stack: frames in an observation.
         capacity: timesteps that the replay keeps, over all envs.
-        min_replay_size: timesteps that are played uniformly at random before the first update.
+        min_replay_size: env steps that are played uniformly at random before the first update.
         env_steps_per_update: env steps, over all envs, for each update.
         gradient_steps: updates for each training step of Lightning; their env steps are played before the first of
             them. 1 is the textbook loop, more is faster where the network is small.
@@ -143,6 +150,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         self._check_numbers()
 
         env = make_env(env_id, env_kwargs)
+        check_first_observation(env_id, env)
         assert isinstance(env.action_space, spaces.Discrete)
         assert env.observation_space.shape is not None
         self.num_actions = int(env.action_space.n)
@@ -197,6 +205,13 @@ class ReplayDataModule(lightning.LightningDataModule):
                 f"updates_per_epoch: {self.updates_per_epoch} must be a multiple of "
                 f"gradient_steps {self.gradient_steps}."
             )
+        if self.seed < 0:
+            raise ConfigError(f"seed: {self.seed} must not be negative.")
+        if self.gradient_steps > 1 and not self.sampler.random:
+            raise ConfigError(
+                f"gradient_steps: the {self.gradient_steps} batches of a chunk are drawn from one replay, and the "
+                f"sampler {type(self.sampler).__name__} would draw the same one each time; set --data.gradient_steps 1."
+            )
         if self.env_steps_per_chunk % self.num_envs:
             raise ConfigError(
                 f"num_envs: {self.num_envs} envs step together, so gradient_steps x env_steps_per_update = "
@@ -212,8 +227,8 @@ class ReplayDataModule(lightning.LightningDataModule):
     # --- training ---
 
     def setup(self, stage: str) -> None:
-        """Build the envs and the replay of training, once."""
-        if stage == "fit" and self.collector is None:
+        """Build the envs and the replay of training, once for each fit."""
+        if stage == "fit" and (self.collector is None or self.collector.envs.closed):
             envs = make_vec(self.env_id, self.num_envs, self.env_kwargs)
             replay = ReplayBuffer(
                 self.capacity,
@@ -306,7 +321,7 @@ class ReplayDataModule(lightning.LightningDataModule):
             ConfigError: naming the first key that differs.
 
         """
-        for key in ("env_id", "num_envs", "capacity", "n_step", "frame_stack"):
+        for key in ("env_id", "env_kwargs", "num_envs", "capacity", "n_step", "frame_stack"):
             if saved.get(key) != self.hparams[key]:
                 raise ConfigError(
                     f"{key}: the checkpoint's replay was made with {saved.get(key)}, not {self.hparams[key]}; set "
@@ -314,8 +329,18 @@ class ReplayDataModule(lightning.LightningDataModule):
                 )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a saved state, when training."""
+        """Go on from a saved state, when training.
+
+        Raises:
+            TrainingError: if the replay was not read with the checkpoint.
+
+        """
         if self.collector is not None:
+            if "arrays" not in state_dict["replay"]:
+                raise TrainingError(
+                    "the checkpoint's replay lies in a file beside it, which Lightning does not read by itself; "
+                    "give the Trainer plugins=[lit_dqn.ReplayCheckpointIO()]."
+                )
             self.collector.replay.load_state_dict(state_dict["replay"])
             self.collector.load_state_dict(state_dict["collector"])
             self._sampling.bit_generator.state = state_dict["sampling"]

@@ -75,8 +75,7 @@ class LitDQN(lightning.LightningModule):
         self.env_step = 0
         self._evaluated: list[Episode] = []
 
-        self.online = network(self.observation_shape, num_actions)
-        _check_network(self.online, self.observation_shape, num_actions)
+        self.online = _build_network(network, self.observation_shape, num_actions)
         if init_from is not None:
             load_network_weights(self.online, init_from)
         self.target = copy.deepcopy(self.online).requires_grad_(False)
@@ -163,9 +162,9 @@ class LitDQN(lightning.LightningModule):
             raise ValueError(
                 f"act takes one observation of shape {self.observation_shape}, not {np.shape(observation)}."
             )
-        # As during training: images stay uint8, all else is float32.
         frame = np.asarray(observation)
-        frame = frame if frame.dtype == np.uint8 else frame.astype(np.float32)
+        if frame.dtype != np.uint8 or frame.ndim < 2:  # as during training: only images stay uint8
+            frame = frame.astype(np.float32)
         return int(Greedy().act(self, frame[None], 0, [np.random.default_rng()])[0])
 
     # --- evaluation ---
@@ -191,6 +190,9 @@ class LitDQN(lightning.LightningModule):
         self._log_evaluation()
 
     def _log_evaluation(self) -> None:
+        if self.trainer.sanity_checking:
+            self._evaluated.clear()
+            return
         returns = np.array([episode.total_reward for episode in self._evaluated])
         metrics = {
             "eval/mean_reward": float(returns.mean()),
@@ -221,18 +223,27 @@ class LitDQN(lightning.LightningModule):
         self.env_step = checkpoint["env_step"]
 
 
-def _check_network(network: nn.Module, observation_shape: tuple[int, ...], num_actions: int) -> None:
-    """Refuse a network that does not map the observations to one value per action."""
+def _build_network(
+    make_network: Callable[[tuple[int, ...], int], nn.Module], observation_shape: tuple[int, ...], num_actions: int
+) -> nn.Module:
+    """Make the network, and refuse it if it does not map observations to one value per action."""
+    name = getattr(make_network, "__name__", "the network")
     try:
+        network = make_network(observation_shape, num_actions)
+        name = type(network).__name__
         with torch.no_grad():
-            shape = tuple(network(torch.zeros(2, *observation_shape)).shape)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+            values = network(torch.zeros(2, *observation_shape))
+    except ConfigError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
         raise ConfigError(
-            f"network: {type(network).__name__} does not take observations of shape {observation_shape}: {reason}"
+            f"network: {name} does not take observations of shape {observation_shape}: {reason}"
         ) from error
+    shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
     if shape != (2, num_actions):
         raise ConfigError(
-            f"network: {type(network).__name__} gives {shape[1:]} values for an observation, "
-            f"not one for each of the {num_actions} actions; its last layer must have num_outputs units."
+            f"network: {name} maps 2 observations to {shape}, not to {(2, num_actions)}: one value for each "
+            "action; its last layer must have num_outputs units."
         )
+    return network

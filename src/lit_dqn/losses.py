@@ -1,6 +1,5 @@
 """Equations as functions of tensors, batch first. A tensor of another shape raises; nothing is broadcast."""
 
-import torch
 from torch import Tensor
 
 from lit_dqn.types import Batch
@@ -93,8 +92,3 @@ def q_learning_td_error(q_tm1: Tensor, batch: Batch, q_t_value: Tensor, q_t_sele
     """
     target = td_target(batch.reward, batch.discount, bootstrap(q_t_value, q_t_selector))
     return target.detach() - select(q_tm1, batch.action)
-
-
-def all_finite(losses: Tensor) -> bool:
-    """Whether no loss is NaN or infinite. Waits for the device."""
-    return bool(torch.isfinite(losses).all())

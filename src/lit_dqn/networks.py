@@ -35,6 +35,16 @@ class NatureCNN(nn.Sequential):
     """
 
     def __init__(self, observation_shape: tuple[int, ...], num_outputs: int, dense_size: int = 512) -> None:
+        if len(observation_shape) == 3 and observation_shape[2] <= 4 < observation_shape[0]:
+            raise ConfigError(
+                f"network: NatureCNN takes images (channels, height, width), but {tuple(observation_shape)} looks like "
+                "(height, width, channels); move the axis with gymnasium.wrappers.TransformObservation."
+            )
+        if len(observation_shape) == 2:
+            raise ConfigError(
+                f"network: NatureCNN takes images (channels, height, width), not {tuple(observation_shape)}; stack "
+                "frames with --data.frame_stack 4, or add an axis."
+            )
         if len(observation_shape) != 3:
             raise ConfigError(
                 f"network: NatureCNN takes images (channels, height, width), not observations of shape "

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lit_dqn.errors import ConfigError
 
 INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
@@ -28,6 +30,8 @@ def specification(part: Any) -> Any:
     """
     if part is None or isinstance(part, bool | int | float | str):
         return part
+    if isinstance(part, np.generic):
+        return part.item()
     if isinstance(part, Path):
         return str(part)
     if isinstance(part, list | tuple):
@@ -51,6 +55,10 @@ def specification(part: Any) -> Any:
 
 
 def _class(made: type, init_args: Mapping[str, Any]) -> dict[str, Any]:
+    if "<locals>" in made.__qualname__:
+        raise ConfigError(
+            f"{made.__qualname__} cannot be found again from a checkpoint; define the class at the top of a module."
+        )
     described: dict[str, Any] = {"class_path": f"{made.__module__}.{made.__qualname__}"}
     if init_args:
         described["init_args"] = {key: specification(value) for key, value in init_args.items()}

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from lit_dqn.collector import Collector
 from lit_dqn.envs.grid import GridWorld
+from lit_dqn.errors import ConfigError
 from lit_dqn.plots import draw_grid, figure_to_array
 from lit_dqn.replay import stack_frames
 from lit_dqn.types import ActionValues
@@ -29,6 +30,8 @@ class MazeView(Callback):
     """
 
     def __init__(self, every_n_evaluations: int = 1) -> None:
+        if every_n_evaluations < 1:
+            raise ConfigError(f"maze_view.every_n_evaluations: {every_n_evaluations} must be at least 1 evaluation.")
         self.every_n_evaluations = every_n_evaluations
         self._evaluations = 0
 

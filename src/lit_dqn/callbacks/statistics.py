@@ -1,7 +1,7 @@
 import csv
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from lit_dqn.errors import ConfigError
+from lit_dqn.plots import EPISODES_FILE
 from lit_dqn.types import Episode
 
-EPISODES_CSV = "episodes.csv"
 FIELDS = ("episode", "env_step", "env", "return", "length", "terminated", "seconds")
 
 
@@ -25,9 +26,14 @@ class TrainingStatistics(Callback):
     Args:
         window: episodes behind `rollout/ep_rew_mean` and `rollout/ep_len_mean`.
 
+    Raises:
+        ConfigError: if the window is below 1.
+
     """
 
     def __init__(self, window: int = 100) -> None:
+        if window < 1:
+            raise ConfigError(f"statistics.window: {window} must be at least 1 episode.")
         self.window = window
         self.recent: deque[Episode] = deque(maxlen=window)
         self._outputs: list[dict[str, Tensor]] = []
@@ -50,10 +56,13 @@ class TrainingStatistics(Callback):
             return
         lines: list[Sequence[str]] = [FIELDS]
         if path.is_file():
-            with path.open(newline="") as file:
-                lines += [line for line in list(csv.reader(file))[1:] if int(line[1]) <= env_step]
-        with path.open("w", newline="") as file:
+            text = path.read_text()
+            whole_lines = text[: text.rfind("\n") + 1].splitlines()  # a killed run leaves half a line
+            lines += [line for line in list(csv.reader(whole_lines))[1:] if int(line[1]) <= env_step]
+        temporary = path.with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
             csv.writer(file).writerows(lines)
+        temporary.replace(path)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *args: Any
@@ -64,10 +73,16 @@ class TrainingStatistics(Callback):
         if collector.finished:
             self._note_episodes(trainer, collector.finished)
             collector.finished.clear()
-        if (trainer.fit_loop.total_batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        period: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if period and (trainer.fit_loop.total_batch_idx + 1) % period == 0:
             self._log_means(trainer)
 
-    def _note_episodes(self, trainer: lightning.Trainer, episodes: list[Episode]) -> None:
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Log the updates since the last point."""
+        if self._outputs:
+            self._log_means(trainer)
+
+    def _note_episodes(self, trainer: lightning.Trainer, episodes: Iterable[Episode]) -> None:
         self.recent.extend(episodes)
         path = self._csv_path(trainer)
         if path is not None:
@@ -122,7 +137,7 @@ class TrainingStatistics(Callback):
 
     @staticmethod
     def _csv_path(trainer: lightning.Trainer) -> Path | None:
-        return Path(trainer.log_dir) / EPISODES_CSV if trainer.loggers and trainer.log_dir else None
+        return Path(trainer.log_dir) / EPISODES_FILE if trainer.loggers and trainer.log_dir else None
 
     def state_dict(self) -> dict[str, Any]:
         """The episodes in the window, and the wall time."""

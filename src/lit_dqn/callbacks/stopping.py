@@ -47,6 +47,11 @@ class StoppingRules(Callback):
         self.reason = ""
         self._returns: deque[float] = deque(maxlen=window)
 
+    @property
+    def has_limit(self) -> bool:
+        """Whether any of these rules can end the run."""
+        return any(limit is not None for limit in (self.max_episodes, self.max_env_steps, self.mean_return))
+
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Do not begin if a resumed run is at its limit already."""
         self._stop_at_limit(trainer)

@@ -12,7 +12,7 @@ from lit_dqn.envs import grid
 from lit_dqn.envs.episodes import episode_seed
 from lit_dqn.errors import ConfigError
 
-__all__ = ["episode_seed", "make_env", "make_env_with_pictures", "make_vec", "stored_dtype"]
+__all__ = ["check_first_observation", "episode_seed", "make_env", "make_env_with_pictures", "make_vec", "stored_dtype"]
 
 grid.register_grid_worlds()
 
@@ -31,7 +31,7 @@ def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> gymnas
     try:
         env = gymnasium.make(env_id, **(env_kwargs or {}))
     except gymnasium.error.UnregisteredEnv as error:
-        near = difflib.get_close_matches(env_id, gymnasium.registry, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(env_id.split(":")[-1], gymnasium.registry, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "is the package that registers it installed?"
         raise ConfigError(f"env_id: there is no environment {env_id!r}; {hint}") from error
     except Exception as error:
@@ -97,6 +97,25 @@ def make_vec(env_id: str, num_envs: int, env_kwargs: Mapping[str, Any] | None = 
     return SyncVectorEnv([partial(make_env, env_id, env_kwargs)] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
 
 
+def check_first_observation(env_id: str, env: gymnasium.Env) -> None:
+    """Refuse an env that cannot even begin, before a run is made for it.
+
+    Raises:
+        ConfigError: if `reset` fails, or its observation has another shape than the env says.
+
+    """
+    try:
+        observation, _ = env.reset(seed=0)
+    except Exception as error:
+        raise ConfigError(f"env_id: {env_id!r} fails in its first reset: {' '.join(str(error).split())}") from error
+    if np.shape(observation) != env.observation_space.shape:
+        raise ConfigError(
+            f"env_id: {env_id!r} gives observations of shape {np.shape(observation)}, but its observation space "
+            f"says {env.observation_space.shape}; mend the environment."
+        )
+
+
 def stored_dtype(space: spaces.Space) -> np.dtype:
-    """What observations are kept as: uint8 images as they are, all else as float32."""
-    return np.dtype(np.uint8 if space.dtype == np.uint8 else np.float32)
+    """What observations are kept as: uint8 images (two axes or more) as they are, all else as float32."""
+    assert space.shape is not None
+    return np.dtype(np.uint8 if space.dtype == np.uint8 and len(space.shape) >= 2 else np.float32)

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 class Sampler(ABC):
     """Chooses which transitions make a batch."""
 
+    random = True
+    """Whether two batches from the same starts differ."""
+
     @abstractmethod
     def sample(self, starts: range, batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
         """`batch_size` numbers out of `starts`, as [batch_size]."""
@@ -38,6 +41,8 @@ class Uniform(Sampler):
 
 class Latest(Sampler):
     """The newest starts, in the order in which they were played: the lesson's `rndbatch=False`."""
+
+    random = False
 
     def sample(self, starts: range, batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
         """[batch_size], oldest first.
