@@ -3,6 +3,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+import gymnasium
 import lightning
 import numpy as np
 from gymnasium import spaces
@@ -170,6 +171,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         self.save_hyperparameters(specification({name: vars(self)[name] for name in _argument_names(type(self))}))
 
         self.collector: Collector | None = None
+        self._evaluation_envs: list[gymnasium.Env] = []
         self._sampling = np.random.default_rng((self.seed, 0, 0, SAMPLING_STREAM))
 
     def _check_numbers(self) -> None:
@@ -275,7 +277,7 @@ class ReplayDataModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> EvaluationDataset:
         """`eval_episodes` episodes with the same seeds each time, in an env of their own."""
-        return EvaluationDataset(make_env(self.env_id, self.env_kwargs), **self._evaluation())
+        return EvaluationDataset(self._watched(make_env(self.env_id, self.env_kwargs)), **self._evaluation())
 
     def test_dataloader(self) -> EvaluationDataset:
         """The same episodes as `val_dataloader`."""
@@ -283,7 +285,12 @@ class ReplayDataModule(lightning.LightningDataModule):
 
     def predict_dataloader(self) -> TrajectoryDataset:
         """The same episodes as `val_dataloader`, with pictures where the env can render them."""
-        return TrajectoryDataset(make_env_with_pictures(self.env_id, self.env_kwargs), **self._evaluation())
+        env = self._watched(make_env_with_pictures(self.env_id, self.env_kwargs))
+        return TrajectoryDataset(env, **self._evaluation())
+
+    def _watched(self, env: gymnasium.Env) -> gymnasium.Env:
+        self._evaluation_envs.append(env)
+        return env
 
     def _evaluation(self) -> dict[str, Any]:
         return {
@@ -295,9 +302,11 @@ class ReplayDataModule(lightning.LightningDataModule):
         }
 
     def teardown(self, stage: str) -> None:
-        """Close the training envs; the replay stays, for whoever looks at it after the run."""
+        """Close the envs; the replay stays, for whoever looks at it after the run."""
         if stage == "fit" and self.collector is not None:
             self.collector.envs.close()
+        while self._evaluation_envs:
+            self._evaluation_envs.pop().close()
 
     # --- checkpoints ---
 
