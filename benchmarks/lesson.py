@@ -94,7 +94,7 @@ def time_bare(steps: int) -> float:
             if update % MODEL["target_update_period"] == 0:
                 update_target(online, target)
 
-    collector.warm_up(agent, DATA["min_replay_size"])
+    collector.warm_up(agent, DATA["min_replay_size"], starts=DATA["batch_size"])
     learn(range(1, BURN_IN + 1))
     started = time.perf_counter()
     learn(range(BURN_IN + 1, BURN_IN + steps + 1))
