@@ -161,6 +161,8 @@ def test_main_saves_the_plot(tmp_path, capsys):
     assert main([str(run), "--output", str(output)]) == 0
     assert output.read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().out.strip() == str(output)
+    assert main([str(run)]) == 0
+    assert (run / "episodes.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_main_says_what_is_wrong_in_one_line(tmp_path, capsys):

@@ -1,6 +1,5 @@
 """Deep Q-learning on PyTorch Lightning. Importing lit_dqn registers its grid worlds with Gymnasium."""
 
-from lit_dqn.callbacks import Checkpoints, MazeView, StoppingRules, TrainingProgress, TrainingStatistics
 from lit_dqn.checkpoint import ReplayCheckpointIO
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.dqn import LitDQN
@@ -14,7 +13,6 @@ from lit_dqn.schedules import Constant, Exponential, Linear
 
 __all__ = [
     "MLP",
-    "Checkpoints",
     "ConfigError",
     "Constant",
     "DoubleQLearning",
@@ -24,16 +22,12 @@ __all__ = [
     "Latest",
     "Linear",
     "LitDQN",
-    "MazeView",
     "NatureCNN",
     "QLearning",
     "ReplayCheckpointIO",
     "ReplayDataModule",
     "Softmax",
-    "StoppingRules",
     "TrainingError",
-    "TrainingProgress",
-    "TrainingStatistics",
     "Uniform",
     "UniformRandom",
     "make_env",

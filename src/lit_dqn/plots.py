@@ -1,6 +1,6 @@
 """Pictures of a run, drawn without a screen: what an agent thinks of a grid world, and its episodes over time.
 
-`python -m lit_dqn.plots RUN --output episodes.png` saves the second one.
+`python -m lit_dqn.plots RUN` saves the second one.
 """
 
 import argparse
@@ -144,18 +144,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m lit_dqn.plots", description="Plot steps and return per episode of one or more runs."
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help=f"a run's folder, which holds {EPISODES_FILE}")
-    parser.add_argument("--output", default="episodes.png", help="the picture to write (default: %(default)s)")
+    parser.add_argument("--output", help="the picture to write (default: episodes.png in the first run's folder)")
     parser.add_argument("--smooth", type=int, default=10, help="episodes in the moving mean (default: %(default)s)")
     options = parser.parse_args(arguments)
+    output = options.output or str(Path(options.runs[0]) / "episodes.png")
     try:
-        plot_episodes(options.runs, smooth=options.smooth).savefig(options.output, dpi=120)
+        plot_episodes(options.runs, smooth=options.smooth).savefig(output, dpi=120)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: --output {options.output} cannot be written: {error.strerror}", file=sys.stderr)
+        print(f"error: --output {output} cannot be written: {error.strerror}", file=sys.stderr)
         return 2
-    print(options.output)
+    print(output)
     return 0
 
 
