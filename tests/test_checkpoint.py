@@ -58,6 +58,7 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
     _, _, trainer = train(path, 4)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert sorted(before) == ["last-4.replay.safetensors", "last.ckpt"]
 
     def fails(checkpoint, file):
         Path(file).write_bytes(b"half")
