@@ -5,13 +5,14 @@ from lit_dqn.data import ReplayDataModule
 from lit_dqn.dqn import LitDQN
 from lit_dqn.envs import make_env
 from lit_dqn.errors import ConfigError, TrainingError
-from lit_dqn.networks import MLP, NatureCNN
+from lit_dqn.networks import CNN, MLP, NatureCNN
 from lit_dqn.objectives import DoubleQLearning, QLearning
 from lit_dqn.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom
 from lit_dqn.replay import Latest, Uniform
 from lit_dqn.schedules import Constant, Exponential, Linear
 
 __all__ = [
+    "CNN",
     "MLP",
     "ConfigError",
     "Constant",

@@ -1,16 +1,18 @@
 import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import gymnasium
 import lightning
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 from torch.utils.data import IterableDataset
 
 from lit_dqn.collector import Collector
 from lit_dqn.envs import (
+    Wrapper,
     check_first_observation,
     episode_seed,
     make_env,
@@ -84,7 +86,8 @@ class ReplayDataModule(lightning.LightningDataModule):
 
     Args:
         env_id: a Gymnasium env with discrete actions; `module:id` imports the module first.
-        env_kwargs: handed to `gymnasium.make`.
+        env_kwargs: handed to `gymnasium.make`; for ALE's games, the fields of `AtariProtocol`.
+        wrappers: classes of Gymnasium wrappers that are put around the env, the first one innermost.
         num_envs: envs that are played side by side.
         frame_stack: frames in an observation.
         capacity: timesteps that the replay keeps, over all envs.
@@ -96,9 +99,12 @@ class ReplayDataModule(lightning.LightningDataModule):
         updates_per_epoch: updates in an epoch, after which Lightning may evaluate and save.
         gamma: γ, per step.
         n_step: steps in a transition's window (Sutton & Barto 2020, section 7.1).
+        reward_clip: each step's reward is clipped to [-reward_clip, reward_clip] for learning (Mnih et al. 2015: 1);
+            None for no clipping. Returns are reported as the env gave them.
         policy: how the agent acts while it learns.
         sampler: which transitions make a batch.
         eval_episodes: episodes of an evaluation.
+        eval_envs: envs that play them side by side; the episodes are the same for any number.
         eval_max_steps: cap on the agent steps of an evaluation episode; a greedy policy can loop for ever.
         eval_policy: how the agent acts while it is evaluated.
         seed: of episodes, exploration and sampling; None takes the one of `seed_everything`.
@@ -112,6 +118,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         self,
         env_id: str,
         env_kwargs: dict[str, Any] | None = None,
+        wrappers: Sequence[Wrapper] = (),
         num_envs: int = 1,
         frame_stack: int = 1,
         capacity: int = 10_000,
@@ -122,9 +129,11 @@ class ReplayDataModule(lightning.LightningDataModule):
         updates_per_epoch: int = 1_000,
         gamma: float = 0.99,
         n_step: int = 1,
+        reward_clip: float | None = None,
         policy: Policy = EpsilonGreedy(),  # noqa: B008 - policies have no state
         sampler: Sampler = Uniform(),  # noqa: B008 - nor have samplers
         eval_episodes: int = 10,
+        eval_envs: int = 1,
         eval_max_steps: int = 27_000,
         eval_policy: Policy = Greedy(),  # noqa: B008
         seed: int | None = None,
@@ -132,6 +141,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         super().__init__()
         self.env_id = env_id
         self.env_kwargs = env_kwargs or {}
+        self.wrappers = wrappers
         self.num_envs = num_envs
         self.frame_stack = frame_stack
         self.capacity = capacity
@@ -142,15 +152,17 @@ class ReplayDataModule(lightning.LightningDataModule):
         self.updates_per_epoch = updates_per_epoch
         self.gamma = gamma
         self.n_step = n_step
+        self.reward_clip = reward_clip
         self.policy = policy
         self.sampler = sampler
         self.eval_episodes = eval_episodes
+        self.eval_envs = eval_envs
         self.eval_max_steps = eval_max_steps
         self.eval_policy = eval_policy
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self._check_numbers()
 
-        env = make_env(env_id, env_kwargs)
+        env = make_env(env_id, env_kwargs, wrappers)
         check_first_observation(env_id, env)
         assert isinstance(env.action_space, spaces.Discrete)
         assert env.observation_space.shape is not None
@@ -171,7 +183,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         self.save_hyperparameters(specification({name: vars(self)[name] for name in _argument_names(type(self))}))
 
         self.collector: Collector | None = None
-        self._evaluation_envs: list[gymnasium.Env] = []
+        self._evaluation_envs: list[gymnasium.Env | VectorEnv] = []
         self._sampling = np.random.default_rng((self.seed, 0, 0, SAMPLING_STREAM))
 
     def _check_numbers(self) -> None:
@@ -186,12 +198,15 @@ class ReplayDataModule(lightning.LightningDataModule):
             "updates_per_epoch",
             "n_step",
             "eval_episodes",
+            "eval_envs",
             "eval_max_steps",
         ]:
             if getattr(self, key) < 1:
                 raise ConfigError(f"{key}: {getattr(self, key)} must be at least 1.")
         if not 0 <= self.gamma <= 1:
             raise ConfigError(f"gamma: {self.gamma} is a discount per step and must lie in [0, 1].")
+        if self.reward_clip is not None and self.reward_clip <= 0:
+            raise ConfigError(f"reward_clip: {self.reward_clip} must be positive, or null for no clipping.")
         if self.batch_size > self.capacity:
             raise ConfigError(
                 f"batch_size: {self.batch_size} transitions cannot be drawn from a replay with capacity "
@@ -231,7 +246,7 @@ class ReplayDataModule(lightning.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Build the envs and the replay of training, once for each fit."""
         if stage == "fit" and (self.collector is None or self.collector.envs.closed):
-            envs = make_vec(self.env_id, self.num_envs, self.env_kwargs)
+            envs = make_vec(self.env_id, self.num_envs, self.env_kwargs, self.wrappers)
             replay = ReplayBuffer(
                 self.capacity,
                 self.num_envs,
@@ -240,6 +255,7 @@ class ReplayDataModule(lightning.LightningDataModule):
                 gamma=self.gamma,
                 n_step=self.n_step,
                 frame_stack=self.frame_stack,
+                reward_clip=self.reward_clip,
             )
             self.collector = Collector(envs, self.policy, replay, self.seed)
 
@@ -276,8 +292,10 @@ class ReplayDataModule(lightning.LightningDataModule):
     # --- evaluation ---
 
     def val_dataloader(self) -> EvaluationDataset:
-        """`eval_episodes` episodes with the same seeds each time, in an env of their own."""
-        return EvaluationDataset(self._watched(make_env(self.env_id, self.env_kwargs)), **self._evaluation())
+        """`eval_episodes` episodes with the same seeds each time, in envs of their own."""
+        envs = make_vec(self.env_id, min(self.eval_envs, self.eval_episodes), self.env_kwargs, self.wrappers)
+        self._evaluation_envs.append(envs)
+        return EvaluationDataset(envs, **self._evaluation())
 
     def test_dataloader(self) -> EvaluationDataset:
         """The same episodes as `val_dataloader`."""
@@ -285,12 +303,9 @@ class ReplayDataModule(lightning.LightningDataModule):
 
     def predict_dataloader(self) -> TrajectoryDataset:
         """The same episodes as `val_dataloader`, with pictures where the env can render them."""
-        env = self._watched(make_env_with_pictures(self.env_id, self.env_kwargs))
-        return TrajectoryDataset(env, **self._evaluation())
-
-    def _watched(self, env: gymnasium.Env) -> gymnasium.Env:
+        env = make_env_with_pictures(self.env_id, self.env_kwargs, self.wrappers)
         self._evaluation_envs.append(env)
-        return env
+        return TrajectoryDataset(env, **self._evaluation())
 
     def _evaluation(self) -> dict[str, Any]:
         return {
@@ -330,7 +345,7 @@ class ReplayDataModule(lightning.LightningDataModule):
             ConfigError: naming the first key that differs.
 
         """
-        for key in ("env_id", "env_kwargs", "num_envs", "capacity", "n_step", "frame_stack"):
+        for key in ("env_id", "env_kwargs", "wrappers", "num_envs", "capacity", "n_step", "frame_stack"):
             if saved.get(key) != self.hparams[key]:
                 raise ConfigError(
                     f"{key}: the checkpoint's replay was made with {saved.get(key)}, not {self.hparams[key]}; set "

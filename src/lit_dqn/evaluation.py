@@ -6,11 +6,12 @@ from typing import cast
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import VectorEnv
 from gymnasium.wrappers import RenderCollection
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
-from lit_dqn.collector import Step, play_episode
+from lit_dqn.collector import play_episode, play_episodes
 from lit_dqn.policies import Policy
 from lit_dqn.types import ActionValues, Episode
 
@@ -19,7 +20,64 @@ class EvaluationDataset(IterableDataset[Episode]):
     """Evaluation episodes, played with the agent as it is when they are asked for.
 
     Args:
-        env: as `make_env` makes it.
+        envs: as `make_vec` makes them; they play side by side.
+        agent: its action values.
+        policy: how it acts.
+        seeds: one episode each.
+        max_steps: cap on the agent steps of an episode.
+        frame_stack: frames in an observation.
+
+    """
+
+    def __init__(
+        self,
+        envs: VectorEnv,
+        agent: ActionValues,
+        policy: Policy,
+        *,
+        seeds: Sequence[int],
+        max_steps: int,
+        frame_stack: int,
+    ) -> None:
+        self.envs = envs
+        self.agent = agent
+        self.policy = policy
+        self.seeds = seeds
+        self.max_steps = max_steps
+        self.frame_stack = frame_stack
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def __iter__(self) -> Iterator[Episode]:
+        return play_episodes(
+            self.envs,
+            self.agent,
+            self.policy,
+            seeds=self.seeds,
+            max_steps=self.max_steps,
+            frame_stack=self.frame_stack,
+        )
+
+
+@dataclass
+class Trajectory:
+    """An episode that was played to be watched; T is its length."""
+
+    seed: int
+    observation: NDArray  # [T + 1, *shape], single frames, the last one included
+    action: NDArray[np.int64]  # [T]
+    reward: NDArray[np.float64]  # [T]
+    terminated: bool
+    pictures: list[NDArray[np.uint8]]  # T + 1 of [H, W, 3], or none if the env has no pictures
+    fps: float
+
+
+class TrajectoryDataset(IterableDataset[Trajectory]):
+    """Evaluation episodes with all that was seen, one after the other.
+
+    Args:
+        env: as `make_env_with_pictures` makes it.
         agent: its action values.
         policy: how it acts.
         seeds: one episode each.
@@ -48,50 +106,18 @@ class EvaluationDataset(IterableDataset[Episode]):
     def __len__(self) -> int:
         return len(self.seeds)
 
-    def __iter__(self) -> Iterator[Episode]:
-        for number, seed in enumerate(self.seeds, start=1):
-            steps = self.play(seed)
-            yield Episode(
-                number=number,
-                env=0,
-                env_step=0,
-                total_reward=sum(step.reward for step in steps),
-                length=len(steps),
-                terminated=steps[-1].terminated,
-            )
-
-    def play(self, seed: int) -> list[Step]:
-        """The steps of one episode."""
-        episode = play_episode(
-            self.env,
-            self.agent,
-            self.policy,
-            seed=seed,
-            max_steps=self.max_steps,
-            frame_stack=self.frame_stack,
-        )
-        return list(episode)
-
-
-@dataclass
-class Trajectory:
-    """An episode that was played to be watched; T is its length."""
-
-    seed: int
-    observation: NDArray  # [T + 1, *shape], single frames, the last one included
-    action: NDArray[np.int64]  # [T]
-    reward: NDArray[np.float64]  # [T]
-    terminated: bool
-    pictures: list[NDArray[np.uint8]]  # T + 1 of [H, W, 3], or none if the env has no pictures
-    fps: float
-
-
-class TrajectoryDataset(EvaluationDataset):
-    """Evaluation episodes with all that was seen."""
-
-    def __iter__(self) -> Iterator[Trajectory]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Trajectory]:
         for seed in self.seeds:
-            steps = self.play(seed)
+            steps = list(
+                play_episode(
+                    self.env,
+                    self.agent,
+                    self.policy,
+                    seed=seed,
+                    max_steps=self.max_steps,
+                    frame_stack=self.frame_stack,
+                )
+            )
             yield Trajectory(
                 seed=seed,
                 observation=np.stack([step.observation for step in steps] + [steps[-1].next_observation]),

@@ -3,6 +3,7 @@ from typing import Any
 
 import lightning
 import numpy as np
+from gymnasium.vector import SyncVectorEnv
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
@@ -65,7 +66,9 @@ class MazeView(Callback):
 
 
 def _grid_world(collector: Collector) -> GridWorld | None:
-    env = collector.envs.envs[0].unwrapped  # type: ignore[attr-defined]
+    if not isinstance(collector.envs, SyncVectorEnv):
+        return None
+    env = collector.envs.envs[0].unwrapped
     return env if isinstance(env, GridWorld) else None
 
 
