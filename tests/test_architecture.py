@@ -13,7 +13,7 @@ FLOORS = {
     "ground floor": {"errors", "types", "losses", "schedules", "specification"},
     "first floor": {"networks", "policies", "objectives", "replay", "envs", "collector", "evaluation"},
     "second floor": {"dqn", "td", "actor_critic", "data", "checkpoint", "callbacks", "plots"},
-    "door": {"cli", "__main__", "__init__"},
+    "door": {"cli", "plan", "__main__", "__init__"},
 }
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS.values()) for room in rooms}
 SECOND = list(FLOORS).index("second floor")

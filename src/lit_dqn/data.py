@@ -174,12 +174,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         if frame_stack > 1:
             frames = np.broadcast_to(np.uint8(0), (1, frame_stack, *self._frame_shape))
             self.observation_shape = stack_frames(frames).shape[1:]
-        check_fits(
-            capacity,
-            lambda timesteps: ReplayBuffer.required_bytes(
-                timesteps, num_envs, self._frame_shape, self._frame_dtype, n_step=n_step, frame_stack=frame_stack
-            ),
-        )
+        check_fits(capacity, self.replay_bytes)
         self.save_hyperparameters(specification({name: vars(self)[name] for name in _argument_names(type(self))}))
 
         self.collector: Collector | None = None
@@ -240,6 +235,17 @@ class ReplayDataModule(lightning.LightningDataModule):
     def env_steps_per_chunk(self) -> int:
         """Env steps, over all envs, that are played for each training step."""
         return self.gradient_steps * self.env_steps_per_update
+
+    def replay_bytes(self, capacity: int) -> int:
+        """Memory of a full replay of so many timesteps, in bytes."""
+        return ReplayBuffer.required_bytes(
+            capacity,
+            self.num_envs,
+            self._frame_shape,
+            self._frame_dtype,
+            n_step=self.n_step,
+            frame_stack=self.frame_stack,
+        )
 
     # --- training ---
 

@@ -19,6 +19,7 @@ __all__ = [
     "Wrapper",
     "check_first_observation",
     "episode_seed",
+    "is_atari",
     "make_env",
     "make_env_with_pictures",
     "make_vec",
