@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset
 
 from lit_dqn.collector import Step, play_episode
 from lit_dqn.policies import Policy
-from lit_dqn.types import ActionValues, Episode
+from lit_dqn.types import ActionPreferences, Episode
 
 
 class EvaluationDataset(IterableDataset[Episode]):
@@ -20,7 +20,7 @@ class EvaluationDataset(IterableDataset[Episode]):
 
     Args:
         env: as `make_env` makes it.
-        agent: its action values.
+        agent: what it prefers.
         policy: how it acts.
         seeds: one episode each.
         max_steps: cap on the agent steps of an episode.
@@ -31,7 +31,7 @@ class EvaluationDataset(IterableDataset[Episode]):
     def __init__(
         self,
         env: gymnasium.Env,
-        agent: ActionValues,
+        agent: ActionPreferences,
         policy: Policy,
         *,
         seeds: Sequence[int],
