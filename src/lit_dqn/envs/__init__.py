@@ -10,11 +10,13 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from lit_dqn.envs import grid
 from lit_dqn.envs.episodes import episode_seed
+from lit_dqn.envs.maximization_bias import register_maximization_bias
 from lit_dqn.errors import ConfigError
 
 __all__ = ["check_first_observation", "episode_seed", "make_env", "make_env_with_pictures", "make_vec", "stored_dtype"]
 
 grid.register_grid_worlds()
+register_maximization_bias()
 
 
 def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> gymnasium.Env:
