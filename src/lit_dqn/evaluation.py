@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset
 
 from lit_dqn.collector import play_episode, play_episodes
 from lit_dqn.policies import Policy
-from lit_dqn.types import ActionValues, Episode
+from lit_dqn.types import ActionPreferences, Episode
 
 
 class EvaluationDataset(IterableDataset[Episode]):
@@ -21,7 +21,7 @@ class EvaluationDataset(IterableDataset[Episode]):
 
     Args:
         envs: as `make_vec` makes them; they play side by side.
-        agent: its action values.
+        agent: what it prefers.
         policy: how it acts.
         seeds: one episode each.
         max_steps: cap on the agent steps of an episode.
@@ -32,7 +32,7 @@ class EvaluationDataset(IterableDataset[Episode]):
     def __init__(
         self,
         envs: VectorEnv,
-        agent: ActionValues,
+        agent: ActionPreferences,
         policy: Policy,
         *,
         seeds: Sequence[int],
@@ -78,7 +78,7 @@ class TrajectoryDataset(IterableDataset[Trajectory]):
 
     Args:
         env: as `make_env_with_pictures` makes it.
-        agent: its action values.
+        agent: what it prefers.
         policy: how it acts.
         seeds: one episode each.
         max_steps: cap on the agent steps of an episode.
@@ -89,7 +89,7 @@ class TrajectoryDataset(IterableDataset[Trajectory]):
     def __init__(
         self,
         env: gymnasium.Env,
-        agent: ActionValues,
+        agent: ActionPreferences,
         policy: Policy,
         *,
         seeds: Sequence[int],

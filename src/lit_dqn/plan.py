@@ -9,21 +9,20 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 
+from lit_dqn.agent import LitAgent
 from lit_dqn.callbacks import StoppingRules
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.envs import AtariProtocol, is_atari
 from lit_dqn.policies import Generators, Policy
 from lit_dqn.replay import available_bytes
-from lit_dqn.types import ActionValues
+from lit_dqn.types import ActionPreferences
 
 WARM_UP_SECONDS, TRIAL_SECONDS = 2.0, 10.0
 TRIAL_CAPACITY = 5_000
 """Timesteps of the trial's replay: enough that the cache does not hold it, little enough to fill in a moment."""
 
 
-def plan(
-    trainer: lightning.Trainer, model: lightning.LightningModule, data: ReplayDataModule, stop: StoppingRules
-) -> None:
+def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, stop: StoppingRules) -> None:
     """Print a run's sizes, then play and learn for some seconds and print its speed and the time that it will take.
 
     The data module is used up: its replay is made smaller for the trial.
@@ -57,7 +56,7 @@ def plan(
         print(f"{'the run':<11} {minutes // 60} h {minutes % 60:02} min, without its evaluations")
 
 
-def _sizes(trainer: lightning.Trainer, model: Any, data: ReplayDataModule, stop: StoppingRules) -> dict[str, str]:
+def _sizes(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, stop: StoppingRules) -> dict[str, str]:
     replay_bytes = data.replay_bytes(data.capacity)
     weights = sum(parameter.numel() for parameter in model.online.parameters())
     # Online and target weights, and two averages per weight if the optimiser is Adam's kind.
@@ -107,7 +106,7 @@ class _AsLater(Policy):
         self.env_step = env_step
 
     def act(
-        self, agent: ActionValues, observation: NDArray, env_step: int, generators: Generators
+        self, agent: ActionPreferences, observation: NDArray, env_step: int, generators: Generators
     ) -> NDArray[np.int64]:
         return self.policy.act(agent, observation, self.env_step, generators)
 

@@ -10,17 +10,17 @@ from matplotlib.figure import Figure
 
 from lit_dqn.collector import Collector
 from lit_dqn.envs.grid import GridWorld
+from lit_dqn.envs.grid_values import observe_all
 from lit_dqn.errors import ConfigError
 from lit_dqn.plots import draw_grid, figure_to_array
-from lit_dqn.replay import stack_frames
-from lit_dqn.types import ActionValues
+from lit_dqn.value_errors import stacked_observations
 
 MAZE_PNG = "maze.png"
 
 
 class MazeView(Callback):
-    """What the agent thinks of a grid world: V(s) = max_a Q(s, a) in the cells, the greedy actions as arrows, and the
-    path of the last training episode.
+    """What the agent thinks of a grid world: V(s) in the cells, the greedy actions as arrows where the agent prefers
+    some, and the path of the last training episode.
 
     It is an image in TensorBoard after every n-th evaluation, and `maze.png` in the run's folder at the end.
     Other environments are left alone.
@@ -44,7 +44,7 @@ class MazeView(Callback):
         collector = trainer.datamodule.collector  # type: ignore[attr-defined]
         if self._evaluations % self.every_n_evaluations or _grid_world(collector) is None:
             return
-        picture = figure_to_array(draw_agent(collector, pl_module))  # type: ignore[arg-type]
+        picture = figure_to_array(draw_agent(collector, pl_module))
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("maze", picture, collector.env_step, dataformats="HWC")
@@ -53,7 +53,7 @@ class MazeView(Callback):
         """Save the picture of the trained agent."""
         collector = trainer.datamodule.collector  # type: ignore[attr-defined]
         if trainer.loggers and trainer.log_dir and _grid_world(collector) is not None:
-            figure = draw_agent(collector, pl_module)  # type: ignore[arg-type]
+            figure = draw_agent(collector, pl_module)
             figure.savefig(Path(trainer.log_dir) / MAZE_PNG, dpi=120)
 
     def state_dict(self) -> dict[str, Any]:
@@ -72,30 +72,26 @@ def _grid_world(collector: Collector) -> GridWorld | None:
     return env if isinstance(env, GridWorld) else None
 
 
-def draw_agent(collector: Collector, agent: ActionValues) -> Figure:
-    """The picture of an agent in the grid world that a collector plays."""
+def draw_agent(collector: Collector, agent: Any) -> Figure:
+    """The picture of an agent (`LitAgent`) in the grid world that a collector plays."""
     world = _grid_world(collector)
     assert world is not None
     layout = world.layout
-    frames = np.stack([_frame(world, state) for state in range(layout.num_states)])
-    frame_stack = collector.replay.frame_stack
-    observations = stack_frames(np.repeat(frames[:, None], frame_stack, axis=1)) if frame_stack > 1 else frames
-    q_values = agent.q_values(observations)
-    greedy = [np.flatnonzero(row == row.max()).tolist() for row in q_values]
+    frames = observe_all(world)
+    observations = stacked_observations(world, collector.replay.frame_stack)
+    greedy = None
+    if agent.has_preferences:
+        greedy = [np.flatnonzero(row == row.max()).tolist() for row in agent.preferences(observations)]
     state_of = {frame.tobytes(): state for state, frame in enumerate(frames)}
     path = [state_of[frame.tobytes()] for frame in collector.replay.last_episode(env=0)]
     title = f"env step {collector.env_step:,}, episode {collector.episodes:,}"
     if path:
         title += f": the last episode took {len(path) - 1:,} steps"
     return draw_grid(
-        layout, values=q_values.max(axis=1), greedy_actions=greedy, path=path, moves=world.moves, title=title
+        layout,
+        values=agent.state_values(observations),
+        greedy_actions=greedy,
+        path=path,
+        moves=world.moves,
+        title=title,
     )
-
-
-def _frame(world: GridWorld, state: int) -> np.ndarray:
-    observation = world.observe(state)
-    if isinstance(observation, np.ndarray):
-        return observation
-    one_hot = np.zeros(world.layout.num_states, np.float32)
-    one_hot[state] = 1
-    return one_hot

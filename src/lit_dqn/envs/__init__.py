@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lit_dqn.envs import grid
 from lit_dqn.envs.atari import AtariGame, AtariProtocol, AtariVec, is_atari
 from lit_dqn.envs.episodes import episode_seed
+from lit_dqn.envs.maximization_bias import register_maximization_bias
 from lit_dqn.errors import ConfigError
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 grid.register_grid_worlds()
+register_maximization_bias()
 
 Wrapper = Callable[[gymnasium.Env], gymnasium.Env]
 
