@@ -22,6 +22,7 @@ from lit_dqn.agent import LitAgent
 from lit_dqn.callbacks import (
     Checkpoints,
     MazeView,
+    ResultsWriter,
     StoppingRules,
     TrainingProgress,
     TrainingStatistics,
@@ -220,6 +221,8 @@ class CLI(LightningCLI):
             isinstance(callback, ProgressBar) for callback in callbacks
         ):
             callbacks.append(TrainingProgress(config.statistics, config.stop))
+        if self.subcommand == "test":
+            callbacks.append(ResultsWriter())
         # Only training goes on with the replay.
         checkpoint_io = ReplayCheckpointIO(load_replay=self.subcommand == "fit")
         plugins = [*_as_list(config.trainer.get("plugins")), checkpoint_io]

@@ -12,9 +12,11 @@ from torch.utils.data import IterableDataset
 
 from lit_dqn.collector import Collector
 from lit_dqn.envs import (
+    AtariProtocol,
     Wrapper,
     check_first_observation,
     episode_seed,
+    is_atari,
     make_env,
     make_env_with_pictures,
     make_vec,
@@ -30,8 +32,10 @@ from lit_dqn.types import ActionPreferences, Chunk
 SAMPLING_STREAM = 2
 """Sets the generator of sampling apart from those of exploration."""
 
-EVALUATION_ENV = 2**32 - 1
-"""The index that the evaluation env has in the seeds of its episodes; no training env has it."""
+EVALUATION_ENV, TEST_ENV = 2**32 - 1, 2**32 - 2
+"""The indices that the envs of evaluation have in the seeds of their episodes; no training env has them. The best
+checkpoint was chosen on the episodes of validation, so `test` plays others.
+"""
 
 
 class ReplayDataset(IterableDataset[Chunk]):
@@ -306,30 +310,50 @@ class ReplayDataModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> EvaluationDataset:
         """`eval_episodes` episodes with the same seeds each time, in envs of their own."""
-        envs = make_vec(self.env_id, min(self.eval_envs, self.eval_episodes), self.env_kwargs, self.wrappers)
-        self._evaluation_envs.append(envs)
-        return EvaluationDataset(envs, **self._evaluation())
+        return self._evaluation_dataset(EVALUATION_ENV)
 
     def test_dataloader(self) -> EvaluationDataset:
-        """The same episodes as `val_dataloader`."""
-        return self.val_dataloader()
+        """As `val_dataloader`, with other seeds."""
+        return self._evaluation_dataset(TEST_ENV)
+
+    def _evaluation_dataset(self, env: int) -> EvaluationDataset:
+        envs = make_vec(self.env_id, min(self.eval_envs, self.eval_episodes), self.env_kwargs, self.wrappers)
+        self._evaluation_envs.append(envs)
+        return EvaluationDataset(envs, **self._evaluation(env))
 
     def predict_dataloader(self) -> TrajectoryDataset:
-        """The same episodes as `val_dataloader`, with pictures where the env can render them."""
+        """The same episodes as `test_dataloader`, with pictures where the env can render them."""
         env = make_env_with_pictures(self.env_id, self.env_kwargs, self.wrappers)
         self._evaluation_envs.append(env)
-        return TrajectoryDataset(env, **self._evaluation())
+        return TrajectoryDataset(env, **self._evaluation(TEST_ENV))
 
     @property
     def evaluation_seeds(self) -> list[int]:
-        """Of the evaluation episodes."""
-        return [episode_seed(self.seed, EVALUATION_ENV, number) for number in range(1, self.eval_episodes + 1)]
+        """Of the evaluation episodes during training."""
+        return self._seeds(EVALUATION_ENV)
 
-    def _evaluation(self) -> dict[str, Any]:
+    def _seeds(self, env: int) -> list[int]:
+        return [episode_seed(self.seed, env, number) for number in range(1, self.eval_episodes + 1)]
+
+    def evaluation_protocol(self) -> dict[str, Any]:
+        """What must be known of the evaluation episodes to compare their returns, as plain values."""
+        protocol: dict[str, Any] = {
+            "episodes": self.eval_episodes,
+            "max_steps": self.eval_max_steps,
+            "policy": type(self.eval_policy).__name__,
+            **self.eval_policy.metrics(0),
+            "frame_stack": self.frame_stack,
+            "seed": self.seed,
+        }
+        kwargs = self.env_kwargs
+        env = AtariProtocol.of(self.env_id, kwargs).describe() if is_atari(self.env_id) else kwargs
+        return {**protocol, **specification(env)}
+
+    def _evaluation(self, env: int) -> dict[str, Any]:
         return {
             "agent": self._agent(),
             "policy": self.eval_policy,
-            "seeds": self.evaluation_seeds,
+            "seeds": self._seeds(env),
             "max_steps": self.eval_max_steps,
             "frame_stack": self.frame_stack,
         }

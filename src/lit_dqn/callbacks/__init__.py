@@ -1,6 +1,7 @@
 from lit_dqn.callbacks.checkpoints import Checkpoints
 from lit_dqn.callbacks.maze_view import MazeView
 from lit_dqn.callbacks.progress import TrainingProgress
+from lit_dqn.callbacks.results import ResultsWriter
 from lit_dqn.callbacks.statistics import TrainingStatistics
 from lit_dqn.callbacks.stopping import StoppingRules
 from lit_dqn.callbacks.trajectories import TrajectoryWriter
@@ -8,6 +9,7 @@ from lit_dqn.callbacks.trajectories import TrajectoryWriter
 __all__ = [
     "Checkpoints",
     "MazeView",
+    "ResultsWriter",
     "StoppingRules",
     "TrainingProgress",
     "TrainingStatistics",

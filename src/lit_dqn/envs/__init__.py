@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lit_dqn.envs import grid
 from lit_dqn.envs.atari import AtariGame, AtariProtocol, AtariVec, is_atari
+from lit_dqn.envs.atari_scores import human_normalised_score
 from lit_dqn.envs.episodes import episode_seed
 from lit_dqn.envs.maximization_bias import register_maximization_bias
 from lit_dqn.errors import ConfigError
@@ -20,6 +21,7 @@ __all__ = [
     "Wrapper",
     "check_first_observation",
     "episode_seed",
+    "human_normalised_score",
     "is_atari",
     "make_env",
     "make_env_with_pictures",
