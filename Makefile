@@ -5,10 +5,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install fit resume tensorboard test test-slow check format benchmark clean
+.PHONY: help install fit resume tensorboard test test-slow check format benchmark results-classic maximization-bias clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## make the virtual environment .venv and install lit_dqn with its development tools
 
@@ -45,6 +45,13 @@ format: install  ## put the code into the project's format
 benchmark: install  ## E4 of the lesson against Stable-Baselines3 and a bare loop (about 20 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[benchmark]'
 	$(BIN)/python benchmarks/lesson.py
+
+results-classic: install  ## classic control with three seeds each: table, curves and picture (an hour or two)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[box2d]'
+	$(BIN)/python benchmarks/classic.py
+
+maximization-bias: install  ## example 6.7 of Sutton & Barto by DQN and Double DQN, 100 runs (about four minutes)
+	$(BIN)/python benchmarks/maximization_bias.py
 
 clean:  ## remove the virtual environment and all caches, but no run
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache dist
