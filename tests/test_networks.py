@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.networks import MLP, NatureCNN, to_float, update_target
+from lit_dqn.networks import CNN, MLP, NatureCNN, to_float, update_target
 
 
 def count(network):
@@ -116,3 +116,50 @@ def test_the_target_keeps_no_gradient_and_the_online_network_is_left_alone(tau):
     assert all(torch.equal(value, before[name]) for name, value in online.state_dict().items())
     assert all(torch.equal(parameter.grad, g) for parameter, g in zip(online.parameters(), gradients, strict=True))
     assert all(parameter.requires_grad for parameter in online.parameters())
+
+
+def test_a_mean_is_taken_from_every_pixel():
+    shape = (3, 20, 24)
+    sizes = {"filters": [4, 5], "kernel_sizes": [6, 3], "strides": [2, 1], "dense_size": 7}
+    centred = CNN(shape, 2, **sizes, pixel_mean=0.4)
+    plain = CNN(shape, 2, **sizes)
+    plain.load_state_dict(centred.state_dict())
+    image = torch.rand(8, *shape)
+    torch.testing.assert_close(centred(image), plain(image - 0.4))
+    assert (centred(image) - plain(image)).abs().max() > 1e-3
+    for network, seen in ((centred, image), (plain, image - 0.4)):
+        network(seen).square().sum().backward()
+    for one, other in zip(centred.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_the_head_keeps_single_precision_in_mixed_precision():
+    """bfloat16 near 2 goes in steps of 1/64."""
+    network = CNN((1, 20, 20), 3, filters=[4], kernel_sizes=[6], strides=[2], dense_size=16)
+    with torch.autocast("cpu", torch.bfloat16):
+        values = network(torch.rand(64, 1, 20, 20)) + 2
+    assert values.dtype == torch.float32
+    assert not torch.equal(values, values.bfloat16().float())
+
+
+def test_a_cnn_has_the_layers_that_are_asked_for():
+    network = CNN((4, 84, 84), 6)  # Mnih et al. 2013
+    convolutions = [layer for layer in network if isinstance(layer, nn.Conv2d)]
+    assert [(c.out_channels, c.kernel_size, c.stride) for c in convolutions] == [
+        (16, (8, 8), (4, 4)),
+        (32, (4, 4), (2, 2)),
+    ]
+    assert [layer.out_features for layer in network if isinstance(layer, nn.Linear)] == [256, 6]
+    assert network(torch.zeros(2, 4, 84, 84, dtype=torch.uint8)).shape == (2, 6)
+    with pytest.raises(ConfigError, match=r"CNN takes images of at least 20 x 20 pixels, not 19 x 84"):
+        CNN((4, 19, 84), 6)
+    with pytest.raises(
+        ConfigError, match=r"one filters, kernel_sizes and strides for each convolution, not 1, 2 and 2"
+    ):
+        CNN((4, 84, 84), 6, filters=[16])
+
+
+def test_a_bool_image_is_zeros_and_ones():
+    image = torch.rand(2, 1, 20, 20) > 0.5
+    network = CNN((1, 20, 20), 3, filters=[4], kernel_sizes=[6], strides=[2], dense_size=16)
+    torch.testing.assert_close(network(image), network(image.float()))

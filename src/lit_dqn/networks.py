@@ -33,6 +33,8 @@ class CNN(nn.Sequential):
         kernel_sizes: likewise, pixels.
         strides: likewise, pixels.
         dense_size: units of the dense layer.
+        pixel_mean: subtracted from pixels in [0, 1]. Inputs around zero (LeCun et al. 1998, "Efficient BackProp",
+            section 4.3) keep the first filters alive where most of the image is one grey, as in Pong: there 0.34.
 
     Raises:
         ConfigError: if the lists differ in length, or the observations are no images or too small.
@@ -47,6 +49,7 @@ class CNN(nn.Sequential):
         kernel_sizes: Sequence[int] = (8, 4),
         strides: Sequence[int] = (4, 2),
         dense_size: int = 256,
+        pixel_mean: float = 0.0,
     ) -> None:
         name = type(self).__name__
         if not len(filters) == len(kernel_sizes) == len(strides) > 0:
@@ -67,7 +70,11 @@ class CNN(nn.Sequential):
             )
         layers: list[nn.Module] = []
         for outputs, kernel, stride in zip(filters, kernel_sizes, strides, strict=True):
-            layers += [nn.Conv2d(channels, outputs, kernel_size=kernel, stride=stride), nn.ReLU()]
+            if layers:
+                layers.append(nn.Conv2d(channels, outputs, kernel_size=kernel, stride=stride))
+            else:
+                layers.append(_CentringConv2d(channels, outputs, kernel, stride, pixel_mean))
+            layers.append(nn.ReLU())
             channels, height, width = outputs, (height - kernel) // stride + 1, (width - kernel) // stride + 1
         super().__init__(
             *layers,
@@ -84,7 +91,28 @@ class CNN(nn.Sequential):
 
     def forward(self, observation: Tensor) -> Tensor:
         """[B, channels, height, width] to [B, num_outputs]."""
-        return super().forward(to_float(observation))
+        *torso, head = self
+        features = to_float(observation)
+        for layer in torso:
+            features = layer(features)
+        # With mixed precision, too: bfloat16 has three digits, and actions often differ in the third.
+        with torch.autocast(features.device.type, enabled=False):
+            return head(features.float())
+
+
+class _CentringConv2d(nn.Conv2d):
+    """A convolution, valid padding, of an image minus its mean."""
+
+    def __init__(self, channels: int, outputs: int, kernel_size: int, stride: int, pixel_mean: float) -> None:
+        super().__init__(channels, outputs, kernel_size, stride)
+        self.pixel_mean = pixel_mean
+
+    def forward(self, image: Tensor) -> Tensor:
+        assert self.bias is not None
+        if self.pixel_mean == 0:
+            return super().forward(image)
+        # conv(x - m) = conv(x) - m * sum(w): the same without another pass over the image.
+        return self._conv_forward(image, self.weight, self.bias - self.pixel_mean * self.weight.sum((1, 2, 3)))
 
 
 class NatureCNN(CNN):
@@ -94,14 +122,21 @@ class NatureCNN(CNN):
         observation_shape: (channels, height, width), at least 36 x 36.
         num_outputs: one per action for Q, 1 for V.
         dense_size: units of the dense layer.
+        pixel_mean: subtracted from pixels in [0, 1], as for `CNN`.
 
     Raises:
         ConfigError: if the observations are no images of that size.
 
     """
 
-    def __init__(self, observation_shape: tuple[int, ...], num_outputs: int, dense_size: int = 512) -> None:
-        super().__init__(observation_shape, num_outputs, (32, 64, 64), (8, 4, 3), (4, 2, 1), dense_size)
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        num_outputs: int,
+        dense_size: int = 512,
+        pixel_mean: float = 0.0,
+    ) -> None:
+        super().__init__(observation_shape, num_outputs, (32, 64, 64), (8, 4, 3), (4, 2, 1), dense_size, pixel_mean)
 
 
 def _check_image(name: str, observation_shape: tuple[int, ...]) -> None:
