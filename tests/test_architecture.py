@@ -10,15 +10,26 @@ import lit_dqn
 SOURCE = Path(lit_dqn.__file__).parent
 PACKAGE = "lit_dqn"
 FLOORS = {
-    "ground floor": {"errors", "types", "losses", "schedules", "specification"},
-    "first floor": {"networks", "policies", "objectives", "replay", "envs", "collector", "evaluation"},
-    "second floor": {"dqn", "td", "actor_critic", "data", "checkpoint", "callbacks", "plots"},
-    "door": {"cli", "__main__", "__init__"},
+    "ground floor": {"errors", "types", "losses", "schedules", "specification", "durable", "random_state"},
+    "first floor": {
+        "networks",
+        "policies",
+        "objectives",
+        "replay",
+        "envs",
+        "collector",
+        "evaluation",
+        "frame_stack",
+        "resimulation",
+    },
+    "second floor": {"dqn", "td", "actor_critic", "data", "checkpoint", "callbacks", "plots", "training_state"},
+    "door": {"cli", "resume", "trainer_config", "__main__", "__init__"},
 }
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS.values()) for room in rooms}
 SECOND = list(FLOORS).index("second floor")
 NEIGHBOURS = {("dqn", "checkpoint"), ("td", "checkpoint"), ("actor_critic", "checkpoint"), ("callbacks", "plots")}
-NEIGHBOURS |= {("callbacks", "checkpoint")}  # the best grade is read from the best checkpoint
+NEIGHBOURS |= {("callbacks", "checkpoint")}  # when to save, and how
+NEIGHBOURS |= {(agent, "training_state") for agent in ("dqn", "td", "actor_critic")}
 """Who may import whom on the second floor; all others meet at the trainer or the door."""
 
 

@@ -1,0 +1,53 @@
+"""What the command line says of the Trainer and its loggers."""
+
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from lit_dqn.errors import ConfigError
+
+
+def check_trainer(config: Namespace) -> None:
+    """Refuse the Trainer's options that lit_dqn answers for otherwise.
+
+    Raises:
+        ConfigError: naming the option and what to do instead.
+
+    """
+    for key in ("gradient_clip_val", "gradient_clip_algorithm"):
+        if config.get(key) is not None:
+            raise ConfigError(
+                f"trainer.{key}: Lightning cannot clip in manual optimisation; set --model.max_grad_norm instead."
+            )
+    if config.get("accumulate_grad_batches", 1) != 1:
+        raise ConfigError("trainer.accumulate_grad_batches: an update uses one batch; set --data.batch_size instead.")
+    if config.get("devices") not in (1, "1", [0]) or config.get("num_nodes", 1) != 1:
+        raise ConfigError(
+            f"trainer.devices: {config.get('devices')} on {config.get('num_nodes', 1)} nodes is not possible, lit_dqn "
+            "trains on one device; for several seeds start several runs."
+        )
+    if str(config.get("precision") or "32-true") not in ("32-true", "32", "bf16-mixed", "bf16"):
+        raise ConfigError(f"trainer.precision: {config.precision} is not possible; set 32-true or bf16-mixed.")
+
+
+def run_logger(config: Any) -> Namespace | None:
+    """The logger whose folder is the run's: the first one that has a folder for each version."""
+    for logger in as_list(config):
+        if str(getattr(logger, "class_path", "")).endswith(("TensorBoardLogger", "CSVLogger")):
+            return logger
+    return None
+
+
+def folder_of_runs(logger: Namespace | None) -> Path | None:
+    """The folder that holds the versions of a run."""
+    if logger is None:
+        return None
+    return Path(logger.init_args.save_dir) / (logger.init_args.get("name") or "")
+
+
+def as_list(value: Any) -> list:
+    """A list of none, one or several."""
+    if value is None:
+        return []
+    return [*value] if isinstance(value, list | tuple) else [value]
