@@ -3,16 +3,19 @@
     python tests/prove_resume.py                  # 20 kills for each case, some minutes
     python tests/prove_resume.py --kills 3 --cases cartpole
 
-Each case trains once without a break, and once with SIGKILL at random moments: while it acts, learns, copies the
-target network, evaluates, saves (between two calls of the operating system), or at any time. What both have left is
-compared: every tensor and number of the last checkpoint, the replay, the generators, every logged point, every line of
-episodes.csv. Only wall time is left out: `time/fps`, `time/seconds`, the column `seconds`.
+Each case trains once without a break; once with SIGKILL at random moments: while it acts, learns, copies the target
+network, evaluates, saves (between two calls of the operating system), or at any time; and once stopped by SIGUSR1 while
+the replay is filled, by SIGTERM before and by SIGINT in an evaluation, and by SIGTERM in the middle of an epoch, each
+time gone on with in another folder and by another number of threads. What they have left is compared: every tensor and
+number of the last checkpoint, the replay, the generators, every logged point, every line of episodes.csv. Only wall
+time is left out: `time/fps`, `time/seconds`, the column `seconds`.
 """
 
 import argparse
 import csv
 import hashlib
 import json
+import logging
 import os
 import random
 import shutil
@@ -86,6 +89,7 @@ CASES = {
         "--trainer.logger.init_args.name=pong",
     ],
 }
+CHUNKS_BETWEEN_EVALUATIONS = {"maze": 30, "maze_double": 30, "cartpole": 30, "pong": 10}
 WALL_TIME = ("time/fps", "time/seconds")
 
 
@@ -93,16 +97,16 @@ WALL_TIME = ("time/fps", "time/seconds")
 
 
 class Phases:
-    """Counts how often a run enters each phase, and kills it the n-th time that it enters one of them."""
+    """Counts how often a run enters each phase, and sends a signal the n-th time that it enters one of them."""
 
-    def __init__(self, phase: str = "", number: int = 0) -> None:
-        self.phase, self.number = phase, number
+    def __init__(self, phase: str = "", number: int = 0, signal_number: int = signal.SIGKILL) -> None:
+        self.phase, self.number, self.signal_number = phase, number, signal_number
         self.counts: Counter[str] = Counter()
 
     def enter(self, phase: str) -> None:
         self.counts[phase] += 1
         if phase == self.phase and self.counts[phase] == self.number:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.signal_number)
 
     def watch(self) -> None:
         """Let the parts of lit_dqn tell when they enter their phase."""
@@ -135,7 +139,7 @@ class SystemCalls:
         return self._phases._announcing("saving", value) if name in self.CHANGING else value
 
 
-def start(command: list[str], folder: Path, phases: Phases, output: Path) -> int:
+def start(command: list[str], folder: Path, phases: Phases, output: Path, threads: int = 1) -> int:
     """Run `lit-dqn` in a process of its own; forked, because importing takes longer than the whole run."""
     child = os.fork()
     if child:
@@ -146,6 +150,7 @@ def start(command: list[str], folder: Path, phases: Phases, output: Path) -> int
         for stream in (1, 2):
             os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
         sys.argv = ["lit-dqn", *command, "--trainer.enable_progress_bar=false"]
+        torch.set_num_threads(threads)
         phases.watch()
         main()
         (folder / "phases.json").write_text(json.dumps(phases.counts))
@@ -205,6 +210,30 @@ def train_with_kills(
         resume = ["--ckpt_path=last"] if list(folder.glob("lightning_logs/*/*/checkpoints/*.ckpt")) else []
         if not resume:
             shutil.rmtree(folder / "lightning_logs", ignore_errors=True)
+
+
+def train_with_signals(case: str, folder: Path) -> Path:
+    """The folder in which the run ended."""
+    chunks = CHUNKS_BETWEEN_EVALUATIONS[case]
+    stops = [
+        (signal.SIGUSR1, "acting", 5),
+        (signal.SIGTERM, "learning", chunks),
+        (signal.SIGINT, "evaluating", 1),
+        (signal.SIGTERM, "learning", chunks // 2),
+    ]
+    resume: list[str] = []
+    for number, (signal_number, phase, times) in enumerate(stops):
+        folder.mkdir(parents=True, exist_ok=True)
+        phases = Phases(phase, times, signal_number)
+        command = ["fit", *CASES[case], *resume]
+        code = finish(start(command, folder, phases, folder / "output.txt", threads=1 + number % 2))
+        if code != 128 + signal_number:
+            sys.exit(f"exit code {code} after {signal_number!r}:\n{(folder / 'output.txt').read_text()}")
+        resume = ["--ckpt_path=last"]
+        folder = folder.rename(folder.with_name(f"stopped_{number + 1}"))
+    if finish(start(["fit", *CASES[case], *resume], folder, Phases(), folder / "output.txt", threads=2)) != 0:
+        sys.exit(f"the run that was stopped by signals failed:\n{(folder / 'output.txt').read_text()}")
+    return folder
 
 
 # --- comparing ---
@@ -289,15 +318,17 @@ def prove(case: str, kills: int, seed: int, folder: Path) -> bool:
         pieces = folder / case / f"killed_{runs}"
         killed += train_with_kills(command, pieces, kills - killed.total(), counts, seconds, seed + runs)
         different += differences(whole, fingerprints(pieces))
+    different += differences(whole, fingerprints(train_with_signals(case, folder / case / "stopped")))
     compared = ", ".join(f"{len(things)} of {kind}" for kind, things in whole.items())
     phases = ", ".join(f"{number} {phase}" for phase, number in sorted(killed.items()))
-    print(f"| {case} | {runs} | {killed.total()}: {phases} | {compared} | {len(different)} |", flush=True)
+    print(f"| {case} | {runs} | {killed.total()}: {phases} | 4 | {compared} | {len(different)} |", flush=True)
     for name in different[:20]:
         print(f"    differs: {name}")
     return not different
 
 
 def command_line() -> None:
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of every point that was played again
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="of each case")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
@@ -306,8 +337,8 @@ def command_line() -> None:
     arguments = parser.parse_args()
     seed = random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed
     print(f"seed of the moments: {seed}\n")
-    print("| case | killed runs | killed while | compared with the run without a break | different |")
-    print("|---|---|---|---|---|")
+    print("| case | killed runs | killed while | signals | compared with the run without a break | different |")
+    print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         cases = [case for case in arguments.cases if can_be_played(case)]
