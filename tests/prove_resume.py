@@ -22,6 +22,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -102,10 +103,13 @@ class Phases:
     def __init__(self, phase: str = "", number: int = 0, signal_number: int = signal.SIGKILL) -> None:
         self.phase, self.number, self.signal_number = phase, number, signal_number
         self.counts: Counter[str] = Counter()
+        self.lock = threading.Lock()
 
     def enter(self, phase: str) -> None:
-        self.counts[phase] += 1
-        if phase == self.phase and self.counts[phase] == self.number:
+        with self.lock:  # the segments of a replay are written by several threads
+            self.counts[phase] += 1
+            now = phase == self.phase and self.counts[phase] == self.number
+        if now:
             os.kill(os.getpid(), self.signal_number)
 
     def watch(self) -> None:

@@ -22,7 +22,17 @@ FLOORS = {
         "frame_stack",
         "resimulation",
     },
-    "second floor": {"dqn", "td", "actor_critic", "data", "checkpoint", "callbacks", "plots", "training_state"},
+    "second floor": {
+        "dqn",
+        "td",
+        "actor_critic",
+        "data",
+        "checkpoint",
+        "callbacks",
+        "plots",
+        "training_state",
+        "export",
+    },
     "door": {"cli", "resume", "trainer_config", "__main__", "__init__"},
 }
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS.values()) for room in rooms}

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ class SystemCalls:
 
     def __init__(self, fault=None, at: int = 0) -> None:
         self.fault, self.at, self.count = fault, at, 0
+        self.lock = threading.Lock()
 
     def __getattr__(self, name):
         call = getattr(os, name)
@@ -31,8 +33,10 @@ class SystemCalls:
             call = wait_for_nothing  # the machine does not fail here, only the process
 
         def counted(*arguments, **options):
-            self.count += 1
-            if self.count == self.at:
+            with self.lock:  # segments are written by several threads
+                self.count += 1
+                now = self.count == self.at
+            if now:
                 return self.fault(call, *arguments, **options)
             return call(*arguments, **options)
 

@@ -1,4 +1,4 @@
-"""`python -m lit_dqn fit | validate | test | predict`: LightningCLI around LitDQN and ReplayDataModule."""
+"""`python -m lit_dqn fit | validate | test | predict | export`: LightningCLI around LitDQN and ReplayDataModule."""
 
 import difflib
 import inspect
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -31,7 +30,7 @@ from lit_dqn.data import ReplayDataModule
 from lit_dqn.dqn import LitDQN
 from lit_dqn.errors import ConfigError, Interrupted, TrainingError
 from lit_dqn.resume import check_goes_on, go_on_in_its_folder, with_settings_of
-from lit_dqn.trainer_config import as_list, check_trainer, folder_of_runs, run_logger
+from lit_dqn.trainer_config import Trainer, as_list, check_trainer, folder_of_runs, run_logger
 
 log = logging.getLogger("lit_dqn")
 
@@ -88,12 +87,18 @@ class CLI(LightningCLI):
             LitDQN,
             ReplayDataModule,
             args=args,
+            trainer_class=Trainer,
             parser_class=Parser,
             # The optimiser belongs to the online network alone; LightningCLI would hand it the target network too.
             auto_configure_optimizers=False,
             # A checkpoint describes its agent itself, whether it was made by this command line or not.
             load_from_checkpoint_support=False,
         )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, and `export`."""
+        return {**LightningCLI.subcommands(), "export": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that can be configured, and what the data tells the agent."""

@@ -99,8 +99,21 @@ def link_file(source: Path, path: Path) -> None:
     os.link(source, path)
 
 
+def link_or_copy(source: Path, path: Path) -> None:
+    """Give a file another name, or copy it where links are impossible, as between two disks.
+
+    Raises:
+        OSError: if neither can be done.
+
+    """
+    try:
+        link_file(source, path)
+    except OSError:
+        write_file(path, [memoryview(source.read_bytes())])
+
+
 def point(alias: Path, target: Path) -> None:
-    """Let a name mean the file `target`, at every moment the old one or the new one; a copy where links are impossible.
+    """Let a name mean the file `target`, at every moment the old one or the new one.
 
     Raises:
         OSError: if it cannot be done; the name keeps its old meaning.
@@ -108,11 +121,7 @@ def point(alias: Path, target: Path) -> None:
     """
     temporary = alias.with_name(alias.name + TEMPORARY)
     remove_file(temporary)
-    try:
-        link_file(target, temporary)
-    except OSError:
-        replace_file(alias, [memoryview(target.read_bytes())])
-        return
+    link_or_copy(target, temporary)
     os.replace(temporary, alias)
     # Two names of one file stay two names when one is moved onto the other.
     remove_file(temporary)

@@ -1,5 +1,6 @@
 """Going on with a run: which checkpoint, with which settings, and in which folder."""
 
+import csv
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,17 @@ FROM_THE_DATA = ("_instantiator", "observation_shape", "num_actions")
 """Hyper-parameters of the agent that are no settings."""
 
 
+def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint was trained with, as a config file of `fit` says it."""
+    model = checkpoint.get("hyper_parameters", {})
+    settings = {
+        "data": dict(checkpoint.get("datamodule_hyper_parameters", {})),
+        "model": {key: value for key, value in model.items() if key not in FROM_THE_DATA},
+    }
+    seed = checkpoint.get(DATA_KEY, {}).get("seed")
+    return settings if seed is None else {"seed_everything": seed, **settings}
+
+
 def with_settings_of(checkpoint: Mapping[str, Any], words: Sequence[str], config: Namespace, file: Path) -> list[str]:
     """A command line with the settings of a checkpoint as its first config file, which all others override.
 
@@ -29,13 +41,9 @@ def with_settings_of(checkpoint: Mapping[str, Any], words: Sequence[str], config
         file: where the settings are written.
 
     """
-    model = {k: v for k, v in checkpoint.get("hyper_parameters", {}).items() if k not in FROM_THE_DATA}
+    settings = settings_of(checkpoint)
     if "class_path" in config[config.subcommand].model:
-        model = {"class_path": config[config.subcommand].model.class_path, "init_args": model}
-    settings = {"model": model, "data": dict(checkpoint.get("datamodule_hyper_parameters", {}))}
-    seed = checkpoint.get(DATA_KEY, {}).get("seed")
-    if seed is not None:
-        settings["seed_everything"] = seed
+        settings["model"] = {"class_path": config[config.subcommand].model.class_path, "init_args": settings["model"]}
     file.write_text(yaml.safe_dump(settings))
     place = words.index(config.subcommand) + 1
     return [*words[:place], "--config", str(file), *words[place:]]
@@ -47,6 +55,20 @@ def go_on_in_its_folder(checkpoint: Mapping[str, Any], path: Path, logger: Names
     if logger.class_path.endswith("TensorBoardLogger"):
         logger.dict_kwargs = {"purge_step": checkpoint["env_step"] + 1}
         logger.init_args.default_hp_metric = False  # the point that it logs at the start is there already
+    else:
+        _set_aside(path.parent.parent / "metrics.csv", checkpoint["env_step"])
+
+
+def _set_aside(metrics: Path, env_step: int) -> None:
+    """Keep the points of a CSVLogger, which removes its file when it goes on in the same folder."""
+    if metrics.is_file():
+        with metrics.open(newline="") as file:
+            reader = csv.DictReader(file)
+            points = [point for point in reader if int(point["step"]) <= env_step]
+        with metrics.with_name(f"metrics_to_env_step_{env_step}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, reader.fieldnames or [])
+            writer.writeheader()
+            writer.writerows(points)
 
 
 def check_goes_on(

@@ -3,9 +3,56 @@
 from pathlib import Path
 from typing import Any
 
+import lightning
+import numpy as np
 from jsonargparse import Namespace
 
+from lit_dqn.checkpoint import read_checkpoint
+from lit_dqn.data import ReplayDataModule
+from lit_dqn.dqn import LitDQN
 from lit_dqn.errors import ConfigError
+from lit_dqn.export import export_agent
+from lit_dqn.resume import settings_of
+
+OBSERVATIONS = 64
+"""How many an export is checked on."""
+
+
+class Trainer(lightning.Trainer):
+    """Lightning's Trainer with one verb more."""
+
+    def export(
+        self,
+        model: LitDQN,
+        datamodule: ReplayDataModule,
+        ckpt_path: str | None = None,
+        output_dir: str = "export",
+    ) -> None:
+        """Write the agent of a checkpoint as model.safetensors with its config.yaml, and as model.onnx.
+
+        Args:
+            model: the agent.
+            datamodule: plays some steps at random, so that what is written can be checked on real observations.
+            ckpt_path: `last`, `best`, a run folder, or a file.
+            output_dir: where the files go.
+
+        Raises:
+            ConfigError: without a checkpoint.
+            TrainingError: if what was written does not give the values of the agent.
+
+        """
+        if ckpt_path is None:
+            raise ConfigError("ckpt_path: export needs an agent; give --ckpt_path best, or a file.")
+        checkpoint = read_checkpoint(ckpt_path)
+        model.load_state_dict(checkpoint["state_dict"])
+        datamodule.setup("fit")
+        collector = datamodule.collector
+        assert collector is not None
+        collector.warm_up(model, OBSERVATIONS, starts=1)
+        starts = np.array(collector.replay.starts[-OBSERVATIONS:])
+        batch = collector.replay.sample(np.resize(starts, max(len(starts), 2)))
+        datamodule.teardown("fit")
+        export_agent(model.online, batch.observation, settings_of(checkpoint), Path(output_dir))
 
 
 def check_trainer(config: Namespace) -> None:

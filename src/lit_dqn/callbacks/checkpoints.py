@@ -82,9 +82,19 @@ class Checkpoints(Checkpoint):
             env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
             # Those ahead of where the run goes on from are broken, or of a future that will be another.
             self._kept = [path for path in CheckpointFolder(folder).numbered() if env_step_of(path) <= env_step]
-            if not (folder / BEST).exists():
+            if not (folder / BEST).exists() and not self._bring_best(trainer, folder, env_step):
                 self.best_mean_reward = float("-inf")
         self._listen(trainer)
+
+    @staticmethod
+    def _bring_best(trainer: lightning.Trainer, folder: Path, env_step: int) -> bool:
+        if trainer.ckpt_path is None:
+            return False
+        try:
+            return CheckpointFolder(folder).bring_best(Path(trainer.ckpt_path).parent, env_step)
+        except OSError as error:
+            log.warning("the best checkpoint so far stays where it is: %s", error)
+            return False
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any) -> None:
         """End the run if a signal asks for it."""

@@ -3,6 +3,8 @@ from pathlib import Path
 
 from lit_dqn import durable
 from lit_dqn.checkpoint.io import REPLAY_SUFFIX, ReplayCheckpointIO, remove_unused
+from lit_dqn.checkpoint.read import open_replay, read_checkpoint
+from lit_dqn.errors import ConfigError
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 
@@ -39,6 +41,31 @@ class CheckpointFolder:
             status = path.stat()
             seen.setdefault((status.st_dev, status.st_ino), path)
         return list(seen.values())
+
+    def bring_best(self, source: Path, env_step: int) -> bool:
+        """Take over the best checkpoint of the folder that a run goes on from, if it was there at that env step.
+
+        Raises:
+            OSError: if it cannot be linked or copied.
+
+        """
+        best = source / BEST
+        try:
+            checkpoint = read_checkpoint(best)
+            sidecar = open_replay(best, checkpoint)
+        except ConfigError:
+            return False
+        if checkpoint["env_step"] > env_step:
+            return False
+        durable.make_folder(self.path)
+        if sidecar is not None:
+            folder = self.path / sidecar.folder.name
+            durable.make_folder(folder)
+            for path in sidecar.folder.iterdir():
+                durable.link_or_copy(path, folder / path.name)
+            durable.sync_folder(folder)
+        durable.point(self.path / BEST, best)
+        return True
 
     def remove_all_but(self, keep: list[Path], checkpoint_io: ReplayCheckpointIO) -> None:
         """Remove the other numbered checkpoints, but for the best, and what is left of broken ones.

@@ -1,8 +1,10 @@
 """The replay on disk: a folder of segments, each a range of rows of one env, and a manifest that is written last."""
 
 import json
+import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +15,9 @@ from lit_dqn import durable
 from lit_dqn.durable import Content
 
 MANIFEST = "manifest.json"
+
+THREADS = min(4, os.cpu_count() or 1)
+"""Training waits for the disk, so all cores are free; copying and checksums leave Python's lock alone."""
 
 SEGMENT_BYTES = 4 * 2**20
 """Small enough that the ends of what each env has played since the last save weigh little: with 4 envs, 4 MiB each."""
@@ -115,8 +120,8 @@ class Sidecar:
             OSError: naming the first one that is missing or damaged.
 
         """
-        for name, content in self.contents.items():
-            durable.verify(self.folder / name, content)
+        with ThreadPoolExecutor(THREADS) as threads:
+            list(threads.map(lambda name: durable.verify(self.folder / name, self.contents[name]), self.contents))
 
     def read_into(self, arrays: Mapping[str, NDArray]) -> None:
         """Fill arrays of the same layout, without a second copy in memory.
@@ -125,16 +130,19 @@ class Sidecar:
             OSError: naming the first segment that is missing or damaged.
 
         """
-        for segment in segments(arrays, self.per_segment):
-            if segment.name in self.contents:
-                path, crc32, size = self.folder / segment.name, 0, 0
-                with path.open("rb") as file:
-                    for part in segment.parts:
-                        data = part.data.cast("B")
-                        size += file.readinto(data)
-                        crc32 = zlib.crc32(data, crc32)
-                if Content(size, crc32) != self.contents[segment.name]:
-                    raise OSError(f"{path} is damaged")
+        stored = [segment for segment in segments(arrays, self.per_segment) if segment.name in self.contents]
+        with ThreadPoolExecutor(THREADS) as threads:
+            list(threads.map(self._read, stored))
+
+    def _read(self, segment: Segment) -> None:
+        path, crc32, size = self.folder / segment.name, 0, 0
+        with path.open("rb") as file:
+            for part in segment.parts:
+                data = part.data.cast("B")
+                size += file.readinto(data)
+                crc32 = zlib.crc32(data, crc32)
+        if Content(size, crc32) != self.contents[segment.name]:
+            raise OSError(f"{path} is damaged")
 
 
 def segments(arrays: Mapping[str, NDArray], per_segment: tuple[int, int]) -> Iterator[Segment]:
@@ -209,15 +217,9 @@ class SidecarWriter:
 
         """
         durable.make_folder(folder)
-        contents, written = {}, []
-        for segment in self.segments:
-            content = self._link(segment, folder)
-            if content is None:
-                content = durable.write_file(folder / segment.name, [part.data for part in segment.parts])
-                written.append(segment.name)
-            contents[segment.name] = content
-        for name in written:
-            durable.verify(folder / name, contents[name])
+        with ThreadPoolExecutor(THREADS) as threads:
+            names = [segment.name for segment in self.segments]
+            contents = dict(zip(names, threads.map(lambda s: self._store(s, folder), self.segments), strict=True))
         manifest = {
             "format": 1,
             "identity": self.identity,
@@ -231,6 +233,13 @@ class SidecarWriter:
         text = json.dumps(manifest).encode()
         durable.replace_file(folder / MANIFEST, [memoryview(text)])
         return Sidecar(folder, self.identity, self.extent, self.per_segment, self.layout, contents, zlib.crc32(text))
+
+    def _store(self, segment: Segment, folder: Path) -> Content:
+        content = self._link(segment, folder)
+        if content is None:
+            content = durable.write_file(folder / segment.name, [part.data for part in segment.parts])
+            durable.verify(folder / segment.name, content)
+        return content
 
     def _link(self, segment: Segment, folder: Path) -> Content | None:
         """Link the file that is there already; None if it must be written after all."""
