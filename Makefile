@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install fit resume tensorboard test test-slow check format benchmark results-classic maximization-bias clean
+.PHONY: help install fit resume tensorboard test test-slow prove-resume check format benchmark results-classic maximization-bias clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ install: $(INSTALLED)  ## make the virtual environment .venv and install lit_dqn
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lit_dqn needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[atari,minigrid,video,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[atari,minigrid,video,export,dev]'
 	touch $@
 
 fit: install  ## the main job: learn the maze from pixels (CONFIG=configs/... for another run)
@@ -32,6 +32,9 @@ test: install  ## the tests, in a few minutes
 
 test-slow: install  ## the tests that learn for minutes
 	$(BIN)/python -m pytest -m slow
+
+prove-resume: install  ## kill runs at random moments, go on, and compare them with runs that were not (some minutes)
+	$(BIN)/python tests/prove_resume.py
 
 check: install  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from lit_dqn.collector import Collector
 from lit_dqn.envs import episode_seed, make_vec, stored_dtype
 from lit_dqn.policies import UniformRandom
 from lit_dqn.replay import ReplayBuffer
+from lit_dqn.resimulation import ResumeEnv
 
 AUDIT_ENV = "lit_dqn_tests/Audit-v0"
 Key = tuple[int, int, int]  # (env, episode, t)
@@ -142,7 +143,7 @@ class Audit:
 
     def cut(self) -> None:
         """Restore the collector from its own state: every running episode is cut."""
-        self.collector.load_state_dict(self.collector.state_dict())
+        self.collector.load_state_dict(self.collector.state_dict(), ResumeEnv.new_episode)
         self.completed.append([])
         for index, env in enumerate(self.envs):
             played = env.steps[-1]

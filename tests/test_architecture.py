@@ -10,8 +10,19 @@ import lit_dqn
 SOURCE = Path(lit_dqn.__file__).parent
 PACKAGE = "lit_dqn"
 FLOORS = {
-    "ground floor": {"errors", "types", "losses", "schedules", "specification"},
-    "first floor": {"networks", "policies", "objectives", "replay", "envs", "collector", "evaluation", "value_errors"},
+    "ground floor": {"errors", "types", "losses", "schedules", "specification", "durable", "random_state"},
+    "first floor": {
+        "networks",
+        "policies",
+        "objectives",
+        "replay",
+        "envs",
+        "collector",
+        "evaluation",
+        "frame_stack",
+        "resimulation",
+        "value_errors",
+    },
     "second floor": {
         "agent",
         "dqn",
@@ -22,14 +33,17 @@ FLOORS = {
         "checkpoint",
         "callbacks",
         "plots",
+        "training_state",
+        "export",
     },
-    "door": {"cli", "plan", "__main__", "__init__"},
+    "door": {"cli", "plan", "resume", "trainer_config", "__main__", "__init__"},
 }
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS.values()) for room in rooms}
 SECOND = list(FLOORS).index("second floor")
 NEIGHBOURS = {("dqn", "agent"), ("td", "agent"), ("actor_critic", "agent"), ("checkpoint_policy", "agent")}
 NEIGHBOURS |= {("agent", "checkpoint"), ("callbacks", "plots")}
-NEIGHBOURS |= {("callbacks", "checkpoint")}  # the best grade is read from the best checkpoint
+NEIGHBOURS |= {("callbacks", "checkpoint")}  # when to save, and how
+NEIGHBOURS |= {("agent", "training_state")}
 """Who may import whom on the second floor; all others meet at the trainer or the door."""
 
 

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lit_dqn import MLP, ConfigError, LitDQN, ReplayDataModule, TrainingError
+from lit_dqn import MLP, ConfigError, LitDQN, ReplayDataModule, TrainingError, durable
 from lit_dqn.callbacks import (
     Checkpoints,
     MazeView,
@@ -92,7 +92,7 @@ def test_a_log_that_was_cut_in_the_middle_of_a_line_is_mended_on_resume(tmp_path
 
 def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
     class Breaks(lightning.Callback):
-        def on_train_epoch_end(self, trainer, pl_module):
+        def on_validation_start(self, trainer, pl_module):
             if trainer.current_epoch == 2:
                 pl_module.online[1].weight.data.fill_(float("nan"))
 
@@ -157,16 +157,19 @@ def test_checkpoints_keep_the_last_and_the_best(tmp_path, monkeypatch):
         def on_validation_epoch_end(self, trainer, pl_module):
             trainer.callback_metrics["eval/mean_reward"] = np.float64(next(grades))
 
-    save = lightning.Trainer.save_checkpoint
+    point = durable.point
     monkeypatch.setattr(
-        lightning.Trainer,
-        "save_checkpoint",
-        lambda trainer, path, **kwargs: (saved.append((path.name, trainer.global_step)), save(trainer, path, **kwargs)),
+        durable, "point", lambda alias, target: (saved.append((alias.name, target.name)), point(alias, target))
     )
     monkeypatch.setattr(LitDQN, "_log_evaluation", lambda agent: agent._evaluated.clear())
     fit(tmp_path, StoppingRules(), Grade(), checkpoints, max_epochs=4)
-    assert [step for name, step in saved if name == "best.ckpt"] == [10, 20, 40]
-    assert [step for name, step in saved if name == "last.ckpt"] == [10, 20, 30, 40]
+    names = {update: f"env_step_{50 + update}.ckpt" for update in (10, 20, 30, 40)}
+    assert [name for alias, name in saved if alias == "best.ckpt"] == [names[10], names[20], names[40]]
+    assert [name for alias, name in saved if alias == "last.ckpt"] == list(names.values())
+    folder = tmp_path / "run/checkpoints"
+    kept = {"best.ckpt", "last.ckpt", names[30], names[40], "env_step_80.replay", "env_step_90.replay"}
+    assert {path.name for path in folder.iterdir()} == kept
+    assert (folder / "best.ckpt").samefile(folder / names[40])
 
 
 @pytest.mark.parametrize(

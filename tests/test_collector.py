@@ -1,5 +1,3 @@
-import json
-
 import gymnasium
 import numpy as np
 import pytest
@@ -7,10 +5,12 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import FrameStackObservation
 
 from audit import AUDIT_ENV, Audit, AuditEnv, NobodyAsks, audit_collector
-from lit_dqn.collector import Collector, FrameStack, play_episode, play_episodes
+from lit_dqn.collector import Collector, play_episode, play_episodes
 from lit_dqn.envs import episode_seed, make_env, make_vec
+from lit_dqn.frame_stack import FrameStack
 from lit_dqn.policies import EpsilonGreedy, Greedy, Policy, UniformRandom
 from lit_dqn.replay import ReplayBuffer
+from lit_dqn.resimulation import ResumeEnv
 from lit_dqn.types import Episode
 
 SEED = 7
@@ -231,14 +231,14 @@ def test_warming_up_plays_by_another_policy_if_one_is_given():
 def test_a_restored_collector_goes_on_with_the_same_streams_and_counters():
     collector = audit_collector(2, n_step=3)
     collector.collect(NobodyAsks(), 100)
-    state = json.loads(json.dumps(collector.state_dict()))
+    state = collector.state_dict()
     other = audit_collector(2, n_step=3, seed=SEED)
     other.replay.load_state_dict(collector.replay.state_dict())
-    other.load_state_dict(state)
-    assert json.loads(json.dumps(other.state_dict())) == state
+    other.load_state_dict(state, ResumeEnv.new_episode)
+    assert other.state_dict() == state | {"running": []}
     assert (other.env_step, other.episodes, other.finished) == (100, collector.episodes, collector.finished)
 
-    collector.load_state_dict(state)  # begins new episodes, too
+    collector.load_state_dict(state, ResumeEnv.new_episode)
     marks = [len(steps) for steps, _ in played(collector)]
     collector.collect(NobodyAsks(), 60)
     other.collect(NobodyAsks(), 60)

@@ -17,6 +17,7 @@ from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.networks import update_target
 from lit_dqn.policies import Greedy
 from lit_dqn.specification import INSTANTIATOR, specification
+from lit_dqn.training_state import add_training_state, keep_settings_of_optimizer, restore_training_state
 from lit_dqn.types import Batch, Chunk, Episode, LossOutput
 
 
@@ -77,6 +78,7 @@ class LitAgent(lightning.LightningModule, ABC):
         self.max_grad_norm = max_grad_norm
         self.env_step = 0
         self._evaluated: list[Episode] = []
+        self._resumed_from: dict[str, Any] | None = None
 
         self.online = _build_network(network, self.observation_shape, *outputs)
         if init_from is not None:
@@ -237,13 +239,23 @@ class LitAgent(lightning.LightningModule, ABC):
     # --- checkpoints ---
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the class of the agent, and the env step, which counts on when the run is resumed."""
+        """Add the class of the agent, the env step, and what else decides how the run goes on."""
         checkpoint["agent"] = type(self).__name__
         checkpoint["env_step"] = self.env_step
+        add_training_state(checkpoint, self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the env step."""
+        """Take up the env step; to train on, also the optimiser's state, with the settings of this run."""
         self.env_step = checkpoint["env_step"]
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            keep_settings_of_optimizer(checkpoint, self.make_optimizer, self.online.parameters())
+            self._resumed_from = checkpoint
+
+    def on_train_start(self) -> None:
+        """Go on with the generators of the checkpoint. Nothing draws from them between this hook and the first step."""
+        if self._resumed_from is not None:
+            restore_training_state(self._resumed_from)
+            self._resumed_from = None
 
 
 def load_agent(checkpoint: str | Path) -> LitAgent:

@@ -1,18 +1,19 @@
-"""`python -m lit_dqn fit | validate | test | predict`: LightningCLI around an agent and ReplayDataModule."""
+"""`python -m lit_dqn fit | validate | test | predict | export`: LightningCLI around an agent and ReplayDataModule."""
 
 import difflib
 import inspect
 import logging
 import os
 import re
+import signal
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -29,12 +30,14 @@ from lit_dqn.callbacks import (
     TrajectoryWriter,
 )
 from lit_dqn.callbacks.progress import error_of_values
-from lit_dqn.checkpoint import ReplayCheckpointIO, check_shapes, find_checkpoint, read_checkpoint
+from lit_dqn.checkpoint import Found, ReplayCheckpointIO, find_checkpoint, read_checkpoint
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.dqn import LitDQN
-from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn.errors import ConfigError, Interrupted, TrainingError
 from lit_dqn.plan import plan
+from lit_dqn.resume import check_goes_on, go_on_in_its_folder, with_settings_of
 from lit_dqn.td import LitTD
+from lit_dqn.trainer_config import Trainer, as_list, check_trainer, folder_of_runs, run_logger
 
 log = logging.getLogger("lit_dqn")
 
@@ -99,19 +102,26 @@ class CLI(LightningCLI):
     """LightningCLI with the callbacks of lit_dqn, checkpoints that hold a replay, and errors for people."""
 
     def __init__(self, args: ArgsType = None) -> None:
-        self.ckpt_path: Path | None = None
+        self.resumed: Found | None = None
+        self.checkpoint: dict[str, Any] = {}
         super().__init__(
             LitAgent,
             ReplayDataModule,
             # `model: {class_path: lit_dqn.LitTD, init_args: ...}`; without a class path it is LitDQN.
             subclass_mode_model=True,
             args=args,
+            trainer_class=Trainer,
             parser_class=Parser,
             # The optimiser belongs to the online network alone; LightningCLI would hand it the target network too.
             auto_configure_optimizers=False,
             # A checkpoint describes its agent itself, whether it was made by this command line or not.
             load_from_checkpoint_support=False,
         )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, and `export`."""
+        return {**LightningCLI.subcommands(), "export": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that can be configured, and what the data tells the agent."""
@@ -149,6 +159,26 @@ class CLI(LightningCLI):
         # Lightning would let the hyper-parameters of the checkpoint override the command line.
         pass
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; to go on with a checkpoint, find it, and take from it what neither a file nor the command line says.
+
+        Raises:
+            ConfigError: if the checkpoint is unusable.
+
+        """
+        super().parse_arguments(parser, args)
+        config = self.config.get(self.config.subcommand)
+        if config is None or config.get("ckpt_path") is None:
+            return
+        runs = folder_of_runs(run_logger(config.trainer.logger))
+        self.resumed = find_checkpoint(config.ckpt_path, runs, replay=self.config.subcommand == "fit")
+        self.checkpoint = read_checkpoint(self.resumed.path)
+        words = sys.argv[1:] if args is None else args
+        if isinstance(words, list):
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "settings_of_the_checkpoint.yaml"
+                self.config = parser.parse_args(with_settings_of(self.checkpoint, words, self.config, file))
+
     def _set_seed(self) -> None:
         try:
             super()._set_seed()
@@ -164,19 +194,14 @@ class CLI(LightningCLI):
 
         """
         config = self.config[self.subcommand]
-        _check_trainer(config.trainer)
-        logger = _run_logger(config.trainer.logger)
-        runs = _folder_of_runs(logger)
-        if config.get("ckpt_path") is not None:
-            self.ckpt_path = find_checkpoint(config.ckpt_path, runs)
-            checkpoint = read_checkpoint(self.ckpt_path)
+        check_trainer(config.trainer)
+        logger = run_logger(config.trainer.logger)
+        runs = folder_of_runs(logger)
+        if self.resumed is not None:
             if config.ckpt_path == "last" and self.subcommand == "fit" and logger is not None:
-                # The run goes on in its own folder and its own curves, without what was played after the checkpoint.
-                logger.init_args.version = self.ckpt_path.parent.parent.name
+                go_on_in_its_folder(self.checkpoint, self.resumed.path, logger)
                 self.save_config_kwargs = {"overwrite": True}
-                if logger.class_path.endswith("TensorBoardLogger"):
-                    logger.dict_kwargs = {"purge_step": checkpoint["env_step"] + 1}
-            config.ckpt_path = str(self.ckpt_path)
+            config.ckpt_path = str(self.resumed.path)
         if self.subcommand == "fit" and config.plan:
             # Nothing of the trial is kept.
             config.trainer.logger = False
@@ -188,7 +213,7 @@ class CLI(LightningCLI):
             # Only fit makes a run, with a folder and a config.
             config.trainer.logger = False
             self.save_config_callback = None
-            if self.ckpt_path is None:
+            if self.resumed is None:
                 log.warning("no --ckpt_path is given: the agent that plays has not learned anything")
             return
         if logger is None:
@@ -222,7 +247,7 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """The trainer, with the progress bar and the checkpoint writer that it needs."""
         config = self.config_init[self.subcommand]
-        callbacks = _as_list(config.trainer.get("callbacks"))
+        callbacks = as_list(config.trainer.get("callbacks"))
         if config.trainer.get("enable_progress_bar") is not False and not any(
             isinstance(callback, ProgressBar) for callback in callbacks
         ):
@@ -230,8 +255,9 @@ class CLI(LightningCLI):
         if self.subcommand == "test":
             callbacks.append(ResultsWriter())
         # Only training goes on with the replay.
-        checkpoint_io = ReplayCheckpointIO(load_replay=self.subcommand == "fit")
-        plugins = [*_as_list(config.trainer.get("plugins")), checkpoint_io]
+        whole = self.resumed is None or self.resumed.replay_is_whole
+        checkpoint_io = ReplayCheckpointIO(load_replay=self.subcommand == "fit" and whole)
+        plugins = [*as_list(config.trainer.get("plugins")), checkpoint_io]
         return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
 
     def after_instantiate_classes(self) -> None:
@@ -243,12 +269,10 @@ class CLI(LightningCLI):
 
         """
         self.model.check_data(self.datamodule)
-        if self.ckpt_path is None:
-            return
-        checkpoint = read_checkpoint(self.ckpt_path)
-        check_shapes(self.model, checkpoint["state_dict"], "ckpt_path", self.ckpt_path)
-        if self.subcommand == "fit":
-            self.datamodule.check_continues(checkpoint.get("datamodule_hyper_parameters", {}))
+        if self.resumed is not None:
+            data = self.datamodule if self.subcommand == "fit" else None
+            check_goes_on(self.checkpoint, self.resumed, self.model, data)
+            self.checkpoint = {}  # the Trainer reads it again
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and say in two lines what was reached.
@@ -267,17 +291,24 @@ class CLI(LightningCLI):
             trainer.fit(**kwargs)
         except TrainingError as error:
             raise TrainingError(f"{error} {self._last_good_checkpoint()}") from error
+        except Interrupted as interruption:
+            log.info("stopped. %s Go on from it with --ckpt_path last.", self._last_good_checkpoint())
+            sys.exit(128 + interruption.signal_number)
         except SystemExit:
             if not trainer.interrupted:
                 raise
-            log.info("interrupted. %s Go on from it with --ckpt_path last.", self._last_good_checkpoint())
-            sys.exit(130)
+            log.info("stopped at once. %s Go on from it with --ckpt_path last.", self._last_good_checkpoint())
+            sys.exit(128 + signal.SIGINT)
+        except ConfigError:
+            raise
+        except Exception:
+            log.error("the run failed. %s Go on from it with --ckpt_path last.", self._last_good_checkpoint())
+            raise
         self._say_what_was_reached()
 
     def _last_good_checkpoint(self) -> str:
-        folder = self._get(self.config_init, "checkpoints").folder(self.trainer)
-        last = None if folder is None else folder / "last.ckpt"
-        return f"The last good checkpoint is {last}." if last and last.exists() else "No checkpoint was written yet."
+        last = self._get(self.config_init, "checkpoints").last_saved
+        return f"The last good checkpoint is {last}." if last else "No checkpoint was written yet."
 
     def _say_what_was_reached(self) -> None:
         statistics, stop = self._get(self.config_init, "statistics"), self._get(self.config_init, "stop")
@@ -301,45 +332,6 @@ class CLI(LightningCLI):
         if self.trainer.loggers and self.trainer.log_dir:
             folder = Path(self.trainer.log_dir)
             log.info("run: %s; look at it with: tensorboard --logdir %s", folder, folder.parent.parent)
-
-
-def _check_trainer(config: Namespace) -> None:
-    """Refuse the Trainer's options that lit_dqn answers for otherwise."""
-    for key in ("gradient_clip_val", "gradient_clip_algorithm"):
-        if config.get(key) is not None:
-            raise ConfigError(
-                f"trainer.{key}: Lightning cannot clip in manual optimisation; set --model.max_grad_norm instead."
-            )
-    if config.get("accumulate_grad_batches", 1) != 1:
-        raise ConfigError("trainer.accumulate_grad_batches: an update uses one batch; set --data.batch_size instead.")
-    if config.get("devices") not in (1, "1", [0]) or config.get("num_nodes", 1) != 1:
-        raise ConfigError(
-            f"trainer.devices: {config.get('devices')} on {config.get('num_nodes', 1)} nodes is not possible, lit_dqn "
-            "trains on one device; for several seeds start several runs."
-        )
-    if str(config.get("precision") or "32-true") not in ("32-true", "32", "bf16-mixed", "bf16"):
-        raise ConfigError(f"trainer.precision: {config.precision} is not possible; set 32-true or bf16-mixed.")
-
-
-def _run_logger(config: Any) -> Namespace | None:
-    """The logger whose folder is the run's: the first one that has a folder for each version."""
-    for logger in _as_list(config):
-        if str(getattr(logger, "class_path", "")).endswith(("TensorBoardLogger", "CSVLogger")):
-            return logger
-    return None
-
-
-def _folder_of_runs(logger: Namespace | None) -> Path | None:
-    """The folder that holds the versions of a run."""
-    if logger is None:
-        return None
-    return Path(logger.init_args.save_dir) / (logger.init_args.get("name") or "")
-
-
-def _as_list(value: Any) -> list:
-    if value is None:
-        return []
-    return [*value] if isinstance(value, list | tuple) else [value]
 
 
 class _StandardError(logging.Handler):

@@ -1,7 +1,8 @@
 """Playing: the collector fills the replay, `play_episode` evaluates."""
 
+import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -10,46 +11,16 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from lit_dqn.envs import episode_seed, stored_dtype
+from lit_dqn.frame_stack import FrameStack
 from lit_dqn.policies import Policy, UniformRandom
-from lit_dqn.replay import ReplayBuffer, stack_frames
+from lit_dqn.replay import ReplayBuffer
+from lit_dqn.resimulation import ActionLog, ResumeEnv, RunningEpisode, frame_hash, resimulate
 from lit_dqn.types import ActionPreferences, Episode, Timestep
+
+log = logging.getLogger("lit_dqn")
 
 EXPLORATION_STREAM = 1
 """Sets the generators of exploration apart from the seeds of episodes, which count from (seed, env, 0)."""
-
-
-class FrameStack:
-    """The newest k frames of N envs as observations, by the rule of the replay: the first frame fills the stack."""
-
-    def __init__(self, num_envs: int, frame_stack: int) -> None:
-        self._frame_stack = frame_stack
-        self._frames: NDArray | None = None
-        self._num_envs = num_envs
-
-    def reset(self, frames: NDArray, mask: NDArray[np.bool_]) -> None:
-        """Begin the episodes of the envs in `mask` [N] with `frames` [N, *shape]."""
-        if self._frames is None:
-            self._frames = np.repeat(np.zeros_like(frames)[:, None], self._frame_stack, axis=1)
-        self._frames[mask] = frames[mask, None]
-
-    def push(self, frames: NDArray) -> None:
-        """Go on with `frames` [N, *shape]."""
-        assert self._frames is not None
-        if self._frame_stack > 1:
-            self._frames[:, :-1] = self._frames[:, 1:].copy()
-        self._frames[:, -1] = frames
-
-    @property
-    def frames(self) -> NDArray:
-        """[N, *shape], the newest frame of each env."""
-        assert self._frames is not None
-        return self._frames[:, -1]
-
-    @property
-    def observation(self) -> NDArray:
-        """What a network sees: [N, *stacked shape]."""
-        assert self._frames is not None
-        return self._frames[:, 0] if self._frame_stack == 1 else stack_frames(self._frames)
 
 
 class Collector:
@@ -80,6 +51,8 @@ class Collector:
         self._length = np.zeros(envs.num_envs, np.int64)
         self._dtype = stored_dtype(envs.single_observation_space)
         self._stack = FrameStack(envs.num_envs, replay.frame_stack)
+        self._actions = ActionLog(envs.num_envs)
+        self._seed_of_env = [0] * envs.num_envs  # of the episode that is running
         self._started = False
 
     def collect(self, agent: ActionPreferences, env_steps: int, policy: Policy | None = None) -> None:
@@ -96,6 +69,7 @@ class Collector:
             no_future = terminated | info.get("life_lost", False)
             self.replay.add(Timestep(self._stack.frames, action, reward, ~no_future, last, next_observation))
             self.env_step += self.envs.num_envs
+            self._actions.write(self._length, action)
             self._total_reward += reward
             self._length += 1
             self._stack.push(next_observation)
@@ -109,6 +83,7 @@ class Collector:
         env_steps: int,
         starts: int,
         policy: Policy = UniformRandom(),  # noqa: B008 - policies have no state
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         """Play before the run's first update, as a rule uniformly at random (Mnih et al. 2015, Methods).
 
@@ -117,10 +92,17 @@ class Collector:
             env_steps: played in all.
             starts: that the replay must hold besides, so that a batch can be drawn.
             policy: how actions are chosen meanwhile.
+            stopped: asked before each step; True ends the warm-up where it is.
 
         """
-        while self.env_step < env_steps or len(self.replay.starts) < starts:
+        while (self.env_step < env_steps or len(self.replay.starts) < starts) and not stopped():
             self.collect(agent, self.envs.num_envs, policy)
+
+    def refill(self, agent: ActionPreferences, env_steps: int, stopped: Callable[[], bool]) -> None:
+        """Play so many env steps by the collector's own policy, for a replay that was not saved."""
+        until = self.env_step + env_steps
+        while self.env_step < until and not stopped():
+            self.collect(agent, self.envs.num_envs)
 
     def _finish_episodes(self, last: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> None:
         for env in np.flatnonzero(last):
@@ -137,10 +119,9 @@ class Collector:
             )
 
     def _start_episodes(self, mask: NDArray[np.bool_]) -> None:
-        seeds = [
-            episode_seed(self.seed, env, int(self._episode_of_env[env])) if mask[env] else None
-            for env in range(self.envs.num_envs)
-        ]
+        for env in map(int, np.flatnonzero(mask)):
+            self._seed_of_env[env] = episode_seed(self.seed, env, int(self._episode_of_env[env]))
+        seeds = [seed if chosen else None for seed, chosen in zip(self._seed_of_env, mask, strict=True)]
         observation, _ = self.envs.reset(seed=seeds, options={"reset_mask": mask.copy()})  # type: ignore[arg-type]
         self._stack.reset(observation.astype(self._dtype, copy=False), mask)
         self._episode_of_env[mask] += 1
@@ -148,17 +129,34 @@ class Collector:
         self._length[mask] = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters and generators as plain numbers; the envs themselves are not in it."""
+        """Counters, generators, and what leads the envs to where they are, as plain values and tensors."""
         return {
             "env_step": self.env_step,
             "episodes": self.episodes,
             "episode_of_env": self._episode_of_env.tolist(),
             "generators": [generator.bit_generator.state for generator in self._generators],
             "finished": [tuple(episode) for episode in self.finished],
+            "running": [self._running_episode(env).state_dict() for env in range(self.envs.num_envs)]
+            if self._started
+            else [],
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state; each env begins its next episode, and the replay is told so."""
+    def _running_episode(self, env: int) -> RunningEpisode:
+        return RunningEpisode(
+            seed=self._seed_of_env[env],
+            actions=self._actions.of(env, int(self._length[env])),
+            total_reward=float(self._total_reward[env]),
+            frame_hash=frame_hash(self._stack.frames[env]),
+        )
+
+    def load_state_dict(self, state: dict[str, Any], resume_env: ResumeEnv = ResumeEnv.exact) -> None:
+        """Go on from a saved state; the replay must have been restored before.
+
+        Args:
+            state: of `state_dict`.
+            resume_env: what becomes of the episodes that were running.
+
+        """
         self.env_step = state["env_step"]
         self.episodes = state["episodes"]
         self._episode_of_env[:] = state["episode_of_env"]
@@ -166,8 +164,32 @@ class Collector:
             generator.bit_generator.state = saved
         self.finished.clear()
         self.finished.extend(Episode(*episode) for episode in state["finished"])
-        self.replay.cut_episodes()
         self._started = False
+        if resume_env is ResumeEnv.new_episode:
+            self.replay.cut_episodes()
+        elif state["running"]:
+            self._go_on_with([RunningEpisode.from_state_dict(episode) for episode in state["running"]])
+
+    def _go_on_with(self, episodes: list[RunningEpisode]) -> None:
+        differences = resimulate(self.envs, episodes, self._stack, self._dtype)
+        for env, episode in enumerate(episodes):
+            self._seed_of_env[env] = episode.seed
+            self._length[env] = len(episode.actions)
+            self._total_reward[env] = episode.total_reward
+            self._actions.replace(env, episode.actions)
+        self._started = True
+        lost = np.array([difference is not None for difference in differences])
+        for env in map(int, np.flatnonzero(lost)):
+            log.warning(
+                "env %d does not come back to where it was: played again with the same seed and actions, %s; it begins "
+                "a new episode, so from here on the run is not the one that was saved (data.resume_env: new_episode "
+                "does not try)",
+                env,
+                differences[env],
+            )
+        if lost.any():
+            self.replay.cut_episodes(lost)
+            self._start_episodes(lost)
 
 
 def play_episodes(

@@ -1,6 +1,7 @@
 import inspect
+import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import gymnasium
@@ -26,11 +27,27 @@ from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.evaluation import EvaluationDataset, TrajectoryDataset
 from lit_dqn.policies import EpsilonGreedy, Greedy, Policy, UniformRandom
 from lit_dqn.replay import ReplayBuffer, Sampler, Uniform, check_fits, stack_frames
+from lit_dqn.resimulation import ResumeEnv
 from lit_dqn.specification import specification
 from lit_dqn.types import ActionPreferences, Chunk
 
+log = logging.getLogger("lit_dqn")
+
 SAMPLING_STREAM = 2
 """Sets the generator of sampling apart from those of exploration."""
+
+KEPT_ON_RESUME = (
+    "env_id",
+    "env_kwargs",
+    "wrappers",
+    "num_envs",
+    "capacity",
+    "n_step",
+    "frame_stack",
+    "updates_per_epoch",
+    "gradient_steps",
+)
+"""What must be as in the checkpoint: the layout of the replay, and how updates and epochs are counted."""
 
 EVALUATION_ENV, TEST_ENV = 2**32 - 1, 2**32 - 2
 """The indices that the envs of evaluation have in the seeds of their episodes; no training env has them. The best
@@ -57,6 +74,8 @@ class ReplayDataset(IterableDataset[Chunk]):
         chunks_per_epoch: int,
         min_replay_size: int,
         warm_up_policy: Policy,
+        refill: bool,
+        stopped: Callable[[], bool],
     ) -> None:
         self.collector = collector
         self.sampler = sampler
@@ -68,13 +87,18 @@ class ReplayDataset(IterableDataset[Chunk]):
         self.chunks_per_epoch = chunks_per_epoch
         self.min_replay_size = min_replay_size
         self.warm_up_policy = warm_up_policy
+        self.refill = refill
+        self.stopped = stopped
 
     def __len__(self) -> int:
         return self.chunks_per_epoch
 
     def __iter__(self) -> Iterator[Chunk]:
         collector = self.collector
-        collector.warm_up(self.agent, self.min_replay_size, starts=self.batch_size, policy=self.warm_up_policy)
+        if self.refill:
+            collector.refill(self.agent, self.min_replay_size, self.stopped)
+            self.refill = False
+        collector.warm_up(self.agent, self.min_replay_size, self.batch_size, self.warm_up_policy, self.stopped)
         for _ in range(self.chunks_per_epoch):
             collector.collect(self.agent, self.env_steps_per_chunk)
             starts = collector.replay.starts
@@ -116,6 +140,8 @@ class ReplayDataModule(lightning.LightningDataModule):
         eval_envs: envs that play them side by side; the episodes are the same for any number.
         eval_max_steps: cap on the agent steps of an evaluation episode; a greedy policy can loop for ever.
         eval_policy: how the agent acts while it is evaluated.
+        resume_env: what becomes of the episodes that were running when a run goes on: `exact` plays them again from
+            their seeds and actions; `new_episode` cuts them, for envs that are not deterministic.
         seed: of episodes, exploration and sampling; None takes the one of `seed_everything`.
 
     Raises:
@@ -147,6 +173,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         eval_envs: int = 1,
         eval_max_steps: int = 27_000,
         eval_policy: Policy = Greedy(),  # noqa: B008
+        resume_env: ResumeEnv = ResumeEnv.exact,
         seed: int | None = None,
     ) -> None:
         super().__init__()
@@ -172,6 +199,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         self.eval_envs = eval_envs
         self.eval_max_steps = eval_max_steps
         self.eval_policy = eval_policy
+        self.resume_env = resume_env
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self._check_numbers()
 
@@ -191,6 +219,8 @@ class ReplayDataModule(lightning.LightningDataModule):
         self.save_hyperparameters(specification({name: vars(self)[name] for name in _argument_names(type(self))}))
 
         self.collector: Collector | None = None
+        self.stopped = False  # set from outside when the run shall end: filling the replay then ends, too
+        self._refill = False
         self._evaluation_envs: list[gymnasium.Env | VectorEnv] = []
         self._sampling = np.random.default_rng((self.seed, 0, 0, SAMPLING_STREAM))
 
@@ -303,6 +333,8 @@ class ReplayDataModule(lightning.LightningDataModule):
             chunks_per_epoch=self.updates_per_epoch // self.gradient_steps,
             min_replay_size=self.min_replay_size,
             warm_up_policy=self.warm_up_policy,
+            refill=self._refill,
+            stopped=lambda: self.stopped,
         )
 
     def _agent(self) -> ActionPreferences:
@@ -378,10 +410,11 @@ class ReplayDataModule(lightning.LightningDataModule):
             "collector": self.collector.state_dict(),
             "replay": self.collector.replay.state_dict(),
             "sampling": self._sampling.bit_generator.state,
+            "seed": self.seed,
         }
 
     def check_continues(self, saved: Mapping[str, Any]) -> None:
-        """Refuse to go on with settings that a saved replay was not made for.
+        """Refuse to go on with settings that a saved replay or the count of epochs was not made for.
 
         Args:
             saved: the data module's hyper-parameters in the checkpoint.
@@ -390,29 +423,46 @@ class ReplayDataModule(lightning.LightningDataModule):
             ConfigError: naming the first key that differs.
 
         """
-        for key in ("env_id", "env_kwargs", "wrappers", "num_envs", "capacity", "n_step", "frame_stack"):
+        for key in KEPT_ON_RESUME:
             if saved.get(key) != self.hparams[key]:
                 raise ConfigError(
-                    f"{key}: the checkpoint's replay was made with {saved.get(key)}, not {self.hparams[key]}; set "
-                    f"--data.{key} {saved.get(key)}, or start anew from its weights with --model.init_from."
+                    f"{key}: the checkpoint was made with {saved.get(key)}, not {self.hparams[key]}, and cannot go on "
+                    f"otherwise; set --data.{key} {saved.get(key)}, or start anew from its weights with "
+                    "--model.init_from."
                 )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state, when training.
 
         Raises:
+            ConfigError: if the saved replay is damaged.
             TrainingError: if the replay was not read with the checkpoint.
 
         """
-        if self.collector is not None:
-            if "arrays" not in state_dict["replay"]:
-                raise TrainingError(
-                    "the checkpoint's replay lies in a file beside it, which Lightning does not read by itself; "
-                    "give the Trainer plugins=[lit_dqn.ReplayCheckpointIO()]."
-                )
-            self.collector.replay.load_state_dict(state_dict["replay"])
-            self.collector.load_state_dict(state_dict["collector"])
-            self._sampling.bit_generator.state = state_dict["sampling"]
+        if self.collector is None:
+            return
+        replay = state_dict.get("replay")
+        resume_env = self.resume_env
+        if replay is None:
+            log.warning(
+                "the checkpoint comes without its replay: it is filled again with %s env steps before learning goes "
+                "on, so from here on the run is not the one that was saved",
+                f"{self.min_replay_size:,}",
+            )
+            self._refill = True
+            resume_env = ResumeEnv.new_episode
+        elif "folder" in replay and "sidecar" not in replay:
+            raise TrainingError(
+                "the checkpoint's replay lies in a folder beside it, which Lightning does not read by itself; "
+                "give the Trainer plugins=[lit_dqn.ReplayCheckpointIO()]."
+            )
+        else:
+            try:
+                self.collector.replay.load_state_dict(replay)
+            except OSError as error:
+                raise ConfigError(f"ckpt_path: the replay of the checkpoint cannot be read: {error}.") from error
+        self.collector.load_state_dict(state_dict["collector"], resume_env)
+        self._sampling.bit_generator.state = state_dict["sampling"]
 
 
 def _argument_names(cls: type) -> list[str]:

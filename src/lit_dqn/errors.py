@@ -4,3 +4,16 @@ class ConfigError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message is one sentence that says where it stopped and what to try."""
+
+
+class Interrupted(Exception):
+    """A signal ended the run after its state was saved.
+
+    Args:
+        signal_number: the signal; a shell expects the exit code 128 + this.
+
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number

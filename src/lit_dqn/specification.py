@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ def specification(part: Any) -> Any:
     """
     if part is None or isinstance(part, bool | int | float | str):
         return part
+    if isinstance(part, Enum):
+        return part.name
     if isinstance(part, np.generic):
         return part.item()
     if isinstance(part, Path):

@@ -1,48 +1,111 @@
+import logging
+import os
+import signal
+import threading
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from lit_dqn.checkpoint import read_checkpoint
-from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn import durable
+from lit_dqn.checkpoint import BEST, DATA_KEY, LAST, CheckpointFolder, ReplayCheckpointIO, env_step_of
+from lit_dqn.errors import ConfigError, Interrupted, TrainingError
 
-LAST, BEST = "last.ckpt", "best.ckpt"
+log = logging.getLogger("lit_dqn")
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+"""What ends a run; Windows has no SIGUSR1."""
 
 
 class Checkpoints(Checkpoint):
-    """Keeps `last.ckpt`, to go on from, and `best.ckpt`, the best by `eval/mean_reward`.
+    """Keeps the last checkpoints, to go on from, and `best.ckpt`, the best by `eval/mean_reward`.
 
     Both are written after an evaluation, so that the weights and their grade belong together; the newer of two
-    equal grades is kept. `last.ckpt` is also written between evaluations, and when the run ends.
+    equal grades is kept. The last is also written between evaluations, when the run ends, and when a signal ends it:
+    SIGINT (Ctrl-C), SIGTERM or SIGUSR1 let the chunk that is being played be finished first; a second one of SIGINT
+    ends the run at once.
+
+    A save that fails does not end the run: it is reported and tried again after the next interval.
 
     Args:
-        every_n_epochs: epochs between two writings of `last.ckpt`.
+        every_n_epochs: epochs between two writings of the last checkpoint.
+        keep_last: checkpoints kept besides the best; `last.ckpt` is another name of the newest.
+        save_replay: whether the replay is saved; without it, a resumed run fills it again before it learns on, and is
+            not the run that was saved.
+        max_failed_saves: so many saves in a row may fail; the next one that does ends the run.
 
     Raises:
-        ConfigError: if `every_n_epochs` is below 1.
+        ConfigError: if a number is out of its range.
 
     """
 
-    def __init__(self, every_n_epochs: int = 1) -> None:
-        if every_n_epochs < 1:
-            raise ConfigError(f"checkpoints.every_n_epochs: {every_n_epochs} must be at least 1 epoch.")
+    def __init__(
+        self, every_n_epochs: int = 1, keep_last: int = 2, save_replay: bool = True, max_failed_saves: int = 3
+    ) -> None:
+        for key, value, least in (
+            ("every_n_epochs", every_n_epochs, "1 epoch"),
+            ("keep_last", keep_last, "1 checkpoint"),
+        ):
+            if value < 1:
+                raise ConfigError(f"checkpoints.{key}: {value} must be at least {least}.")
+        if max_failed_saves < 0:
+            raise ConfigError(f"checkpoints.max_failed_saves: {max_failed_saves} must not be negative.")
         self.every_n_epochs = every_n_epochs
+        self.keep_last = keep_last
+        self.save_replay = save_replay
+        self.max_failed_saves = max_failed_saves
         self.best_mean_reward = float("-inf")
-        self._saved_at = -1  # update
+        self._kept: list[Path] = []  # oldest first
+        self._saved_at: tuple[int, int] | None = None  # update, env step
+        self._failed_saves = 0
+        self._signal: int | None = None
 
     def folder(self, trainer: lightning.Trainer) -> Path | None:
         """`checkpoints/` in the run's folder; None for a run without a logger, which has no folder."""
         return Path(trainer.log_dir) / "checkpoints" if trainer.loggers and trainer.log_dir else None
 
+    @property
+    def last_saved(self) -> Path | None:
+        """The newest checkpoint of this run."""
+        return self._kept[-1] if self._kept else None
+
+    # --- hooks ---
+
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Take up the best grade from the `best.ckpt` that is there, whichever checkpoint the run goes on from."""
+        """Look at what the folder holds, and listen to signals."""
         folder = self.folder(trainer)
-        self.best_mean_reward = float("-inf")
-        if folder is not None and (folder / BEST).exists():
-            state = read_checkpoint(folder / BEST)["callbacks"][self.state_key]
-            self.best_mean_reward = state["best_mean_reward"]
+        self._signal, self._kept = None, []
+        if folder is not None:
+            env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
+            # Those ahead of where the run goes on from are broken, or of a future that will be another.
+            self._kept = [path for path in CheckpointFolder(folder).numbered() if env_step_of(path) <= env_step]
+            if not (folder / BEST).exists() and not self._bring_best(trainer, folder, env_step):
+                self.best_mean_reward = float("-inf")
+        self._listen(trainer)
+
+    @staticmethod
+    def _bring_best(trainer: lightning.Trainer, folder: Path, env_step: int) -> bool:
+        if trainer.ckpt_path is None:
+            return False
+        try:
+            return CheckpointFolder(folder).bring_best(Path(trainer.ckpt_path).parent, env_step)
+        except OSError as error:
+            log.warning("the best checkpoint so far stays where it is: %s", error)
+            return False
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any) -> None:
+        """End the run if a signal asks for it."""
+        self._end_if_asked(trainer)
+
+    def on_validation_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any
+    ) -> None:
+        """End the run if a signal asks for it; the evaluation is made when the run goes on."""
+        if trainer.state.fn == "fit":
+            self._end_if_asked(trainer)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Keep the weights if they are the best so far."""
@@ -50,35 +113,110 @@ class Checkpoints(Checkpoint):
         mean_reward = trainer.callback_metrics.get("eval/mean_reward")
         if trainer.state.fn != "fit" or trainer.sanity_checking or folder is None or mean_reward is None:
             return
-        if mean_reward.item() >= self.best_mean_reward:
+        before = self.best_mean_reward
+        if mean_reward.item() >= before:
             self.best_mean_reward = mean_reward.item()
-            self._save(trainer, folder / BEST)
+            if not self._save(trainer, also_as=BEST):
+                self.best_mean_reward = before
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Write `last.ckpt` if it is time."""
+        """Write the last checkpoint if it is time."""
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._save_last(trainer)
+        self._end_if_asked(trainer)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Write `last.ckpt` of the finished run."""
+        """Write the last checkpoint of the finished run."""
         self._save_last(trainer)
 
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Leave the replay out if it is not wanted."""
+        if not self.save_replay:
+            checkpoint.get(DATA_KEY, {}).pop("replay", None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best grade so far."""
+        return {"best_mean_reward": self.best_mean_reward}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the best grade."""
+        self.best_mean_reward = state_dict["best_mean_reward"]
+
+    # --- signals ---
+
+    def _listen(self, trainer: lightning.Trainer) -> None:
+        # Lightning puts back at the end of a fit what it has found at its start.
+        if threading.current_thread() is threading.main_thread():
+
+            def note(number: int, frame: FrameType | None) -> None:
+                if number == signal.SIGINT and self._signal == signal.SIGINT:
+                    raise KeyboardInterrupt
+                self._signal = number
+                trainer.datamodule.stopped = True  # type: ignore[attr-defined]
+                hint = "; Ctrl-C again ends it at once" if number == signal.SIGINT else ""
+                sentence = f"{signal.Signals(number).name}: the run saves its state after this chunk and ends{hint}\n"
+                # Not by the log: the signal may have come while it writes.
+                os.write(2, sentence.encode())
+
+            for number in SIGNALS:
+                signal.signal(number, note)
+
+    def _end_if_asked(self, trainer: lightning.Trainer) -> None:
+        if self._signal is not None:
+            self._save_last(trainer)
+            raise Interrupted(self._signal)
+
+    # --- saving ---
+
     def _save_last(self, trainer: lightning.Trainer) -> None:
-        folder = self.folder(trainer)
-        if folder is not None and trainer.global_step != self._saved_at:
-            self._save(trainer, folder / LAST)
-            self._saved_at = trainer.global_step
+        if self.folder(trainer) is not None and self._position(trainer) != self._saved_at:
+            self._save(trainer)
 
     @staticmethod
-    def _save(trainer: lightning.Trainer, path: Path) -> None:
+    def _position(trainer: lightning.Trainer) -> tuple[int, int]:
+        return trainer.global_step, trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
+
+    def _save(self, trainer: lightning.Trainer, also_as: str | None = None) -> bool:
+        """Write a checkpoint, give it its other names, and only then remove older ones; False if that failed.
+
+        Raises:
+            TrainingError: if a weight is no number, or it failed too often.
+
+        """
         parameters = trainer.lightning_module.parameters()
         if not all(torch.isfinite(parameter).all() for parameter in parameters):
             raise TrainingError(
                 f"a weight became infinite or no number before update {trainer.global_step:,}; lower the learning "
                 "rate, or set --model.max_grad_norm 10."
             )
-        trainer.save_checkpoint(path, weights_only=False)
+        path = self.folder(trainer)
+        assert path is not None
+        folder = CheckpointFolder(path)
+        update, env_step = self._position(trainer)
+        target = folder.path_at(env_step)
+        try:
+            for logger in trainer.loggers:
+                logger.save()  # so that no point of before is lost with the process
+            trainer.save_checkpoint(target, weights_only=False)
+            if also_as is not None:
+                durable.point(path / also_as, target)
+            durable.point(path / LAST, target)
+            self._kept = [*(kept for kept in self._kept if kept != target), target][-self.keep_last :]
+            checkpoint_io = trainer.strategy.checkpoint_io
+            if isinstance(checkpoint_io, ReplayCheckpointIO):
+                folder.remove_all_but(self._kept, checkpoint_io)
+        except OSError as error:
+            self._report(error)
+            return False
+        self._saved_at, self._failed_saves = (update, env_step), 0
+        return True
 
-    def state_dict(self) -> dict[str, Any]:
-        """The best grade so far."""
-        return {"best_mean_reward": self.best_mean_reward}
+    def _report(self, error: OSError) -> None:
+        self._failed_saves += 1
+        last = f"The last good checkpoint is {self.last_saved}." if self.last_saved else "There is none yet."
+        sentence = f"the checkpoint could not be saved: {error}. {last}"
+        if self._failed_saves > self.max_failed_saves:
+            raise TrainingError(f"{sentence} This was failure {self._failed_saves} in a row, so the run ends.")
+        log.error("%s Training goes on; the next interval tries again.", sentence)

@@ -39,7 +39,8 @@ class TrainingStatistics(Callback):
         self._outputs: list[dict[str, Tensor]] = []
         self._seconds_before = 0.0  # of the sessions that this run was resumed from
         self._started = 0.0
-        self._logged_at = (0.0, 0)  # seconds, env step
+        self._started_at = (0.0, 0)  # seconds, env step
+        self._logged_at = (0.0, 0)
 
     @property
     def seconds(self) -> float:
@@ -50,7 +51,7 @@ class TrainingStatistics(Callback):
         """Open `episodes.csv`; on resume, drop the episodes that were played after the checkpoint."""
         self._started = time.monotonic()
         env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
-        self._logged_at = (self.seconds, env_step)
+        self._started_at = (self.seconds, env_step)
         path = self._csv_path(trainer)
         if path is None:
             return
@@ -76,10 +77,11 @@ class TrainingStatistics(Callback):
         period: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if period and (trainer.fit_loop.total_batch_idx + 1) % period == 0:
             self._log_means(trainer)
+            self._outputs.clear()
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Log the updates since the last point."""
-        if self._outputs:
+        """Log the updates since the last point. They stay in the next point of a run that goes on from here."""
+        if self._outputs and trainer.datamodule.collector.env_step > self._logged_at[1]:  # type: ignore[attr-defined]
             self._log_means(trainer)
 
     def _note_episodes(self, trainer: lightning.Trainer, episodes: Iterable[Episode]) -> None:
@@ -107,7 +109,8 @@ class TrainingStatistics(Callback):
     def _log_means(self, trainer: lightning.Trainer) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         env_step = data.collector.env_step
-        seconds, (seconds_then, env_step_then) = self.seconds, self._logged_at
+        # The speed is that of this session: what a stopped run did not do is no part of it.
+        seconds, (seconds_then, env_step_then) = self.seconds, max(self._logged_at, self._started_at)
         metrics = {
             "time/fps": (env_step - env_step_then) / max(seconds - seconds_then, 1e-9),
             "time/total_timesteps": float(env_step),
@@ -122,7 +125,6 @@ class TrainingStatistics(Callback):
             metrics["rollout/ep_len_mean"] = self.mean_length
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=env_step)
-        self._outputs.clear()
         self._logged_at = (seconds, env_step)
 
     @property
@@ -140,10 +142,20 @@ class TrainingStatistics(Callback):
         return Path(trainer.log_dir) / EPISODES_FILE if trainer.loggers and trainer.log_dir else None
 
     def state_dict(self) -> dict[str, Any]:
-        """The episodes in the window, and the wall time."""
-        return {"recent": [tuple(episode) for episode in self.recent], "seconds": self.seconds}
+        """The episodes and updates behind the next points, and the wall time."""
+        names = self._outputs[0] if self._outputs else ()
+        return {
+            "recent": [tuple(episode) for episode in self.recent],
+            "outputs": {name: torch.stack([output[name] for output in self._outputs]).cpu() for name in names},
+            "logged_at": self._logged_at,
+            "seconds": self.seconds,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the window and the wall time."""
+        """Take up the windows and the wall time."""
+        self.recent.clear()
         self.recent.extend(Episode(*episode) for episode in state_dict["recent"])
+        outputs = state_dict["outputs"]
+        self._outputs = [dict(zip(outputs, values, strict=True)) for values in zip(*outputs.values(), strict=True)]
+        self._logged_at = tuple(state_dict["logged_at"])
         self._seconds_before = state_dict["seconds"]

@@ -105,4 +105,5 @@ class StoppingRules(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the returns in the window."""
+        self._returns.clear()
         self._returns.extend(state_dict["returns"])

@@ -1,5 +1,16 @@
 from lit_dqn.replay.buffer import ReplayBuffer, stack_frames
 from lit_dqn.replay.memory import available_bytes, check_fits
 from lit_dqn.replay.samplers import Latest, Sampler, Uniform
+from lit_dqn.replay.sidecar import Sidecar, SidecarWriter
 
-__all__ = ["Latest", "ReplayBuffer", "Sampler", "Uniform", "available_bytes", "check_fits", "stack_frames"]
+__all__ = [
+    "Latest",
+    "ReplayBuffer",
+    "Sampler",
+    "Sidecar",
+    "SidecarWriter",
+    "Uniform",
+    "available_bytes",
+    "check_fits",
+    "stack_frames",
+]

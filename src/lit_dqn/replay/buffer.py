@@ -1,9 +1,12 @@
+import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 
+from lit_dqn.replay.sidecar import Sidecar
 from lit_dqn.types import Batch, Timestep
 
 
@@ -70,6 +73,7 @@ class ReplayBuffer:
         self._rows = self._observation.shape[1]
         self._columns = np.arange(num_envs)
         self._oldest_start, self._next_start = 0, 0
+        self._identity = uuid.uuid4().hex
 
     @staticmethod
     def required_bytes(
@@ -109,9 +113,16 @@ class ReplayBuffer:
         self._step[columns[timestep.last], self._head[timestep.last] % self._rows] = 0
         self._forget_overwritten()
 
-    def cut_episodes(self) -> None:
-        """End the episodes that are running, as a truncation: what follows is another episode."""
+    def cut_episodes(self, envs: NDArray[np.bool_] | None = None) -> None:
+        """End the episodes that are running, as a truncation: what follows is another episode.
+
+        Args:
+            envs: [N], whose episodes; None: of all.
+
+        """
         running = self._step[self._columns, self._head % self._rows] > 0
+        if envs is not None:
+            running &= envs
         self._head -= 1
         self._last[self._columns[running], self._head[running] % self._rows] = True
         self._complete_starts(running, longest_window=self.n_step - 1)
@@ -167,27 +178,39 @@ class ReplayBuffer:
             "windows": [self.n_step, self.frame_stack],
             "next_start": self._next_start,
             "oldest_start": self._oldest_start,
+            "identity": self._identity,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the state of a buffer of the same layout.
+
+        Args:
+            state: of `state_dict`; its arrays may lie on disk, as a `Sidecar` besides `head`.
 
         Raises:
             ValueError: if n, the frame stack, or an array's shape or dtype differ.
+            OSError: if arrays on disk are damaged.
 
         """
         if state["windows"] != [self.n_step, self.frame_stack]:
             raise ValueError(
                 f"n_step and frame_stack are {[self.n_step, self.frame_stack]} here, and {state['windows']} there"
             )
+        sidecar: Sidecar | None = state.get("sidecar")
         arrays = {name: tensor.numpy() for name, tensor in state["arrays"].items()}
+        layout = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
+        layout |= {} if sidecar is None else sidecar.layout
         for name, array in self._arrays.items():
-            saved = arrays.get(name)
-            if saved is None or saved.shape != array.shape or saved.dtype != array.dtype:
-                found = "nothing" if saved is None else f"{saved.dtype} {saved.shape}"
-                raise ValueError(f"the replay's {name} is {array.dtype} {array.shape} here, and {found} there")
-        for name, array in self._arrays.items():
-            array[...] = arrays[name]
+            if layout.get(name) != (array.dtype.name, array.shape):
+                found = " ".join(map(str, layout.get(name, ("nothing",))))
+                raise ValueError(f"the replay's {name} is {array.dtype.name} {array.shape} here, and {found} there")
+        # Rows that are not stored were never written there.
+        self._start_number.fill(-1)
+        for name, saved in arrays.items():
+            self._arrays[name][...] = saved
+        if sidecar is not None:
+            sidecar.read_into(self._arrays)
+            self._identity = sidecar.identity
         self._next_start, self._oldest_start = state["next_start"], state["oldest_start"]
 
     def _complete_starts(self, last: NDArray[np.bool_], longest_window: int) -> None:

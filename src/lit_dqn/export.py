@@ -1,0 +1,102 @@
+"""A trained network for use elsewhere: safetensors with the config that made it, and ONNX."""
+
+import copy
+import importlib.util
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+import yaml
+from torch import Tensor, nn
+
+from lit_dqn.errors import TrainingError
+
+log = logging.getLogger("lit_dqn")
+
+WEIGHTS, CONFIG, ONNX = "model.safetensors", "config.yaml", "model.onnx"
+
+ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+
+TOLERANCE = 1e-4
+"""How far the values of the ONNX network may be from the live one's, as a share of the largest value: another program
+adds up in another order."""
+
+
+def export_agent(online: nn.Module, observation: Tensor, settings: Mapping[str, Any], folder: Path) -> None:
+    """Write a network, and check each file that was written against it.
+
+    Args:
+        online: from [B, *observation_shape] to [B, num_actions].
+        observation: [B, *observation_shape], B >= 2, as the envs show them.
+        settings: what `fit` needs to know to train such an agent.
+        folder: where `model.safetensors`, `config.yaml` and, with the extra `export`, `model.onnx` go. The ONNX network
+            takes what the env shows: images as uint8, for the scaling is inside.
+
+    Raises:
+        TrainingError: if what was written does not give the values of the live network.
+
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    online = copy.deepcopy(online).cpu().eval()
+    with torch.no_grad():
+        values = online(observation)
+    safetensors.torch.save_file({k: v.contiguous() for k, v in online.state_dict().items()}, folder / WEIGHTS)
+    (folder / CONFIG).write_text(yaml.safe_dump(dict(settings), sort_keys=False))
+    _check_weights(online, observation, values, folder / WEIGHTS)
+    log.info(
+        "%s: equal to the network on %d observations; go on from it with --model.init_from %s",
+        folder / WEIGHTS,
+        len(observation),
+        folder / WEIGHTS,
+    )
+    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        log.warning("no ONNX was written: %s missing; pip install 'lit-dqn[export]'", " and ".join(missing))
+        return
+    torch.onnx.export(
+        online,
+        (observation,),
+        folder / ONNX,
+        input_names=["observation"],
+        output_names=["q_values"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        external_data=False,
+        verbose=False,
+    )
+    _check_onnx(observation, values, folder / ONNX)
+
+
+def _check_weights(online: nn.Module, observation: Tensor, values: Tensor, path: Path) -> None:
+    again = copy.deepcopy(online)
+    for parameter in again.parameters():
+        nn.init.zeros_(parameter)
+    again.load_state_dict(safetensors.torch.load_file(path))
+    with torch.no_grad():
+        if not torch.equal(again(observation), values):
+            raise TrainingError(f"{path} does not give the values of the network that was written; do not use it.")
+
+
+def _check_onnx(observation: Tensor, values: Tensor, path: Path) -> None:
+    import onnxruntime  # heavy, and part of an extra
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"observation": observation.numpy()})
+    (first,) = session.run(None, {"observation": observation[:1].numpy()})
+    largest = float(values.abs().max())
+    error = max(float(np.abs(found - values.numpy()).max()), float(np.abs(first - values[:1].numpy()).max()))
+    if not error <= TOLERANCE * largest:
+        raise TrainingError(
+            f"{path} gives values up to {error:.2g} away from the network's, which reach {largest:.2g}; do not use it."
+        )
+    log.info(
+        "%s: takes %s, at most %.1g from the network on %d observations, whose values reach %.3g",
+        path,
+        str(observation.dtype).removeprefix("torch."),
+        error,
+        len(observation),
+        largest,
+    )

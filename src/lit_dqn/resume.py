@@ -1,0 +1,111 @@
+"""Going on with a run: which checkpoint, with which settings, and in which folder."""
+
+import csv
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import yaml
+from jsonargparse import Namespace
+
+from lit_dqn.checkpoint import DATA_KEY, Found, check_shapes
+from lit_dqn.data import ReplayDataModule
+from lit_dqn.errors import ConfigError
+
+log = logging.getLogger("lit_dqn")
+
+FROM_THE_DATA = ("_instantiator", "observation_shape", "num_actions")
+"""Hyper-parameters of the agent that are no settings."""
+
+
+def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint was trained with, as a config file of `fit` says it."""
+    model = checkpoint.get("hyper_parameters", {})
+    settings = {
+        "data": dict(checkpoint.get("datamodule_hyper_parameters", {})),
+        "model": {key: value for key, value in model.items() if key not in FROM_THE_DATA},
+    }
+    seed = checkpoint.get(DATA_KEY, {}).get("seed")
+    return settings if seed is None else {"seed_everything": seed, **settings}
+
+
+def with_settings_of(checkpoint: Mapping[str, Any], words: Sequence[str], config: Namespace, file: Path) -> list[str]:
+    """A command line with the settings of a checkpoint as its first config file, which all others override.
+
+    Args:
+        checkpoint: as it was read.
+        words: the command line, `fit --config ...`.
+        config: what it was parsed to.
+        file: where the settings are written.
+
+    """
+    settings = settings_of(checkpoint)
+    if "class_path" in config[config.subcommand].model:
+        settings["model"] = {"class_path": config[config.subcommand].model.class_path, "init_args": settings["model"]}
+    file.write_text(yaml.safe_dump(settings))
+    place = words.index(config.subcommand) + 1
+    return [*words[:place], "--config", str(file), *words[place:]]
+
+
+def go_on_in_its_folder(checkpoint: Mapping[str, Any], path: Path, logger: Namespace) -> None:
+    """Let a run go on in its own folder and its own curves, without what was played after the checkpoint."""
+    logger.init_args.version = path.parent.parent.name
+    if logger.class_path.endswith("TensorBoardLogger"):
+        logger.dict_kwargs = {"purge_step": checkpoint["env_step"] + 1}
+        logger.init_args.default_hp_metric = False  # the point that it logs at the start is there already
+    else:
+        _set_aside(path.parent.parent / "metrics.csv", checkpoint["env_step"])
+
+
+def _set_aside(metrics: Path, env_step: int) -> None:
+    """Keep the points of a CSVLogger, which removes its file when it goes on in the same folder."""
+    if metrics.is_file():
+        with metrics.open(newline="") as file:
+            reader = csv.DictReader(file)
+            points = [point for point in reader if int(point["step"]) <= env_step]
+        with metrics.with_name(f"metrics_to_env_step_{env_step}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, reader.fieldnames or [])
+            writer.writeheader()
+            writer.writerows(points)
+
+
+def check_goes_on(
+    checkpoint: Mapping[str, Any], found: Found, model: lightning.LightningModule, data: ReplayDataModule | None
+) -> None:
+    """Refuse what a checkpoint cannot go on with, and say what else is different from then.
+
+    Args:
+        checkpoint: as it was read.
+        found: where.
+        model: the agent as it is configured now.
+        data: likewise, if it is to be trained.
+
+    Raises:
+        ConfigError: if it was made with another network, or cannot go on with these settings of the data.
+
+    """
+    check_shapes(model, checkpoint["state_dict"], "ckpt_path", found.path)
+    if data is None:
+        return
+    saved_model, saved_data = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]
+    if saved_model.get("network") != model.hparams.get("network"):
+        raise ConfigError(
+            f"network: the checkpoint was made with {saved_model.get('network')}, not {model.hparams.get('network')}, "
+            "and cannot go on with another; leave --model.network as it was."
+        )
+    data.check_continues(saved_data)
+    then = dict(_flat({"model": saved_model, "data": saved_data | {"seed": checkpoint[DATA_KEY]["seed"]}}))
+    now = dict(_flat({"model": dict(model.hparams), "data": dict(data.hparams) | {"seed": data.seed}}))
+    for key in sorted(then.keys() | now.keys()):
+        if then.get(key) != now.get(key):
+            log.info("resume: %s is %s now; it was %s in the checkpoint", key, now.get(key), then.get(key))
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,100 @@
+"""What the command line says of the Trainer and its loggers."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+from jsonargparse import Namespace
+
+from lit_dqn.checkpoint import read_checkpoint
+from lit_dqn.data import ReplayDataModule
+from lit_dqn.dqn import LitDQN
+from lit_dqn.errors import ConfigError
+from lit_dqn.export import export_agent
+from lit_dqn.resume import settings_of
+
+OBSERVATIONS = 64
+"""How many an export is checked on."""
+
+
+class Trainer(lightning.Trainer):
+    """Lightning's Trainer with one verb more."""
+
+    def export(
+        self,
+        model: LitDQN,
+        datamodule: ReplayDataModule,
+        ckpt_path: str | None = None,
+        output_dir: str = "export",
+    ) -> None:
+        """Write the agent of a checkpoint as model.safetensors with its config.yaml, and as model.onnx.
+
+        Args:
+            model: the agent.
+            datamodule: plays some steps at random, so that what is written can be checked on real observations.
+            ckpt_path: `last`, `best`, a run folder, or a file.
+            output_dir: where the files go.
+
+        Raises:
+            ConfigError: without a checkpoint.
+            TrainingError: if what was written does not give the values of the agent.
+
+        """
+        if ckpt_path is None:
+            raise ConfigError("ckpt_path: export needs an agent; give --ckpt_path best, or a file.")
+        checkpoint = read_checkpoint(ckpt_path)
+        model.load_state_dict(checkpoint["state_dict"])
+        datamodule.setup("fit")
+        collector = datamodule.collector
+        assert collector is not None
+        collector.warm_up(model, OBSERVATIONS, starts=1)
+        starts = np.array(collector.replay.starts[-OBSERVATIONS:])
+        batch = collector.replay.sample(np.resize(starts, max(len(starts), 2)))
+        datamodule.teardown("fit")
+        export_agent(model.online, batch.observation, settings_of(checkpoint), Path(output_dir))
+
+
+def check_trainer(config: Namespace) -> None:
+    """Refuse the Trainer's options that lit_dqn answers for otherwise.
+
+    Raises:
+        ConfigError: naming the option and what to do instead.
+
+    """
+    for key in ("gradient_clip_val", "gradient_clip_algorithm"):
+        if config.get(key) is not None:
+            raise ConfigError(
+                f"trainer.{key}: Lightning cannot clip in manual optimisation; set --model.max_grad_norm instead."
+            )
+    if config.get("accumulate_grad_batches", 1) != 1:
+        raise ConfigError("trainer.accumulate_grad_batches: an update uses one batch; set --data.batch_size instead.")
+    if config.get("devices") not in (1, "1", [0]) or config.get("num_nodes", 1) != 1:
+        raise ConfigError(
+            f"trainer.devices: {config.get('devices')} on {config.get('num_nodes', 1)} nodes is not possible, lit_dqn "
+            "trains on one device; for several seeds start several runs."
+        )
+    if str(config.get("precision") or "32-true") not in ("32-true", "32", "bf16-mixed", "bf16"):
+        raise ConfigError(f"trainer.precision: {config.precision} is not possible; set 32-true or bf16-mixed.")
+
+
+def run_logger(config: Any) -> Namespace | None:
+    """The logger whose folder is the run's: the first one that has a folder for each version."""
+    for logger in as_list(config):
+        if str(getattr(logger, "class_path", "")).endswith(("TensorBoardLogger", "CSVLogger")):
+            return logger
+    return None
+
+
+def folder_of_runs(logger: Namespace | None) -> Path | None:
+    """The folder that holds the versions of a run."""
+    if logger is None:
+        return None
+    return Path(logger.init_args.save_dir) / (logger.init_args.get("name") or "")
+
+
+def as_list(value: Any) -> list:
+    """A list of none, one or several."""
+    if value is None:
+        return []
+    return [*value] if isinstance(value, list | tuple) else [value]
