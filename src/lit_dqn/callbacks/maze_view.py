@@ -2,7 +2,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
@@ -10,19 +9,18 @@ from matplotlib.figure import Figure
 from lit_dqn.collector import Collector
 from lit_dqn.envs.grid import GridWorld
 from lit_dqn.errors import ConfigError
-from lit_dqn.plots import draw_grid, figure_to_array
-from lit_dqn.replay import stack_frames
+from lit_dqn.plots import draw_agent, draw_agent_q_values, figure_to_array, grid_path
 from lit_dqn.types import ActionValues
 
-MAZE_PNG = "maze.png"
+MAZE_PNG, Q_VALUES_PNG = "maze.png", "q_values.png"
 
 
 class MazeView(Callback):
     """What the agent thinks of a grid world: V(s) = max_a Q(s, a) in the cells, the greedy actions as arrows, and the
-    path of the last training episode.
+    path of the last training episode; at the end also Q(s, a) of every state and action.
 
-    It is an image in TensorBoard after every n-th evaluation, and `maze.png` in the run's folder at the end.
-    Other environments are left alone.
+    The first is an image in TensorBoard after every n-th evaluation, and `maze.png` in the run's folder at the end; the
+    second, which takes longer to draw, is an image and `q_values.png` at the end. Other environments are left alone.
 
     Args:
         every_n_evaluations: evaluations between two images in TensorBoard.
@@ -41,19 +39,22 @@ class MazeView(Callback):
             return
         self._evaluations += 1
         collector = trainer.datamodule.collector  # type: ignore[attr-defined]
-        if self._evaluations % self.every_n_evaluations or _grid_world(collector) is None:
-            return
-        picture = figure_to_array(draw_agent(collector, pl_module))  # type: ignore[arg-type]
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("maze", picture, collector.env_step, dataformats="HWC")
+        if self._evaluations % self.every_n_evaluations == 0 and grid_world_of(collector) is not None:
+            _send(trainer, "maze", draw_last_episode(collector, pl_module))  # type: ignore[arg-type]
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Save the picture of the trained agent."""
+        """Save the pictures of the trained agent."""
         collector = trainer.datamodule.collector  # type: ignore[attr-defined]
-        if trainer.loggers and trainer.log_dir and _grid_world(collector) is not None:
-            figure = draw_agent(collector, pl_module)  # type: ignore[arg-type]
-            figure.savefig(Path(trainer.log_dir) / MAZE_PNG, dpi=120)
+        world = grid_world_of(collector)
+        if not trainer.loggers or not trainer.log_dir or world is None:
+            return
+        folder = Path(trainer.log_dir)
+        draw_last_episode(collector, pl_module).savefig(folder / MAZE_PNG, dpi=120)  # type: ignore[arg-type]
+        title = f"Q(s, a), env step {collector.env_step:,}"
+        frame_stack = collector.replay.frame_stack
+        q_values = draw_agent_q_values(world, pl_module, frame_stack=frame_stack, title=title)  # type: ignore[arg-type]
+        q_values.savefig(folder / Q_VALUES_PNG, dpi=100)
+        _send(trainer, "q_values", q_values)
 
     def state_dict(self) -> dict[str, Any]:
         """The count of evaluations."""
@@ -64,35 +65,26 @@ class MazeView(Callback):
         self._evaluations = state_dict["evaluations"]
 
 
-def _grid_world(collector: Collector) -> GridWorld | None:
+def grid_world_of(collector: Collector) -> GridWorld | None:
+    """The grid world that a collector plays; None if it plays something else."""
     env = collector.envs.envs[0].unwrapped  # type: ignore[attr-defined]
     return env if isinstance(env, GridWorld) else None
 
 
-def draw_agent(collector: Collector, agent: ActionValues) -> Figure:
+def draw_last_episode(collector: Collector, agent: ActionValues) -> Figure:
     """The picture of an agent in the grid world that a collector plays."""
-    world = _grid_world(collector)
+    world = grid_world_of(collector)
     assert world is not None
-    layout = world.layout
-    frames = np.stack([_frame(world, state) for state in range(layout.num_states)])
-    frame_stack = collector.replay.frame_stack
-    observations = stack_frames(np.repeat(frames[:, None], frame_stack, axis=1)) if frame_stack > 1 else frames
-    q_values = agent.q_values(observations)
-    greedy = [np.flatnonzero(row == row.max()).tolist() for row in q_values]
-    state_of = {frame.tobytes(): state for state, frame in enumerate(frames)}
-    path = [state_of[frame.tobytes()] for frame in collector.replay.last_episode(env=0)]
+    path = grid_path(world, collector.replay.last_episode(env=0))
     title = f"env step {collector.env_step:,}, episode {collector.episodes:,}"
     if path:
         title += f": the last episode took {len(path) - 1:,} steps"
-    return draw_grid(
-        layout, values=q_values.max(axis=1), greedy_actions=greedy, path=path, moves=world.moves, title=title
-    )
+    return draw_agent(world, agent, frame_stack=collector.replay.frame_stack, path=path, title=title)
 
 
-def _frame(world: GridWorld, state: int) -> np.ndarray:
-    observation = world.observe(state)
-    if isinstance(observation, np.ndarray):
-        return observation
-    one_hot = np.zeros(world.layout.num_states, np.float32)
-    one_hot[state] = 1
-    return one_hot
+def _send(trainer: lightning.Trainer, tag: str, figure: Figure) -> None:
+    picture = figure_to_array(figure)
+    env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(tag, picture, env_step, dataformats="HWC")
