@@ -88,7 +88,7 @@ class Trajectory:
     frame_stack: int  # frames in what the agent saw
 
     def seen(self, step: int) -> NDArray:
-        """What the agent saw at a step from 0 to T, [*observation_shape]; the first frame stands in for those before it."""
+        """What the agent saw at a step from 0 to T, [*observation_shape]; the first frame stands in for earlier ones."""
         steps = np.maximum(np.arange(step - self.frame_stack + 1, step + 1), 0)
         frames = self.observation[steps]
         return frames[0] if self.frame_stack == 1 else stack_frames(frames[None])[0]
