@@ -62,7 +62,7 @@ class NobodyAsks:
 
     num_actions = 4
 
-    def q_values(self, observation):
+    def preferences(self, observation):
         raise AssertionError("the agent was asked")
 
 

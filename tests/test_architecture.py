@@ -11,13 +11,24 @@ SOURCE = Path(lit_dqn.__file__).parent
 PACKAGE = "lit_dqn"
 FLOORS = {
     "ground floor": {"errors", "types", "losses", "schedules", "specification"},
-    "first floor": {"networks", "policies", "objectives", "replay", "envs", "collector", "evaluation"},
-    "second floor": {"dqn", "td", "actor_critic", "data", "checkpoint", "callbacks", "plots"},
-    "door": {"cli", "__main__", "__init__"},
+    "first floor": {"networks", "policies", "objectives", "replay", "envs", "collector", "evaluation", "value_errors"},
+    "second floor": {
+        "agent",
+        "dqn",
+        "td",
+        "actor_critic",
+        "checkpoint_policy",
+        "data",
+        "checkpoint",
+        "callbacks",
+        "plots",
+    },
+    "door": {"api", "cli", "__main__", "__init__"},
 }
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS.values()) for room in rooms}
 SECOND = list(FLOORS).index("second floor")
-NEIGHBOURS = {("dqn", "checkpoint"), ("td", "checkpoint"), ("actor_critic", "checkpoint"), ("callbacks", "plots")}
+NEIGHBOURS = {("dqn", "agent"), ("td", "agent"), ("actor_critic", "agent"), ("checkpoint_policy", "agent")}
+NEIGHBOURS |= {("agent", "checkpoint"), ("callbacks", "plots")}
 NEIGHBOURS |= {("callbacks", "checkpoint")}  # the best grade is read from the best checkpoint
 """Who may import whom on the second floor; all others meet at the trainer or the door."""
 
@@ -135,7 +146,7 @@ def test_a_circle_is_named(tmp_path):
     ("path", "code"),
     [
         ("collector.py", "from lit_dqn.replay import ReplayBuffer\nimport lit_dqn.policies"),
-        ("dqn.py", "import lightning\nfrom lit_dqn.checkpoint import load\nfrom lit_dqn.losses import huber"),
+        ("dqn.py", "import lightning\nfrom lit_dqn.agent import LitAgent\nfrom lit_dqn.losses import huber"),
         ("cli.py", "from lit_dqn.data import ReplayDataModule\nfrom lit_dqn.dqn import LitDQN"),
         ("replay/buffer.py", "from lit_dqn.replay.samplers import Uniform"),
     ],

@@ -17,7 +17,7 @@ class Table:
         self.num_actions = self.values.shape[1]
         self.asked = 0
 
-    def q_values(self, observation):
+    def preferences(self, observation):
         self.asked += 1
         return self.values[observation]
 

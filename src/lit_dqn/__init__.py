@@ -1,18 +1,25 @@
 """Deep Q-learning on PyTorch Lightning. Importing lit_dqn registers its grid worlds with Gymnasium."""
 
+from lit_dqn.actor_critic import LitActorCritic
+from lit_dqn.agent import LitAgent, load_agent
+from lit_dqn.api import Run
 from lit_dqn.checkpoint import ReplayCheckpointIO
+from lit_dqn.checkpoint_policy import CheckpointPolicy
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.dqn import LitDQN
 from lit_dqn.envs import make_env
 from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.networks import MLP, NatureCNN
-from lit_dqn.objectives import DoubleQLearning, QLearning
+from lit_dqn.objectives import ActorCritic, DoubleQLearning, QLearning, TDLearning
 from lit_dqn.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom
 from lit_dqn.replay import Latest, Uniform
 from lit_dqn.schedules import Constant, Exponential, Linear
+from lit_dqn.td import LitTD
 
 __all__ = [
     "MLP",
+    "ActorCritic",
+    "CheckpointPolicy",
     "ConfigError",
     "Constant",
     "DoubleQLearning",
@@ -21,14 +28,20 @@ __all__ = [
     "Greedy",
     "Latest",
     "Linear",
+    "LitActorCritic",
+    "LitAgent",
     "LitDQN",
+    "LitTD",
     "NatureCNN",
     "QLearning",
     "ReplayCheckpointIO",
     "ReplayDataModule",
+    "Run",
     "Softmax",
+    "TDLearning",
     "TrainingError",
     "Uniform",
     "UniformRandom",
+    "load_agent",
     "make_env",
 ]

@@ -1,4 +1,4 @@
-"""`python -m lit_dqn fit | validate | test | predict`: LightningCLI around LitDQN and ReplayDataModule."""
+"""`python -m lit_dqn fit | validate | test | predict`: LightningCLI around an agent and ReplayDataModule."""
 
 import difflib
 import inspect
@@ -17,6 +17,8 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from lit_dqn.actor_critic import LitActorCritic
+from lit_dqn.agent import LitAgent
 from lit_dqn.callbacks import (
     Checkpoints,
     MazeView,
@@ -25,10 +27,12 @@ from lit_dqn.callbacks import (
     TrainingStatistics,
     TrajectoryWriter,
 )
+from lit_dqn.callbacks.progress import error_of_values
 from lit_dqn.checkpoint import ReplayCheckpointIO, check_shapes, find_checkpoint, read_checkpoint
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.dqn import LitDQN
 from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn.td import LitTD
 
 log = logging.getLogger("lit_dqn")
 
@@ -43,11 +47,9 @@ UNKNOWN_KEY = re.compile(
 )
 """How jsonargparse speaks of them."""
 
-KNOWN_KEYS = [
-    name
-    for owner in (LitDQN, ReplayDataModule, StoppingRules, Checkpoints, TrainingStatistics, MazeView, Trainer)
-    for name in inspect.signature(owner).parameters
-]
+AGENTS = (LitDQN, LitTD, LitActorCritic)
+OWNERS_OF_KEYS = (*AGENTS, ReplayDataModule, StoppingRules, Checkpoints, TrainingStatistics, MazeView, Trainer)
+KNOWN_KEYS = [name for owner in OWNERS_OF_KEYS for name in inspect.signature(owner).parameters]
 
 
 class Parser(LightningArgumentParser):
@@ -57,14 +59,28 @@ class Parser(LightningArgumentParser):
         # A misspelt key must not pass for the beginning of another one.
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
+    def get_defaults(self, *args: Any, **kwargs: Any) -> Namespace:
+        """All defaults; of the agent its class alone."""
+        defaults = super().get_defaults(*args, **kwargs)
+        # Otherwise another class would take over the default arguments of LitDQN where their names agree.
+        if isinstance(defaults.get("model"), Namespace):
+            defaults.model.pop("init_args", None)
+        return defaults
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """End with exit code 2."""
+        """Say it.
+
+        Raises:
+            ConfigError: always.
+
+        """
         sentence = " ".join(message.split())
         unknown = UNKNOWN_KEY.search(sentence)
         if unknown:
-            sentence = self._unknown_key(next(filter(None, unknown.groups())))
-        print(f"error: {sentence}", file=sys.stderr)
-        sys.exit(2)
+            key = next(filter(None, unknown.groups()))
+            owner = 'Parser key "model"'  # of the class that was chosen, jsonargparse gives the bare key
+            sentence = self._unknown_key(f"model.{key}" if sentence.startswith(owner) else key)
+        raise ConfigError(sentence) from ex
 
     def _unknown_key(self, key: str) -> str:
         name = key.split(".")[-1]
@@ -81,8 +97,10 @@ class CLI(LightningCLI):
     def __init__(self, args: ArgsType = None) -> None:
         self.ckpt_path: Path | None = None
         super().__init__(
-            LitDQN,
+            LitAgent,
             ReplayDataModule,
+            # `model: {class_path: lit_dqn.LitTD, init_args: ...}`; without a class path it is LitDQN.
+            subclass_mode_model=True,
             args=args,
             parser_class=Parser,
             # The optimiser belongs to the online network alone; LightningCLI would hand it the target network too.
@@ -98,10 +116,11 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(TrainingStatistics, "statistics")
         parser.add_lightning_class_args(MazeView, "maze_view")
         parser.add_lightning_class_args(TrajectoryWriter, "trajectories")
-        parser.link_arguments("data.observation_shape", "model.observation_shape", apply_on="instantiate")
-        parser.link_arguments("data.num_actions", "model.num_actions", apply_on="instantiate")
+        parser.link_arguments("data.observation_shape", "model.init_args.observation_shape", apply_on="instantiate")
+        parser.link_arguments("data.num_actions", "model.init_args.num_actions", apply_on="instantiate")
         parser.set_defaults(
             {
+                "model": {"class_path": "lit_dqn.LitDQN"},
                 "trainer.max_epochs": -1,  # the stopping rules end a run
                 "trainer.devices": 1,
                 "trainer.log_every_n_steps": 100,
@@ -195,12 +214,14 @@ class CLI(LightningCLI):
         return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
 
     def after_instantiate_classes(self) -> None:
-        """Refuse a checkpoint that does not fit before the run makes or changes a folder.
+        """Refuse data or a checkpoint that does not fit the agent before the run makes or changes a folder.
 
         Raises:
-            ConfigError: if it was made with another network, or cannot go on with these settings of the data.
+            ConfigError: if the agent cannot learn from these data, or the checkpoint was made with another network, or
+                cannot go on with these settings of the data.
 
         """
+        self.model.check_data(self.datamodule)
         if self.ckpt_path is None:
             return
         checkpoint = read_checkpoint(self.ckpt_path)
@@ -243,6 +264,7 @@ class CLI(LightningCLI):
             words.append(
                 f"evaluation return {metrics['eval/mean_reward'].item():.2f} "
                 f"± {metrics['eval/std_reward'].item():.2f}, length {metrics['eval/mean_ep_length'].item():.1f}"
+                f"{error_of_values(metrics)}"
             )
         minutes, seconds = divmod(int(statistics.seconds), 60)
         words.append(
@@ -308,12 +330,12 @@ class _NoAdvertisement(logging.Filter):
         return "Tip:" not in record.getMessage()
 
 
-def main(args: ArgsType = None) -> None:
-    """Run the command line; a mistake of the user's ends with one sentence and exit code 2."""
-    handler = _StandardError()
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_NoAdvertisement())
+_NO_ADVERTISEMENT = _NoAdvertisement()  # one, so that adding it again changes nothing
+
+
+def prepare_process() -> None:
+    """Settings of torch and of warnings that every run wants, whoever starts it."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_NO_ADVERTISEMENT)
     # Lightning's own call of a function that torch has since renamed; nothing that a user could mend.
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
     # Lightning makes torch look for GPUs through NVML, and fused Adam then looks at every step; we never fork, which
@@ -321,6 +343,14 @@ def main(args: ArgsType = None) -> None:
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     # Half of Adam's averages of the maze's gradients sink below the smallest normal number, where CPUs are slow.
     torch.set_flush_denormal(True)
+
+
+def main(args: ArgsType = None) -> None:
+    """Run the command line; a mistake of the user's ends with one sentence and exit code 2."""
+    handler = _StandardError()
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    prepare_process()
     try:
         CLI(args)
     except (ConfigError, TrainingError) as error:

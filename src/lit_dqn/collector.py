@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lit_dqn.envs import episode_seed, stored_dtype
 from lit_dqn.policies import Policy, UniformRandom
 from lit_dqn.replay import ReplayBuffer, stack_frames
-from lit_dqn.types import ActionValues, Episode, Timestep
+from lit_dqn.types import ActionPreferences, Episode, Timestep
 
 EXPLORATION_STREAM = 1
 """Sets the generators of exploration apart from the seeds of episodes, which count from (seed, env, 0)."""
@@ -80,7 +80,7 @@ class Collector:
         self._stack = FrameStack(envs.num_envs, replay.frame_stack)
         self._started = False
 
-    def collect(self, agent: ActionValues, env_steps: int, policy: Policy | None = None) -> None:
+    def collect(self, agent: ActionPreferences, env_steps: int, policy: Policy | None = None) -> None:
         """Play `env_steps` env steps, a multiple of the number of envs, by `policy` or the collector's own."""
         policy = policy or self.policy
         if not self._started:
@@ -100,17 +100,24 @@ class Collector:
                 self._finish_episodes(last, terminated)
                 self._start_episodes(last)
 
-    def warm_up(self, agent: ActionValues, env_steps: int, starts: int) -> None:
-        """Play uniformly at random before the run's first update (Mnih et al. 2015, Methods).
+    def warm_up(
+        self,
+        agent: ActionPreferences,
+        env_steps: int,
+        starts: int,
+        policy: Policy = UniformRandom(),  # noqa: B008 - policies have no state
+    ) -> None:
+        """Play before the run's first update, as a rule uniformly at random (Mnih et al. 2015, Methods).
 
         Args:
-            agent: knows the number of actions.
-            env_steps: played at random in all.
+            agent: as for `collect`.
+            env_steps: played in all.
             starts: that the replay must hold besides, so that a batch can be drawn.
+            policy: how actions are chosen meanwhile.
 
         """
         while self.env_step < env_steps or len(self.replay.starts) < starts:
-            self.collect(agent, self.envs.num_envs, UniformRandom())
+            self.collect(agent, self.envs.num_envs, policy)
 
     def _finish_episodes(self, last: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> None:
         for env in np.flatnonzero(last):
@@ -173,7 +180,7 @@ class Step(NamedTuple):
 
 def play_episode(
     env: gymnasium.Env,
-    agent: ActionValues,
+    agent: ActionPreferences,
     policy: Policy,
     *,
     seed: int,
@@ -184,7 +191,7 @@ def play_episode(
 
     Args:
         env: as `make_env` makes it.
-        agent: its action values.
+        agent: what it prefers.
         policy: how actions follow from them; schedules are asked for env step 0.
         seed: of the env and of the policy.
         max_steps: cap on the agent steps of the episode; a greedy policy can loop for ever.

@@ -20,10 +20,10 @@ from lit_dqn.envs import (
 )
 from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.evaluation import EvaluationDataset, TrajectoryDataset
-from lit_dqn.policies import EpsilonGreedy, Greedy, Policy
+from lit_dqn.policies import EpsilonGreedy, Greedy, Policy, UniformRandom
 from lit_dqn.replay import ReplayBuffer, Sampler, Uniform, check_fits, stack_frames
 from lit_dqn.specification import specification
-from lit_dqn.types import ActionValues, Chunk
+from lit_dqn.types import ActionPreferences, Chunk
 
 SAMPLING_STREAM = 2
 """Sets the generator of sampling apart from those of exploration."""
@@ -42,7 +42,7 @@ class ReplayDataset(IterableDataset[Chunk]):
         self,
         collector: Collector,
         sampler: Sampler,
-        agent: ActionValues,
+        agent: ActionPreferences,
         generator: np.random.Generator,
         *,
         batch_size: int,
@@ -50,6 +50,7 @@ class ReplayDataset(IterableDataset[Chunk]):
         env_steps_per_chunk: int,
         chunks_per_epoch: int,
         min_replay_size: int,
+        warm_up_policy: Policy,
     ) -> None:
         self.collector = collector
         self.sampler = sampler
@@ -60,13 +61,14 @@ class ReplayDataset(IterableDataset[Chunk]):
         self.env_steps_per_chunk = env_steps_per_chunk
         self.chunks_per_epoch = chunks_per_epoch
         self.min_replay_size = min_replay_size
+        self.warm_up_policy = warm_up_policy
 
     def __len__(self) -> int:
         return self.chunks_per_epoch
 
     def __iter__(self) -> Iterator[Chunk]:
         collector = self.collector
-        collector.warm_up(self.agent, self.min_replay_size, starts=self.batch_size)
+        collector.warm_up(self.agent, self.min_replay_size, starts=self.batch_size, policy=self.warm_up_policy)
         for _ in range(self.chunks_per_epoch):
             collector.collect(self.agent, self.env_steps_per_chunk)
             starts = collector.replay.starts
@@ -88,7 +90,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         num_envs: envs that are played side by side.
         frame_stack: frames in an observation.
         capacity: timesteps that the replay keeps, over all envs.
-        min_replay_size: env steps that are played uniformly at random before the first update.
+        min_replay_size: env steps that are played by `warm_up_policy` before the first update.
         env_steps_per_update: env steps, over all envs, for each update.
         gradient_steps: updates for each training step of Lightning; their env steps are played before the first of
             them. 1 is the textbook loop, more is faster where the network is small.
@@ -97,6 +99,8 @@ class ReplayDataModule(lightning.LightningDataModule):
         gamma: γ, per step.
         n_step: steps in a transition's window (Sutton & Barto 2020, section 7.1).
         policy: how the agent acts while it learns.
+        warm_up_policy: how it acts before the first update. Policy evaluation wants the policy itself, so that the
+            replay is on-policy from the start.
         sampler: which transitions make a batch.
         eval_episodes: episodes of an evaluation.
         eval_max_steps: cap on the agent steps of an evaluation episode; a greedy policy can loop for ever.
@@ -123,6 +127,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         gamma: float = 0.99,
         n_step: int = 1,
         policy: Policy = EpsilonGreedy(),  # noqa: B008 - policies have no state
+        warm_up_policy: Policy = UniformRandom(),  # noqa: B008
         sampler: Sampler = Uniform(),  # noqa: B008 - nor have samplers
         eval_episodes: int = 10,
         eval_max_steps: int = 27_000,
@@ -143,6 +148,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         self.gamma = gamma
         self.n_step = n_step
         self.policy = policy
+        self.warm_up_policy = warm_up_policy
         self.sampler = sampler
         self.eval_episodes = eval_episodes
         self.eval_max_steps = eval_max_steps
@@ -267,11 +273,12 @@ class ReplayDataModule(lightning.LightningDataModule):
             env_steps_per_chunk=self.env_steps_per_chunk,
             chunks_per_epoch=self.updates_per_epoch // self.gradient_steps,
             min_replay_size=self.min_replay_size,
+            warm_up_policy=self.warm_up_policy,
         )
 
-    def _agent(self) -> ActionValues:
+    def _agent(self) -> ActionPreferences:
         # The policy acts by the weights of the module, which this room must not import.
-        return cast(ActionValues, self.trainer.lightning_module)  # type: ignore[union-attr]
+        return cast(ActionPreferences, self.trainer.lightning_module)  # type: ignore[union-attr]
 
     # --- evaluation ---
 
@@ -288,6 +295,11 @@ class ReplayDataModule(lightning.LightningDataModule):
         env = self._watched(make_env_with_pictures(self.env_id, self.env_kwargs))
         return TrajectoryDataset(env, **self._evaluation())
 
+    @property
+    def evaluation_seeds(self) -> list[int]:
+        """Of the evaluation episodes."""
+        return [episode_seed(self.seed, EVALUATION_ENV, number) for number in range(1, self.eval_episodes + 1)]
+
     def _watched(self, env: gymnasium.Env) -> gymnasium.Env:
         self._evaluation_envs.append(env)
         return env
@@ -296,7 +308,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         return {
             "agent": self._agent(),
             "policy": self.eval_policy,
-            "seeds": [episode_seed(self.seed, EVALUATION_ENV, number) for number in range(1, self.eval_episodes + 1)],
+            "seeds": self.evaluation_seeds,
             "max_steps": self.eval_max_steps,
             "frame_stack": self.frame_stack,
         }

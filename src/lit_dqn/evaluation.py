@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset
 from lit_dqn.collector import Step, play_episode
 from lit_dqn.policies import Policy
 from lit_dqn.replay import stack_frames
-from lit_dqn.types import ActionValues, Episode
+from lit_dqn.types import ActionPreferences, Episode
 
 
 class EvaluationDataset(IterableDataset[Episode]):
@@ -21,7 +21,7 @@ class EvaluationDataset(IterableDataset[Episode]):
 
     Args:
         env: as `make_env` makes it.
-        agent: its action values.
+        agent: what it prefers.
         policy: how it acts.
         seeds: one episode each.
         max_steps: cap on the agent steps of an episode.
@@ -32,7 +32,7 @@ class EvaluationDataset(IterableDataset[Episode]):
     def __init__(
         self,
         env: gymnasium.Env,
-        agent: ActionValues,
+        agent: ActionPreferences,
         policy: Policy,
         *,
         seeds: Sequence[int],
@@ -88,7 +88,7 @@ class Trajectory:
     frame_stack: int  # frames in what the agent saw
 
     def seen(self, step: int) -> NDArray:
-        """What the agent saw at a step from 0 to T, [*observation_shape]; the first frame stands in for earlier ones."""
+        """What the agent saw at a step from 0 to T, [*observation_shape]; the first frame also stands before itself."""
         steps = np.maximum(np.arange(step - self.frame_stack + 1, step + 1), 0)
         frames = self.observation[steps]
         return frames[0] if self.frame_stack == 1 else stack_frames(frames[None])[0]

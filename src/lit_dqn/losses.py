@@ -92,3 +92,20 @@ def q_learning_td_error(q_tm1: Tensor, batch: Batch, q_t_value: Tensor, q_t_sele
     """
     target = td_target(batch.reward, batch.discount, bootstrap(q_t_value, q_t_selector))
     return target.detach() - select(q_tm1, batch.action)
+
+
+def policy_gradient(log_probability: Tensor, advantage: Tensor) -> Tensor:
+    """-δ ln π(a|s), whose gradient is that of Sutton & Barto (2020), section 13.5; none flows through δ. All are [B].
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    """
+    _check_shapes("policy_gradient", log_probability, advantage)
+    return -log_probability * advantage.detach()
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """The entropy of softmax(logits) in nats, [B], of logits [B, A]."""
+    log_probabilities = logits.log_softmax(dim=1)
+    return -(log_probabilities.exp() * log_probabilities).sum(dim=1)

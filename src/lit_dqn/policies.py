@@ -8,19 +8,34 @@ from numpy.typing import NDArray
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.schedules import Constant, Schedule
-from lit_dqn.types import ActionValues
+from lit_dqn.types import ActionPreferences
 
 Generators = Sequence[np.random.Generator]
 
 
 class Policy(ABC):
-    """How actions follow from action values."""
+    """How actions follow from what an agent prefers: its action values, or the preferences of its actor."""
+
+    asks_agent = True
+    """Whether actions depend on the agent that is handed in."""
 
     @abstractmethod
     def act(
-        self, agent: ActionValues, observation: NDArray, env_step: int, generators: Generators
+        self, agent: ActionPreferences, observation: NDArray, env_step: int, generators: Generators
     ) -> NDArray[np.int64]:
         """Actions [N] for observations [N, *shape]; `generators` has one generator per env."""
+
+    def probabilities(self, agent: ActionPreferences, observation: NDArray, env_step: int) -> NDArray[np.float64]:
+        """π(a|s) of observations [N, *shape], as [N, num_actions].
+
+        Raises:
+            ConfigError: if the policy does not say.
+
+        """
+        raise ConfigError(
+            f"policy: {type(self).__name__} does not say its probabilities, which the true values follow from; "
+            "give it a method `probabilities`, or evaluate another policy."
+        )
 
     def metrics(self, env_step: int) -> dict[str, float]:
         """What the log should know of the policy at this env step, by name."""
@@ -30,11 +45,17 @@ class Policy(ABC):
 class UniformRandom(Policy):
     """Every action with the same probability: the lesson's stationary policy."""
 
+    asks_agent = False
+
     def act(
-        self, agent: ActionValues, observation: NDArray, env_step: int, generators: Generators
+        self, agent: ActionPreferences, observation: NDArray, env_step: int, generators: Generators
     ) -> NDArray[np.int64]:
         """Actions [N], drawn without asking the agent."""
         return np.array([generator.integers(agent.num_actions) for generator in generators])
+
+    def probabilities(self, agent: ActionPreferences, observation: NDArray, env_step: int) -> NDArray[np.float64]:
+        """One over the number of actions, everywhere."""
+        return np.full((len(observation), agent.num_actions), 1 / agent.num_actions)
 
     def metrics(self, env_step: int) -> dict[str, float]:
         """The exploration rate, 1."""
@@ -45,10 +66,16 @@ class Greedy(Policy):
     """The action with the highest value; ties are broken at random."""
 
     def act(
-        self, agent: ActionValues, observation: NDArray, env_step: int, generators: Generators
+        self, agent: ActionPreferences, observation: NDArray, env_step: int, generators: Generators
     ) -> NDArray[np.int64]:
         """Actions [N]."""
-        return np.array([_best(*row) for row in zip(agent.q_values(observation), generators, strict=True)])
+        return np.array([_best(*row) for row in zip(agent.preferences(observation), generators, strict=True)])
+
+    def probabilities(self, agent: ActionPreferences, observation: NDArray, env_step: int) -> NDArray[np.float64]:
+        """Shared among the best actions, 0 for all others."""
+        preferences = agent.preferences(observation)
+        best = preferences == preferences.max(axis=1, keepdims=True)
+        return best / best.sum(axis=1, keepdims=True)
 
     def metrics(self, env_step: int) -> dict[str, float]:
         """The exploration rate, 0."""
@@ -73,20 +100,26 @@ class EpsilonGreedy(Policy):
                 raise ConfigError(f"epsilon: {value} is a probability and must lie in [0, 1].")
 
     def act(
-        self, agent: ActionValues, observation: NDArray, env_step: int, generators: Generators
+        self, agent: ActionPreferences, observation: NDArray, env_step: int, generators: Generators
     ) -> NDArray[np.int64]:
         """Actions [N]; the agent is asked only if some env is greedy this time."""
         epsilon = self.epsilon(env_step)
         explore = np.array([generator.random() < epsilon for generator in generators])
         if explore.all():
             return UniformRandom().act(agent, observation, env_step, generators)
-        q_values = agent.q_values(observation)
+        preferences = agent.preferences(observation)
         return np.array(
             [
-                generator.integers(agent.num_actions) if random else _best(q_values[env], generator)
+                generator.integers(agent.num_actions) if random else _best(preferences[env], generator)
                 for env, (generator, random) in enumerate(zip(generators, explore, strict=True))
             ]
         )
+
+    def probabilities(self, agent: ActionPreferences, observation: NDArray, env_step: int) -> NDArray[np.float64]:
+        """ε shared among all actions, 1 - ε among the best."""
+        epsilon = self.epsilon(env_step)
+        greedy = Greedy().probabilities(agent, observation, env_step)
+        return epsilon / agent.num_actions + (1 - epsilon) * greedy
 
     def metrics(self, env_step: int) -> dict[str, float]:
         """The exploration rate, ε."""
@@ -94,7 +127,8 @@ class EpsilonGreedy(Policy):
 
 
 class Softmax(Policy):
-    """Actions with probability proportional to exp(Q / τ) (Sutton & Barto 2020, eq. 13.2, on action values).
+    """Actions with probability proportional to exp(h / τ), where h are the agent's preferences or its action values
+    (Sutton & Barto 2020, eq. 13.2).
 
     Args:
         temperature: τ as a number or as a schedule over env steps.
@@ -111,21 +145,28 @@ class Softmax(Policy):
                 raise ConfigError(f"temperature: {value} must be positive; for the limit 0 use Greedy.")
 
     def act(
-        self, agent: ActionValues, observation: NDArray, env_step: int, generators: Generators
+        self, agent: ActionPreferences, observation: NDArray, env_step: int, generators: Generators
     ) -> NDArray[np.int64]:
         """Actions [N]."""
-        logits = agent.q_values(observation).astype(np.float64) / self.temperature(env_step)
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        cumulative = np.cumsum(weights, axis=1)
+        cumulative = np.cumsum(self._weights(agent, observation, env_step), axis=1)
         draws = np.array([generator.random() for generator in generators]) * cumulative[:, -1]
         return (cumulative <= draws[:, None]).sum(axis=1)
+
+    def probabilities(self, agent: ActionPreferences, observation: NDArray, env_step: int) -> NDArray[np.float64]:
+        """The softmax itself."""
+        weights = self._weights(agent, observation, env_step)
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    def _weights(self, agent: ActionPreferences, observation: NDArray, env_step: int) -> NDArray[np.float64]:
+        logits = agent.preferences(observation).astype(np.float64) / self.temperature(env_step)
+        return np.exp(logits - logits.max(axis=1, keepdims=True))
 
     def metrics(self, env_step: int) -> dict[str, float]:
         """The temperature τ."""
         return {"temperature": self.temperature(env_step)}
 
 
-def _best(q_values: NDArray[np.float32], generator: np.random.Generator) -> int:
+def _best(preferences: NDArray[np.float32], generator: np.random.Generator) -> int:
     """The action with the highest value; the generator is asked only to break a tie."""
-    best = np.flatnonzero(q_values == q_values.max())
-    return int(generator.choice(best)) if len(best) > 1 else int(q_values.argmax())
+    best = np.flatnonzero(preferences == preferences.max())
+    return int(generator.choice(best)) if len(best) > 1 else int(preferences.argmax())

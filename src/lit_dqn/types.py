@@ -54,11 +54,14 @@ class LossOutput(NamedTuple):
     metrics: Mapping[str, Tensor]  # scalars, without gradient
 
 
-class ActionValues(Protocol):
+class ActionPreferences(Protocol):
     """What a policy needs to know of an agent."""
 
     num_actions: int
 
-    def q_values(self, observation: NDArray) -> NDArray[np.float32]:
-        """Q(s, ·) of observations [N, *shape], as [N, num_actions]."""
+    def preferences(self, observation: NDArray) -> NDArray[np.float32]:
+        """What actions are chosen by, higher is better, for observations [N, *shape], as [N, num_actions].
+
+        Q(s, ·) of an agent with action values, otherwise h(s, ·) of Sutton & Barto (2020), section 13.1.
+        """
         ...

@@ -8,19 +8,22 @@ from matplotlib.figure import Figure
 
 from lit_dqn.collector import Collector
 from lit_dqn.envs.grid import GridWorld
+from lit_dqn.envs.grid_values import policy_state_values
 from lit_dqn.errors import ConfigError
-from lit_dqn.plots import draw_agent, draw_agent_q_values, figure_to_array, grid_path
-from lit_dqn.types import ActionValues
+from lit_dqn.plots import draw_agent, draw_preferences, draw_values_beside_truth, figure_to_array, grid_path
+from lit_dqn.value_errors import stacked_observations
 
-MAZE_PNG, Q_VALUES_PNG = "maze.png", "q_values.png"
+MAZE_PNG, ACTIONS_PNG, TRUTH_PNG = "maze.png", "actions.png", "values_beside_truth.png"
 
 
 class MazeView(Callback):
-    """What the agent thinks of a grid world: V(s) = max_a Q(s, a) in the cells, the greedy actions as arrows, and the
-    path of the last training episode; at the end also Q(s, a) of every state and action.
+    """What the agent thinks of a grid world: V(s) in the cells, the greedy actions as arrows where the agent prefers
+    some, and the path of the last training episode.
 
-    The first is an image in TensorBoard after every n-th evaluation, and `maze.png` in the run's folder at the end; the
-    second, which takes longer to draw, is an image and `q_values.png` at the end. Other environments are left alone.
+    It is an image in TensorBoard after every n-th evaluation, and `maze.png` in the run's folder at the end. What takes
+    longer to draw is made at the end only: `actions.png`, what each action in each state is worth to the agent
+    (Q(s, a), or an actor's preferences), or where V alone is learned `values_beside_truth.png`, beside the exact
+    values of the policy that played. Other environments are left alone.
 
     Args:
         every_n_evaluations: evaluations between two images in TensorBoard.
@@ -40,21 +43,19 @@ class MazeView(Callback):
         self._evaluations += 1
         collector = trainer.datamodule.collector  # type: ignore[attr-defined]
         if self._evaluations % self.every_n_evaluations == 0 and grid_world_of(collector) is not None:
-            _send(trainer, "maze", draw_last_episode(collector, pl_module))  # type: ignore[arg-type]
+            _send(trainer, "maze", draw_last_episode(collector, pl_module))
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save the pictures of the trained agent."""
-        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
-        world = grid_world_of(collector)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        world = grid_world_of(data.collector)
         if not trainer.loggers or not trainer.log_dir or world is None:
             return
         folder = Path(trainer.log_dir)
-        draw_last_episode(collector, pl_module).savefig(folder / MAZE_PNG, dpi=120)  # type: ignore[arg-type]
-        title = f"Q(s, a), env step {collector.env_step:,}"
-        frame_stack = collector.replay.frame_stack
-        q_values = draw_agent_q_values(world, pl_module, frame_stack=frame_stack, title=title)  # type: ignore[arg-type]
-        q_values.savefig(folder / Q_VALUES_PNG, dpi=100)
-        _send(trainer, "q_values", q_values)
+        draw_last_episode(data.collector, pl_module).savefig(folder / MAZE_PNG, dpi=120)
+        name, figure = _draw_the_rest(world, pl_module, data)
+        figure.savefig(folder / name, dpi=100)
+        _send(trainer, name.removesuffix(".png"), figure)
 
     def state_dict(self) -> dict[str, Any]:
         """The count of evaluations."""
@@ -71,8 +72,8 @@ def grid_world_of(collector: Collector) -> GridWorld | None:
     return env if isinstance(env, GridWorld) else None
 
 
-def draw_last_episode(collector: Collector, agent: ActionValues) -> Figure:
-    """The picture of an agent in the grid world that a collector plays."""
+def draw_last_episode(collector: Collector, agent: Any) -> Figure:
+    """The picture of an agent (`LitAgent`) in the grid world that a collector plays."""
     world = grid_world_of(collector)
     assert world is not None
     path = grid_path(world, collector.replay.last_episode(env=0))
@@ -80,6 +81,17 @@ def draw_last_episode(collector: Collector, agent: ActionValues) -> Figure:
     if path:
         title += f": the last episode took {len(path) - 1:,} steps"
     return draw_agent(world, agent, frame_stack=collector.replay.frame_stack, path=path, title=title)
+
+
+def _draw_the_rest(world: GridWorld, agent: Any, data: Any) -> tuple[str, Figure]:
+    """The name of the file, and what goes into it."""
+    env_step = data.collector.env_step
+    if agent.has_preferences:
+        title = f"what actions are chosen by (bold: greedy), env step {env_step:,}"
+        return ACTIONS_PNG, draw_preferences(world, agent, frame_stack=data.frame_stack, title=title)
+    observations = stacked_observations(world, data.frame_stack)
+    truth = policy_state_values(world, data.policy.probabilities(agent, observations, env_step), data.gamma)
+    return TRUTH_PNG, draw_values_beside_truth(world.layout, agent.state_values(observations), truth)
 
 
 def _send(trainer: lightning.Trainer, tag: str, figure: Figure) -> None:

@@ -1,17 +1,25 @@
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import lightning
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from torch import Tensor
 
 from lit_dqn.callbacks.statistics import TrainingStatistics
 from lit_dqn.callbacks.stopping import StoppingRules
 
 REFRESH_SECONDS = 0.25
 WINDOW_SECONDS = 20
+
+
+def error_of_values(metrics: Mapping[str, Tensor]) -> str:
+    """What an evaluation says of V's error, if anything, to go on with in a line."""
+    names = {"eval/value_rms_error": "RMS error of V", "eval/return_rms_error": "RMS error of V beside the returns"}
+    return "".join(f", {words} {metrics[name].item():.4f}" for name, words in names.items() if name in metrics)
 
 
 class Sample(NamedTuple):
@@ -111,7 +119,7 @@ class TrainingProgress(ProgressBar):
         self._console.print(
             f"env step {self._env_step(trainer):,} · {self._status(trainer)} · "
             f"evaluation: return {metrics['eval/mean_reward'].item():.2f}, "
-            f"length {metrics['eval/mean_ep_length'].item():.1f}",
+            f"length {metrics['eval/mean_ep_length'].item():.1f}{error_of_values(metrics)}",
             highlight=False,
             soft_wrap=True,
         )

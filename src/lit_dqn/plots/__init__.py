@@ -1,7 +1,7 @@
 """Pictures, drawn without a screen, for TensorBoard, files and notebooks alike."""
 
 from lit_dqn.plots.action_values import draw_q_values
-from lit_dqn.plots.agents import draw_agent, draw_agent_q_values, grid_observations, grid_path
+from lit_dqn.plots.agents import draw_agent, draw_preferences, grid_path
 from lit_dqn.plots.animation import Animation
 from lit_dqn.plots.episodes import EPISODES_FILE, plot_episodes
 from lit_dqn.plots.grid import draw_grid
@@ -13,15 +13,14 @@ __all__ = [
     "EPISODES_FILE",
     "Animation",
     "draw_agent",
-    "draw_agent_q_values",
     "draw_episode_saliency",
     "draw_grid",
+    "draw_preferences",
     "draw_q_values",
     "draw_saliency",
     "draw_value_error",
     "draw_values_beside_truth",
     "figure_to_array",
-    "grid_observations",
     "grid_path",
     "plot_episodes",
     "plot_state_values",

@@ -1,65 +1,65 @@
 """What an agent thinks of a grid world: its network is asked about every state."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lit_dqn.envs.grid import GridWorld
+from lit_dqn.envs.grid_values import observe_all
 from lit_dqn.plots.action_values import draw_q_values
 from lit_dqn.plots.grid import draw_grid
-from lit_dqn.replay import stack_frames
-from lit_dqn.types import ActionValues
+from lit_dqn.types import ActionPreferences
+from lit_dqn.value_errors import StateValues, stacked_observations
 
 
-def grid_frames(world: GridWorld) -> NDArray:
-    """What the env shows in each state, [num_states, *shape]; "index" as one-hot, as `make_env` does."""
-    if world.observation == "index":
-        return np.eye(world.layout.num_states, dtype=np.float32)
-    return np.stack([np.asarray(world.observe(state)) for state in range(world.layout.num_states)])
+class Watched(StateValues, Protocol):
+    """What pictures ask of an agent."""
 
-
-def grid_observations(world: GridWorld, frame_stack: int = 1) -> NDArray:
-    """What a network sees in each state, [num_states, *observation_shape]: the frame of the state, k times stacked."""
-    frames = grid_frames(world)
-    return frames if frame_stack == 1 else stack_frames(np.repeat(frames[:, None], frame_stack, axis=1))
+    has_preferences: bool
 
 
 def grid_path(world: GridWorld, frames: NDArray) -> list[int]:
     """The states that the frames [T, *shape] of an episode show."""
-    state_of = {frame.tobytes(): state for state, frame in enumerate(grid_frames(world))}
+    state_of = {frame.tobytes(): state for state, frame in enumerate(observe_all(world))}
     return [state_of[frame.tobytes()] for frame in frames]
 
 
 def draw_agent(
     world: GridWorld,
-    agent: ActionValues,
+    agent: Watched,
     *,
     frame_stack: int = 1,
     path: Sequence[int] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """V(s) = max_a Q(s, a) in the cells, the greedy actions as arrows, and the way that the agent went.
+    """V(s) in the cells, the greedy actions as arrows where the agent prefers some, and the way that it went.
 
     Args:
         world: the grid world.
-        agent: its action values.
+        agent: an agent that learned, or learns, in it.
         frame_stack: frames in an observation.
         path: states, as `grid_path` gives them.
         title: a line above the grid.
 
     """
-    q_values = agent.q_values(grid_observations(world, frame_stack))
-    greedy = [np.flatnonzero(row == row.max()).tolist() for row in q_values]
-    return draw_grid(
-        world.layout, values=q_values.max(axis=1), greedy_actions=greedy, path=path, moves=world.moves, title=title
-    )
+    observations = stacked_observations(world, frame_stack)
+    greedy = None
+    if agent.has_preferences:
+        greedy = [np.flatnonzero(row == row.max()).tolist() for row in agent.preferences(observations)]
+    values = agent.state_values(observations)
+    return draw_grid(world.layout, values=values, greedy_actions=greedy, path=path, moves=world.moves, title=title)
 
 
-def draw_agent_q_values(
-    world: GridWorld, agent: ActionValues, *, frame_stack: int = 1, title: str | None = None
+def draw_preferences(
+    world: GridWorld, agent: ActionPreferences, *, frame_stack: int = 1, title: str | None = None
 ) -> Figure:
-    """Q(s, a) of every state and action, as `draw_q_values` draws it."""
-    q_values = agent.q_values(grid_observations(world, frame_stack))
-    return draw_q_values(world.layout, q_values, moves=world.moves, title=title)
+    """What the agent chooses its actions by, in every state, as `draw_q_values` draws it: Q(s, a), or the preferences
+    h(s, a) of an actor.
+
+    Arguments as in `draw_agent`.
+    """
+    preferences = agent.preferences(stacked_observations(world, frame_stack))
+    return draw_q_values(world.layout, preferences, moves=world.moves, title=title)

@@ -9,30 +9,30 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lit_dqn.evaluation import Trajectory
+from lit_dqn.plots.agents import Watched
 from lit_dqn.plots.style import PATH, TITLE_SIZE
-from lit_dqn.types import ActionValues
 
 BLUR_SIGMA = 3.0  # pixels, as in the paper
 BATCH_SIZE = 64  # perturbed observations that the network sees at once
 
 
 def saliency(
-    agent: ActionValues, observation: NDArray[np.uint8], *, spacing: int = 5, radius: float = 5.0
+    agent: Watched, observation: NDArray[np.uint8], *, spacing: int = 5, radius: float = 5.0
 ) -> NDArray[np.float32]:
-    """How much Q(s, ·) changes when the observation is blurred around a pixel (Greydanus et al. 2018, *Visualizing and
-    understanding Atari agents*, eqs. 1 and 2, with action values in the place of the logits).
+    """How much what the network says changes when the observation is blurred around a pixel (Greydanus et al. 2018,
+    *Visualizing and understanding Atari agents*, eqs. 1 and 2, with action values in the place of the logits).
 
     Blurring takes knowledge away without putting anything new into the picture. All frames of a stack are blurred in
     the same place.
 
     Args:
-        agent: its action values.
+        agent: asked for what it chooses actions by, Q(s, ·) or an actor's preferences; for V(s) if it prefers none.
         observation: one image, uint8 [channels, height, width], frames stacked.
         spacing: pixels from one blurred place to the next; between them the map is interpolated.
         radius: standard deviation of the blurred place, in pixels.
 
     Returns:
-        ½ ‖Q(s, ·) - Q(s', ·)‖² for each pixel, [height, width].
+        Half the squared distance between the outputs for the sharp and the blurred image, [height, width].
 
     Raises:
         ValueError: if the observation is no such image.
@@ -52,12 +52,15 @@ def saliency(
     bell_columns = np.exp(-((columns - centre_columns[:, None]) ** 2) / (2 * radius**2))
     masks = np.einsum("ih,jw->ijhw", bell_rows, bell_columns).reshape(-1, 1, height, width)
 
-    q_values = agent.q_values(observation[None])
+    def outputs(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return agent.preferences(images) if agent.has_preferences else agent.state_values(images)[:, None]
+
+    sharp_outputs = outputs(observation[None])
     scores = np.empty(len(masks), np.float32)
     for first in range(0, len(masks), BATCH_SIZE):
         mask = masks[first : first + BATCH_SIZE]
         perturbed = np.rint(sharp * (1 - mask) + blurred * mask).astype(np.uint8)
-        scores[first : first + BATCH_SIZE] = 0.5 * ((agent.q_values(perturbed) - q_values) ** 2).sum(axis=1)
+        scores[first : first + BATCH_SIZE] = 0.5 * ((outputs(perturbed) - sharp_outputs) ** 2).sum(axis=1)
     coarse = scores.reshape(len(centre_rows), len(centre_columns))
     return np.maximum(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), 0)
 
@@ -96,7 +99,7 @@ def draw_saliency(
     return figure
 
 
-def draw_episode_saliency(agent: ActionValues, trajectory: Trajectory, moments: int = 4) -> Figure:
+def draw_episode_saliency(agent: Watched, trajectory: Trajectory, moments: int = 4) -> Figure:
     """What the agent looked at, at moments that lie evenly over an episode.
 
     Raises:

@@ -1,0 +1,101 @@
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from numpy.typing import NDArray
+from torch import nn
+
+from lit_dqn.agent import LitAgent
+from lit_dqn.errors import ConfigError
+from lit_dqn.networks import NatureCNN
+from lit_dqn.objectives import ActorCritic
+from lit_dqn.policies import Softmax
+from lit_dqn.replay import Latest
+from lit_dqn.types import Batch, LossOutput
+
+
+class LitActorCritic(LitAgent):
+    """n-step advantage actor-critic: one network says the policy and V (Sutton & Barto 2020, section 13.5).
+
+    Its outputs are a preference h(s, a) for each action and, last, V(s); all layers but the last are shared. It
+    learns from what its own policy has just played: `data.policy` Softmax, `data.sampler` Latest, and as many env
+    steps between two updates as there are transitions in a batch.
+
+    Args:
+        observation_shape: of one observation, frames stacked; on the command line it comes from the data.
+        num_actions: likewise.
+        network: (observation_shape, num_actions + 1) -> module from [B, *observation_shape] to [B, num_actions + 1].
+        objective: the loss of a batch.
+        optimizer: called with the parameters of the network.
+        max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
+        init_from: a checkpoint or a `.safetensors` file with the weights to begin with.
+
+    Raises:
+        ConfigError: if a value is out of its range, the network does not take the observations, or the weights do
+            not fit.
+
+    """
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        num_actions: int,
+        network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
+        objective: ActorCritic = ActorCritic(),  # noqa: B008 - it cannot change
+        optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
+        max_grad_norm: float | None = 0.5,
+        init_from: str | None = None,
+    ) -> None:
+        super().__init__(
+            observation_shape,
+            num_actions,
+            network=network,
+            outputs=(num_actions + 1, "a preference for each action, and V(s)"),
+            optimizer=optimizer,
+            target_update_period=None,  # what is learned from is fresh, and needs no steady target
+            target_update_tau=1.0,
+            max_grad_norm=max_grad_norm,
+            init_from=init_from,
+        )
+        self.objective = objective
+        self._remember(network=network, objective=objective, optimizer=optimizer, max_grad_norm=max_grad_norm)
+
+    def batch_loss(self, batch: Batch) -> LossOutput:
+        """What the objective says of a batch, at the temperature at which the agent acts now."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        return self.objective(self.online, batch, data.policy.temperature(self.env_step))
+
+    def check_data(self, data: Any) -> None:
+        """Refuse to learn from anything but the latest steps of the softmax over the agent's own preferences.
+
+        Raises:
+            ConfigError: naming the key and its value.
+
+        """
+        if not isinstance(data.policy, Softmax):
+            raise ConfigError(
+                f"policy: LitActorCritic learns from its own policy, which {type(data.policy).__name__} is not; "
+                "set --data.policy Softmax."
+            )
+        if not isinstance(data.sampler, Latest):
+            raise ConfigError(
+                f"sampler: LitActorCritic learns from what its policy has just played, not from older transitions "
+                f"drawn by {type(data.sampler).__name__}; set --data.sampler Latest."
+            )
+        if data.env_steps_per_update != data.batch_size:
+            raise ConfigError(
+                f"batch_size: {data.batch_size} transitions from {data.env_steps_per_update} env steps would be used "
+                "more than once, or left out, and LitActorCritic learns from each once; "
+                f"set --data.env_steps_per_update {data.batch_size}."
+            )
+
+    def preferences(self, observation: NDArray) -> NDArray[np.float32]:
+        """h(s, ·), [N, num_actions]; the policy is their softmax (Sutton & Barto 2020, eq. 13.2)."""
+        return self._outputs(observation)[:, :-1]
+
+    def state_values(self, observation: NDArray) -> NDArray[np.float32]:
+        """V(s) of the policy, by the critic, as [N]."""
+        return self._outputs(observation)[:, -1]

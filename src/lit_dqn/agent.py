@@ -1,0 +1,291 @@
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lit_dqn.checkpoint import load_network_weights, read_checkpoint
+from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn.networks import update_target
+from lit_dqn.policies import Greedy
+from lit_dqn.specification import INSTANTIATOR, specification
+from lit_dqn.types import Batch, Chunk, Episode, LossOutput
+
+
+class LitAgent(lightning.LightningModule, ABC):
+    """What every agent is: an online network that learns from chunks, and evaluation episodes that grade it.
+
+    What the network says, and what a batch teaches it, is the business of `LitDQN`, `LitTD` and `LitActorCritic`.
+
+    Args:
+        observation_shape: of one observation, frames stacked.
+        num_actions: of the env.
+        network: (observation_shape, num_outputs) -> module from [B, *observation_shape] to [B, num_outputs].
+        outputs: what each of the network's outputs is, in words for the user; as many as the network must have.
+        optimizer: called with the parameters of the online network.
+        target_update_period: updates from one update of the target network to the next; None: no target network.
+        target_update_tau: τ of target <- τ online + (1 - τ) target.
+        max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
+        init_from: a checkpoint or a `.safetensors` file with the weights to begin with.
+
+    Raises:
+        ConfigError: if a value is out of its range, the network does not take the observations, or the weights do
+            not fit.
+
+    """
+
+    target: nn.Module
+
+    has_preferences = True
+    """Whether it can choose actions by itself."""
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        num_actions: int,
+        *,
+        network: Callable[[tuple[int, ...], int], nn.Module],
+        outputs: tuple[int, str],
+        optimizer: OptimizerCallable,
+        target_update_period: int | None,
+        target_update_tau: float,
+        max_grad_norm: float | None,
+        init_from: str | None,
+    ) -> None:
+        super().__init__()
+        if target_update_period is not None and target_update_period < 1:
+            raise ConfigError(f"target_update_period: {target_update_period} must be at least 1 update.")
+        if not 0 < target_update_tau <= 1:
+            raise ConfigError(f"target_update_tau: {target_update_tau} must lie in (0, 1]; 1 copies the weights.")
+        if max_grad_norm is not None and max_grad_norm <= 0:
+            raise ConfigError(f"max_grad_norm: {max_grad_norm} must be positive, or null for no clipping.")
+        # Lightning's automatic optimisation makes one update per training step; a chunk holds several.
+        self.automatic_optimization = False
+        self.observation_shape = tuple(observation_shape)
+        self.num_actions = num_actions
+        self.make_optimizer = optimizer
+        self.target_update_period = target_update_period
+        self.target_update_tau = target_update_tau
+        self.max_grad_norm = max_grad_norm
+        self.env_step = 0
+        self._evaluated: list[Episode] = []
+
+        self.online = _build_network(network, self.observation_shape, *outputs)
+        if init_from is not None:
+            load_network_weights(self.online, init_from)
+        if target_update_period is not None:
+            self.target = copy.deepcopy(self.online).requires_grad_(False)
+
+    def _remember(self, **arguments: Any) -> None:
+        """Put the arguments that a checkpoint needs to build this agent again among its hyper-parameters."""
+        shape = {"observation_shape": self.observation_shape, "num_actions": self.num_actions}
+        self.save_hyperparameters(specification({"_instantiator": INSTANTIATOR, **shape, **arguments}))
+
+    # --- learning ---
+
+    @abstractmethod
+    def batch_loss(self, batch: Batch) -> LossOutput:
+        """What the objective says of a batch."""
+
+    def check_data(self, data: Any) -> None:
+        """Refuse what this agent cannot learn from; here anything will do.
+
+        Args:
+            data: the data module.
+
+        Raises:
+            ConfigError: naming the key, its value and one that fits.
+
+        """
+
+    def setup(self, stage: str) -> None:
+        """Check that agent and data belong together, once for each stage."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is not None:
+            self.check_data(data)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser, over the online network alone."""
+        return self.make_optimizer(self.online.parameters())
+
+    def training_step(self, chunk: Chunk, batch_idx: int) -> dict[str, Tensor]:
+        """One update per batch.
+
+        Returns:
+            The means over the chunk of the loss and of the objective's metrics, scalars on the device.
+
+        Raises:
+            TrainingError: if a loss is NaN or infinite.
+
+        """
+        self.env_step = chunk.env_step
+        optimizer = cast(LightningOptimizer, self.optimizers())
+        outputs = []
+        for batch in chunk.batches:
+            output = self.batch_loss(batch)
+            loss = output.loss.mean()
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            if self.max_grad_norm is not None:
+                nn.utils.clip_grad_norm_(self.online.parameters(), self.max_grad_norm)
+            optimizer.step()
+            if self.target_update_period is not None and self.trainer.global_step % self.target_update_period == 0:
+                update_target(self.online, self.target, self.target_update_tau)
+            outputs.append({"loss": loss.detach(), **output.metrics})
+        means = outputs[0]
+        if len(outputs) > 1:
+            means = {name: torch.stack([output[name] for output in outputs]).mean() for name in means}
+        if not torch.isfinite(means["loss"]):
+            raise TrainingError(
+                f"the loss became {means['loss'].item()} at update {self.trainer.global_step:,} "
+                f"(env step {chunk.env_step:,}); lower the learning rate, set --model.max_grad_norm 10, "
+                "or look for rewards without bounds."
+            )
+        return means
+
+    # --- acting ---
+
+    @abstractmethod
+    def preferences(self, observation: NDArray) -> NDArray[np.float32]:
+        """What policies choose actions by, higher is better: observations [N, *observation_shape] to [N, num_actions].
+
+        Q(s, ·) where there are action values, otherwise the preferences h(s, ·) of Sutton & Barto (2020), section 13.1.
+        """
+
+    @abstractmethod
+    def state_values(self, observation: NDArray) -> NDArray[np.float32]:
+        """V(s) of observations [N, *observation_shape], as [N]."""
+
+    @torch.inference_mode()
+    def _outputs(self, observation: NDArray) -> NDArray[np.float32]:
+        """What the online network says, [N, number of outputs]."""
+        return self.online(torch.as_tensor(observation, device=self.device)).float().cpu().numpy()
+
+    def act(self, observation: NDArray) -> int:
+        """The greedy action for one observation of shape `observation_shape`.
+
+        Raises:
+            ValueError: if the observation has another shape.
+
+        """
+        if np.shape(observation) != self.observation_shape:
+            raise ValueError(
+                f"act takes one observation of shape {self.observation_shape}, not {np.shape(observation)}."
+            )
+        frame = np.asarray(observation)
+        if frame.dtype != np.uint8 or frame.ndim < 2:  # as during training: only images stay uint8
+            frame = frame.astype(np.float32)
+        return int(Greedy().act(self, frame[None], 0, [np.random.default_rng()])[0])
+
+    # --- evaluation ---
+
+    def validation_step(self, episode: Episode, batch_idx: int) -> None:
+        """Take note of an evaluation episode."""
+        self._evaluated.append(episode)
+
+    def test_step(self, episode: Episode, batch_idx: int) -> None:
+        """Take note of an evaluation episode."""
+        self._evaluated.append(episode)
+
+    def predict_step(self, trajectory: Any, batch_idx: int) -> Any:
+        """The trajectory as it was played."""
+        return trajectory
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what the evaluation episodes say together."""
+        self._log_evaluation()
+
+    def on_test_epoch_end(self) -> None:
+        """Log what the evaluation episodes say together."""
+        self._log_evaluation()
+
+    def evaluation_metrics(self, episodes: list[Episode]) -> dict[str, float]:
+        """What the evaluation episodes say together, by the names of the log."""
+        returns = np.array([episode.total_reward for episode in episodes])
+        return {
+            "eval/mean_reward": float(returns.mean()),
+            "eval/std_reward": float(returns.std()),
+            "eval/mean_ep_length": float(np.mean([episode.length for episode in episodes])),
+            "eval/episodes": float(len(returns)),
+            "eval/truncated_episodes": float(sum(not episode.terminated for episode in episodes)),
+        }
+
+    def _log_evaluation(self) -> None:
+        if self.trainer.sanity_checking:
+            self._evaluated.clear()
+            return
+        metrics = self.evaluation_metrics(self._evaluated)
+        self._evaluated.clear()
+        if self.trainer.state.fn != "fit":
+            self.log_dict(metrics)  # validate and test print what is logged as a table
+            return
+        # During training for those who monitor a metric; the curves have env steps on the x-axis, which Lightning's
+        # own logging does not know.
+        self.log_dict(metrics, logger=False)
+        del metrics["eval/episodes"]  # a line as flat as the config
+        for logger in self.loggers:
+            logger.log_metrics(metrics, step=self.env_step)
+
+    # --- checkpoints ---
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the class of the agent, and the env step, which counts on when the run is resumed."""
+        checkpoint["agent"] = type(self).__name__
+        checkpoint["env_step"] = self.env_step
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the env step."""
+        self.env_step = checkpoint["env_step"]
+
+
+def load_agent(checkpoint: str | Path) -> LitAgent:
+    """The agent of a checkpoint, of whichever class it is, on the CPU.
+
+    Raises:
+        ConfigError: if the file is missing, damaged, or its class is not known here.
+
+    """
+    name = read_checkpoint(checkpoint).get("agent", "LitDQN")  # the first checkpoints did not say
+    agents = {agent.__name__: agent for agent in LitAgent.__subclasses__()}
+    if name not in agents:
+        raise ConfigError(
+            f"{checkpoint} holds a {name}, which is none of {', '.join(sorted(agents))}; import its class first."
+        )
+    return agents[name].load_from_checkpoint(checkpoint, map_location="cpu")
+
+
+def _build_network(
+    make_network: Callable[[tuple[int, ...], int], nn.Module],
+    observation_shape: tuple[int, ...],
+    num_outputs: int,
+    meaning: str,
+) -> nn.Module:
+    """Make the network, and refuse it if it does not map observations to its outputs."""
+    name = getattr(make_network, "__name__", "the network")
+    try:
+        network = make_network(observation_shape, num_outputs)
+        name = type(network).__name__
+        with torch.no_grad():
+            values = network(torch.zeros(2, *observation_shape))
+    except ConfigError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"network: {name} does not take observations of shape {observation_shape}: {reason}"
+        ) from error
+    shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+    if shape != (2, num_outputs):
+        raise ConfigError(
+            f"network: {name} maps 2 observations to {shape}, not to {(2, num_outputs)}: {meaning}; "
+            "its last layer must have num_outputs units."
+        )
+    return network

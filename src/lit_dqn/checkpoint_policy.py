@@ -1,0 +1,46 @@
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lit_dqn.agent import LitAgent, load_agent
+from lit_dqn.policies import Greedy, Policy
+from lit_dqn.types import ActionPreferences
+
+
+class CheckpointPolicy(Policy):
+    """A fixed policy: it plays by the agent of a checkpoint, whatever the agent that learns meanwhile.
+
+    Args:
+        checkpoint: a `.ckpt` file of lit_dqn.
+        policy: how actions follow from what that agent prefers.
+
+    Raises:
+        ConfigError: if the checkpoint is unusable.
+
+    """
+
+    asks_agent = False
+
+    def __init__(self, checkpoint: str, policy: Policy = Greedy()) -> None:  # noqa: B008 - policies have no state
+        self.checkpoint = checkpoint
+        self.policy = policy
+        self._agent: LitAgent = load_agent(checkpoint).eval()
+
+    def act(
+        self,
+        agent: ActionPreferences,
+        observation: NDArray,
+        env_step: int,
+        generators: Sequence[np.random.Generator],
+    ) -> NDArray[np.int64]:
+        """Actions [N], by the agent of the checkpoint."""
+        return self.policy.act(self._agent, observation, env_step, generators)
+
+    def probabilities(self, agent: ActionPreferences, observation: NDArray, env_step: int) -> NDArray[np.float64]:
+        """π(a|s) by the agent of the checkpoint."""
+        return self.policy.probabilities(self._agent, observation, env_step)
+
+    def metrics(self, env_step: int) -> dict[str, float]:
+        """What the policy says of itself."""
+        return self.policy.metrics(env_step)

@@ -1,0 +1,124 @@
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from numpy.typing import NDArray
+from torch import nn
+
+from lit_dqn.agent import LitAgent
+from lit_dqn.errors import ConfigError
+from lit_dqn.networks import NatureCNN
+from lit_dqn.objectives import TDLearning
+from lit_dqn.types import Batch, Episode, LossOutput
+from lit_dqn.value_errors import value_errors
+
+
+class LitTD(LitAgent):
+    """Policy evaluation: a network learns V, the value of the policy that plays (Sutton & Barto 2020, chapter 9).
+
+    The policy is `data.policy` and does not depend on what is learned: uniformly random, or an agent from a
+    checkpoint (`CheckpointPolicy`). After each evaluation the log knows how far V is from the truth (`value_errors`).
+
+    Args:
+        observation_shape: of one observation, frames stacked; on the command line it comes from the data.
+        num_actions: likewise.
+        network: (observation_shape, 1) -> module from [B, *observation_shape] to [B, 1].
+        objective: the loss of a batch.
+        optimizer: called with the parameters of the online network.
+        target_update_period: updates from one update of the target network to the next. 1 is the book's
+            semi-gradient TD, where the network that learns also grades s'.
+        target_update_tau: τ of target <- τ online + (1 - τ) target; 1 copies.
+        max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
+        init_from: a checkpoint or a `.safetensors` file with the weights to begin with.
+
+    Raises:
+        ConfigError: if a value is out of its range, the network does not take the observations, or the weights do
+            not fit.
+
+    """
+
+    has_preferences = False
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        num_actions: int,
+        network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
+        objective: TDLearning = TDLearning(),  # noqa: B008 - it cannot change
+        optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
+        target_update_period: int = 1,
+        target_update_tau: float = 1.0,
+        max_grad_norm: float | None = None,
+        init_from: str | None = None,
+    ) -> None:
+        super().__init__(
+            observation_shape,
+            num_actions,
+            network=network,
+            outputs=(1, "V(s) alone"),
+            optimizer=optimizer,
+            target_update_period=target_update_period,
+            target_update_tau=target_update_tau,
+            max_grad_norm=max_grad_norm,
+            init_from=init_from,
+        )
+        self.objective = objective
+        self._remember(
+            network=network,
+            objective=objective,
+            optimizer=optimizer,
+            target_update_period=target_update_period,
+            target_update_tau=target_update_tau,
+            max_grad_norm=max_grad_norm,
+        )
+
+    def batch_loss(self, batch: Batch) -> LossOutput:
+        """What the objective says of a batch."""
+        return self.objective(self.online, self.target, batch)
+
+    def check_data(self, data: Any) -> None:
+        """Refuse policies that ask the agent which action it prefers: V alone does not say.
+
+        Raises:
+            ConfigError: naming the key and the policy.
+
+        """
+        for key in ("policy", "eval_policy"):
+            policy = getattr(data, key)
+            if policy.asks_agent:
+                raise ConfigError(
+                    f"{key}: {type(policy).__name__} chooses what the agent prefers, but LitTD learns state values, "
+                    f"which prefer no action; set --data.{key} UniformRandom, or CheckpointPolicy."
+                )
+
+    def preferences(self, observation: NDArray) -> NDArray[np.float32]:
+        """There are none.
+
+        Raises:
+            ConfigError: always.
+
+        """
+        raise ConfigError("LitTD learns state values, which prefer no action; it cannot act by itself.")
+
+    def state_values(self, observation: NDArray) -> NDArray[np.float32]:
+        """V(s) of the policy that played, [N]."""
+        return self._outputs(observation)[:, 0]
+
+    def evaluation_metrics(self, episodes: list[Episode]) -> dict[str, float]:
+        """Besides what the episodes say: how far V is from the truth."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        errors = value_errors(
+            self,
+            data.env_id,
+            data.env_kwargs,
+            policy=data.policy,
+            gamma=data.gamma,
+            frame_stack=data.frame_stack,
+            seeds=data.evaluation_seeds,
+            max_steps=data.eval_max_steps,
+            env_step=self.env_step,
+        )
+        return {**super().evaluation_metrics(episodes), **errors}
