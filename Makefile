@@ -15,7 +15,7 @@ install: $(INSTALLED)  ## make the virtual environment .venv and install lit_dqn
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lit_dqn needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[video,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[atari,video,dev]'
 	touch $@
 
 fit: install  ## the main job: learn the maze from pixels (CONFIG=configs/... for another run)

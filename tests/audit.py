@@ -22,16 +22,23 @@ class Played(NamedTuple):
     reward: float
     terminated: bool
     truncated: bool
+    life_lost: bool
 
 
 class AuditEnv(gymnasium.Env):
-    """Shows (env, episode, t) and ends at random, terminated, truncated or both; remembers seeds and steps."""
+    """Shows (env, episode, t) and ends at random, terminated, truncated or both; remembers seeds and steps.
 
-    def __init__(self, termination: float = 0.1, truncation: float = 0.1, image: bool = False) -> None:
+    It may also say, now and then, that a life was lost.
+    """
+
+    def __init__(
+        self, termination: float = 0.1, truncation: float = 0.1, image: bool = False, life_loss: float = 0.0
+    ) -> None:
         shape, dtype = ((3, 1, 1), np.uint8) if image else ((3,), np.float32)
         self.observation_space = gymnasium.spaces.Box(0, 255 if image else 2**20, shape, dtype)
         self.action_space = gymnasium.spaces.Discrete(4)
         self.chances = termination, truncation
+        self.life_loss = life_loss
         self.index, self.episode, self.t = 0, -1, 0
         self.seeds: list[int | None] = []
         self.steps: list[Played] = []
@@ -45,9 +52,10 @@ class AuditEnv(gymnasium.Env):
     def step(self, action):
         reward = float(self.np_random.normal())
         terminated, truncated = (self.np_random.random(2) < self.chances).tolist()
-        self.steps.append(Played(self.episode, self.t, int(action), reward, terminated, truncated))
+        life_lost = bool(self.np_random.random() < self.life_loss)
+        self.steps.append(Played(self.episode, self.t, int(action), reward, terminated, truncated, life_lost))
         self.t += 1
-        return self.observe(), reward, terminated, truncated, {}
+        return self.observe(), reward, terminated, truncated, {"life_lost": life_lost} if self.life_loss else {}
 
     def observe(self):
         space = self.observation_space
@@ -66,14 +74,31 @@ class NobodyAsks:
         raise AssertionError("the agent was asked")
 
 
-def audit_collector(num_envs: int, capacity: int = 64, *, n_step=1, frame_stack=1, gamma=0.9, seed=7, **env_kwargs):
+def audit_collector(
+    num_envs: int,
+    capacity: int = 64,
+    *,
+    n_step=1,
+    frame_stack=1,
+    gamma=0.9,
+    reward_clip=None,
+    seed=7,
+    **env_kwargs,
+):
     """A collector over audit envs that know their index."""
     envs = make_vec(AUDIT_ENV, num_envs, env_kwargs)
     for index, env in enumerate(envs.envs):
         env.unwrapped.index = index
     space = envs.single_observation_space
     replay = ReplayBuffer(
-        capacity, num_envs, space.shape, stored_dtype(space), gamma=gamma, n_step=n_step, frame_stack=frame_stack
+        capacity,
+        num_envs,
+        space.shape,
+        stored_dtype(space),
+        gamma=gamma,
+        n_step=n_step,
+        frame_stack=frame_stack,
+        reward_clip=reward_clip,
     )
     return Collector(envs, UniformRandom(), replay, seed)
 
@@ -89,7 +114,7 @@ class Audit:
         self.envs: list[AuditEnv] = [env.unwrapped for env in collector.envs.envs]
         self.shadows = []
         for env in self.envs:
-            shadow = AuditEnv(*env.chances, image=env.observation_space.dtype == np.uint8)
+            shadow = AuditEnv(*env.chances, env.observation_space.dtype == np.uint8, env.life_loss)
             shadow.index = env.index
             stack = self.replay.frame_stack
             self.shadows.append(FrameStackObservation(shadow, stack, padding_type="reset") if stack > 1 else shadow)
@@ -132,8 +157,9 @@ class Audit:
         total, discount = 0.0, 1.0
         for _ in range(self.replay.n_step):
             played = self.history[env, episode, t]
-            total += discount * played.reward
-            discount *= 0 if played.terminated else self.replay.gamma
+            clip = self.replay.reward_clip
+            total += discount * min(max(played.reward, -clip), clip)
+            discount *= 0 if played.terminated or played.life_lost else self.replay.gamma
             t += 1
             if played.terminated or played.truncated:
                 break
@@ -173,7 +199,8 @@ class Audit:
     def check_last_episodes(self) -> None:
         for index in range(len(self.envs)):
             frames = [tuple(map(int, frame.reshape(3))) for frame in self.replay.last_episode(index)]
-            ended = [key for key, played in self.history.items() if key[0] == index and any(played[-2:])]
+            of_env = [(key, played) for key, played in self.history.items() if key[0] == index]
+            ended = [key for key, played in of_env if played.terminated or played.truncated]
             if not ended:
                 assert not frames
                 continue

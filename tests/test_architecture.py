@@ -23,7 +23,7 @@ FLOORS = {
         "callbacks",
         "plots",
     },
-    "door": {"api", "cli", "__main__", "__init__"},
+    "door": {"api", "cli", "plan", "__main__", "__init__"},
 }
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS.values()) for room in rooms}
 SECOND = list(FLOORS).index("second floor")

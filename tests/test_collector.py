@@ -6,9 +6,9 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import FrameStackObservation
 
-from audit import Audit, AuditEnv, NobodyAsks, audit_collector
-from lit_dqn.collector import Collector, FrameStack, play_episode
-from lit_dqn.envs import episode_seed
+from audit import AUDIT_ENV, Audit, AuditEnv, NobodyAsks, audit_collector
+from lit_dqn.collector import Collector, FrameStack, play_episode, play_episodes
+from lit_dqn.envs import episode_seed, make_env, make_vec
 from lit_dqn.policies import EpsilonGreedy, Greedy, Policy, UniformRandom
 from lit_dqn.replay import ReplayBuffer
 from lit_dqn.types import Episode
@@ -320,3 +320,46 @@ def test_an_agent_that_plays_one_episode_sees_the_stacks_that_gymnasium_shows(im
     for seen, step in zip(agent.seen, steps, strict=True):
         np.testing.assert_array_equal(seen, shown.reshape(seen.shape))
         shown, *_ = shadow.step(step.action)
+
+
+class PrefersByWhatItSees:
+    """One action per observation, so that a stack that is wrong changes what is played."""
+
+    num_actions = 4
+
+    def preferences(self, observation):
+        index = np.asarray(observation).reshape(len(observation), -1) @ np.arange(1, 7) % 4
+        return np.eye(4, dtype=np.float32)[index.astype(int)]
+
+
+def actions_by_seed(envs):
+    played = {}
+    for env in envs:
+        for episode, seed in enumerate(env.unwrapped.seeds):
+            played[seed] = [step.action for step in env.unwrapped.steps if step.episode == episode]
+    return played
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 8])
+def test_episodes_played_side_by_side_are_those_played_alone(num_envs):
+    """In the order of their seeds, with the same actions, whatever the number of envs."""
+    seeds = [11, 5, 8, 2, 13, 3, 7]
+    chances = {"termination": 0.05, "truncation": 0.05}
+    settings = {"max_steps": 12, "frame_stack": 2}
+    agent, policy = PrefersByWhatItSees(), EpsilonGreedy(0.5)
+    envs = make_vec(AUDIT_ENV, num_envs, chances)
+    alone = make_env(AUDIT_ENV, chances)
+    for env in (*envs.envs, alone):
+        env.unwrapped.observe = lambda env=env.unwrapped: np.array([0, 0, env.t], np.float32)
+    episodes = list(play_episodes(envs, agent, policy, seeds=seeds, **settings))
+    assert [episode.number for episode in episodes] == list(range(1, 8))
+    for episode, seed in zip(episodes, seeds, strict=True):
+        steps = list(play_episode(alone, agent, policy, seed=seed, **settings))
+        assert episode.length == len(steps)
+        assert episode.total_reward == pytest.approx(sum(step.reward for step in steps))
+        assert episode.terminated == steps[-1].terminated
+    assert any(episode.length == 12 and not episode.terminated for episode in episodes)
+    assert any(episode.length < 12 for episode in episodes)
+    side_by_side = actions_by_seed(envs.envs)
+    for seed, actions in actions_by_seed([alone]).items():
+        assert side_by_side[seed][: len(actions)] == actions

@@ -6,7 +6,12 @@ import torch
 from test_cli import CONFIGS, run, tiny
 
 ALL = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
-OVERLAYS = {Path("double.yaml"): Path("maze.yaml")}
+BREAKOUT = Path("atari/breakout.yaml")
+OVERLAYS = {
+    Path("double.yaml"): Path("maze.yaml"),
+    Path("atari/nature.yaml"): BREAKOUT,
+    Path("atari/dopamine.yaml"): BREAKOUT,
+}
 
 
 @pytest.mark.parametrize("config", ALL, ids=str)

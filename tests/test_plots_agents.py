@@ -96,7 +96,7 @@ def test_the_picture_of_saliency_shows_each_moment(world):
     axes = draw_saliency(images, [heat, np.zeros_like(heat)], ["a", "b"]).axes
     above, below = axes[0].images[0].get_array(), axes[2].images[0].get_array()
     assert above.min() == 1
-    assert below[10, 10] == pytest.approx((0xD5 / 255, 0x5E / 255, 0), abs=0.01)
+    np.testing.assert_allclose(below[10, 10], (0xD5 / 255, 0x5E / 255, 0), atol=0.01)
     assert [panel.get_title() for panel in axes] == ["a", "b", "", ""]
     with pytest.raises(ValueError, match=r"observation is float32 \(54,\); a saliency map is made of an image"):
         saliency(Optimal(world), np.zeros(54, np.float32))

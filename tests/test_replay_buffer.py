@@ -28,6 +28,8 @@ ENDINGS = {
     "always": {"termination": 0.5, "truncation": 1.0},
     "never": {"termination": 0.0, "truncation": 0.0},
     "images": {"image": True},
+    "lives": {"life_loss": 0.3, "termination": 0.05, "truncation": 0.05},
+    "clipped": {"reward_clip": 0.5},
 }
 
 

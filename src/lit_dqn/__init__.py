@@ -9,7 +9,7 @@ from lit_dqn.data import ReplayDataModule
 from lit_dqn.dqn import LitDQN
 from lit_dqn.envs import make_env
 from lit_dqn.errors import ConfigError, TrainingError
-from lit_dqn.networks import MLP, NatureCNN
+from lit_dqn.networks import CNN, MLP, NatureCNN
 from lit_dqn.objectives import ActorCritic, DoubleQLearning, QLearning, TDLearning
 from lit_dqn.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom
 from lit_dqn.replay import Latest, Uniform
@@ -17,6 +17,7 @@ from lit_dqn.schedules import Constant, Exponential, Linear
 from lit_dqn.td import LitTD
 
 __all__ = [
+    "CNN",
     "MLP",
     "ActorCritic",
     "CheckpointPolicy",

@@ -130,7 +130,7 @@ class Run:
         return dict(self._trainer().validate(self.agent, datamodule=self.data, verbose=False)[0])
 
     def watch(self, episodes: int = 1) -> list[Trajectory]:
-        """The first evaluation episodes, with all that was seen and done, as `python -m lit_dqn predict` plays them."""
+        """Episodes without learning, with all that was seen and done, as `python -m lit_dqn predict` plays them."""
         trainer = self._trainer(limit_predict_batches=episodes)
         return cast(list[Trajectory], trainer.predict(self.agent, datamodule=self.data))
 
@@ -161,7 +161,7 @@ class Run:
         return plots.plot_episodes(self.folder, smooth=smooth)
 
     def draw(self) -> Figure:
-        """The grid world with V, the greedy actions, and the way of the first evaluation episode.
+        """The grid world with V, the greedy actions, and the way of an episode without learning.
 
         Raises:
             ConfigError: if the env is no grid world.
@@ -169,11 +169,11 @@ class Run:
         """
         world, (trajectory,) = self.world, self.watch()
         path = plots.grid_path(world, trajectory.observation)
-        title = f"an evaluation episode: return {trajectory.reward.sum():g} in {len(trajectory.action):,} steps"
+        title = f"an episode without learning: return {trajectory.reward.sum():g} in {len(trajectory.action):,} steps"
         return plots.draw_agent(world, self.agent, frame_stack=self.data.frame_stack, path=path, title=title)
 
     def animate(self) -> plots.Animation:
-        """The first evaluation episode as a picture that moves.
+        """An episode without learning as a picture that moves.
 
         Raises:
             ConfigError: if the env cannot be drawn.
@@ -187,7 +187,7 @@ class Run:
         return plots.Animation(trajectory.pictures, trajectory.fps)
 
     def saliency(self, moments: int = 4) -> Figure:
-        """What the network looks at, at some moments of the first evaluation episode (`plots.saliency`).
+        """What the network looks at, at some moments of an episode without learning (`plots.saliency`).
 
         Raises:
             ValueError: if the agent sees no images.
@@ -203,7 +203,7 @@ class Run:
             ConfigError: if the env is none.
 
         """
-        world = make_env(self.data.env_id, self.data.env_kwargs).unwrapped
+        world = make_env(self.data.env_id, self.data.env_kwargs, self.data.wrappers).unwrapped
         if not isinstance(world, GridWorld):
             raise ConfigError(f"env_id: {self.data.env_id!r} is no grid world; this picture is made for those only.")
         return world

@@ -22,6 +22,7 @@ from lit_dqn.agent import LitAgent
 from lit_dqn.callbacks import (
     Checkpoints,
     MazeView,
+    ResultsWriter,
     StoppingRules,
     TrainingProgress,
     TrainingStatistics,
@@ -32,6 +33,7 @@ from lit_dqn.checkpoint import ReplayCheckpointIO, check_shapes, find_checkpoint
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.dqn import LitDQN
 from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn.plan import plan
 from lit_dqn.td import LitTD
 
 log = logging.getLogger("lit_dqn")
@@ -133,6 +135,14 @@ class CLI(LightningCLI):
             }
         )
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            parser.add_argument(
+                "--plan", action="store_true", help="Print what the run needs and how long it will take; do not run it."
+            )
+        return parser
+
     def _parse_ckpt_path(self) -> None:
         # Lightning would let the hyper-parameters of the checkpoint override the command line.
         pass
@@ -165,6 +175,13 @@ class CLI(LightningCLI):
                 if logger.class_path.endswith("TensorBoardLogger"):
                     logger.dict_kwargs = {"purge_step": checkpoint["env_step"] + 1}
             config.ckpt_path = str(self.ckpt_path)
+        if self.subcommand == "fit" and config.plan:
+            # Nothing of the trial is kept.
+            config.trainer.logger = False
+            config.trainer.limit_val_batches = 0
+            config.trainer.enable_progress_bar = False
+            self.save_config_callback = None
+            return
         if self.subcommand != "fit":
             # Only fit makes a run, with a folder and a config.
             config.trainer.logger = False
@@ -208,6 +225,8 @@ class CLI(LightningCLI):
             isinstance(callback, ProgressBar) for callback in callbacks
         ):
             callbacks.append(TrainingProgress(config.statistics, config.stop))
+        if self.subcommand == "test":
+            callbacks.append(ResultsWriter())
         # Only training goes on with the replay.
         checkpoint_io = ReplayCheckpointIO(load_replay=self.subcommand == "fit")
         plugins = [*_as_list(config.trainer.get("plugins")), checkpoint_io]
@@ -237,6 +256,9 @@ class CLI(LightningCLI):
 
         """
         stop, trainer = self._get(self.config_init, "stop"), self.trainer
+        if self._get(self.config_init, "plan"):
+            plan(trainer, self.model, self.datamodule, stop)
+            return
         if not stop.has_limit and trainer.max_steps < 0 and (trainer.max_epochs or -1) < 0:
             log.warning("no limit on env steps, episodes or updates is set: Ctrl-C ends the run")
         try:

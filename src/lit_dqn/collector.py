@@ -1,7 +1,7 @@
 """Playing: the collector fills the replay, `play_episode` evaluates."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -55,6 +55,8 @@ class FrameStack:
 class Collector:
     """Plays a vector env, stores what happens, and lists the episodes that finish.
 
+    Where an env's infos hold `life_lost` [N], those steps have no future for learning, and the episode goes on.
+
     Args:
         envs: a vector env that does not reset itself (`make_vec`).
         policy: how actions follow from action values.
@@ -88,10 +90,11 @@ class Collector:
             self._started = True
         for _ in range(env_steps // self.envs.num_envs):
             action = policy.act(agent, self._stack.observation, self.env_step, self._generators)
-            next_observation, reward, terminated, truncated, _ = self.envs.step(action)
+            next_observation, reward, terminated, truncated, info = self.envs.step(action)
             next_observation = next_observation.astype(self._dtype, copy=False)
             last = terminated | truncated
-            self.replay.add(Timestep(self._stack.frames, action, reward, ~terminated, last, next_observation))
+            no_future = terminated | info.get("life_lost", False)
+            self.replay.add(Timestep(self._stack.frames, action, reward, ~no_future, last, next_observation))
             self.env_step += self.envs.num_envs
             self._total_reward += reward
             self._length += 1
@@ -165,6 +168,75 @@ class Collector:
         self.finished.extend(Episode(*episode) for episode in state["finished"])
         self.replay.cut_episodes()
         self._started = False
+
+
+def play_episodes(
+    envs: VectorEnv,
+    agent: ActionPreferences,
+    policy: Policy,
+    *,
+    seeds: Sequence[int],
+    max_steps: int,
+    frame_stack: int = 1,
+) -> Iterator[Episode]:
+    """Play episodes side by side without learning, each env the next one of `seeds` when it is free.
+
+    An episode has its own seed and its own generator of exploration, so that it is the same in whichever env it is
+    played (as far as float sums do not depend on the size of a batch).
+
+    Args:
+        envs: as `make_vec` makes them.
+        agent: what it prefers.
+        policy: how actions follow from them; schedules are asked for env step 0.
+        seeds: one episode each, of the env and of the policy.
+        max_steps: cap on the agent steps of an episode; a greedy policy can loop for ever.
+        frame_stack: frames in an observation.
+
+    Yields:
+        The episodes in the order of their seeds, numbered from 1.
+
+    """
+    num_envs = envs.num_envs
+    stack = FrameStack(num_envs, frame_stack)
+    dtype = stored_dtype(envs.single_observation_space)
+    waiting = deque(enumerate(seeds))
+    playing: list[int | None] = [None] * num_envs
+    generators = [np.random.default_rng()] * num_envs
+    total_reward, length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
+    done: dict[int, Episode] = {}
+    given = 0
+    to_reset = np.ones(num_envs, bool)
+    while given < len(seeds):
+        if to_reset.any():
+            env_seeds: list[int | None] = [None] * num_envs
+            for env in np.flatnonzero(to_reset):
+                # An env that has nothing left to play goes on, and nobody looks.
+                playing[env], seed = waiting.popleft() if waiting else (None, 0)
+                env_seeds[env] = seed
+                generators[env] = np.random.default_rng((seed, EXPLORATION_STREAM))
+                total_reward[env], length[env] = 0, 0
+            frames, _ = envs.reset(seed=env_seeds, options={"reset_mask": to_reset})  # type: ignore[arg-type]
+            stack.reset(frames.astype(dtype, copy=False), to_reset)
+        action = policy.act(agent, stack.observation, 0, generators)
+        frames, reward, terminated, truncated, _ = envs.step(action)
+        stack.push(frames.astype(dtype, copy=False))
+        total_reward += reward
+        length += 1
+        to_reset = terminated | truncated | (length == max_steps)
+        for env in np.flatnonzero(to_reset):
+            index = playing[env]
+            if index is not None:
+                done[index] = Episode(
+                    number=index + 1,
+                    env=int(env),
+                    env_step=0,
+                    total_reward=float(total_reward[env]),
+                    length=int(length[env]),
+                    terminated=bool(terminated[env]),
+                )
+        while given in done:
+            yield done.pop(given)
+            given += 1
 
 
 class Step(NamedTuple):

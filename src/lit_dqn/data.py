@@ -1,18 +1,22 @@
 import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import gymnasium
 import lightning
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 from torch.utils.data import IterableDataset
 
 from lit_dqn.collector import Collector
 from lit_dqn.envs import (
+    AtariProtocol,
+    Wrapper,
     check_first_observation,
     episode_seed,
+    is_atari,
     make_env,
     make_env_with_pictures,
     make_vec,
@@ -28,8 +32,10 @@ from lit_dqn.types import ActionPreferences, Chunk
 SAMPLING_STREAM = 2
 """Sets the generator of sampling apart from those of exploration."""
 
-EVALUATION_ENV = 2**32 - 1
-"""The index that the evaluation env has in the seeds of its episodes; no training env has it."""
+EVALUATION_ENV, TEST_ENV = 2**32 - 1, 2**32 - 2
+"""The indices that the envs of evaluation have in the seeds of their episodes; no training env has them. The best
+checkpoint was chosen on the episodes of validation, so `test` plays others.
+"""
 
 
 class ReplayDataset(IterableDataset[Chunk]):
@@ -86,7 +92,8 @@ class ReplayDataModule(lightning.LightningDataModule):
 
     Args:
         env_id: a Gymnasium env with discrete actions; `module:id` imports the module first.
-        env_kwargs: handed to `gymnasium.make`.
+        env_kwargs: handed to `gymnasium.make`; for ALE's games, the fields of `AtariProtocol`.
+        wrappers: classes of Gymnasium wrappers that are put around the env, the first one innermost.
         num_envs: envs that are played side by side.
         frame_stack: frames in an observation.
         capacity: timesteps that the replay keeps, over all envs.
@@ -98,11 +105,14 @@ class ReplayDataModule(lightning.LightningDataModule):
         updates_per_epoch: updates in an epoch, after which Lightning may evaluate and save.
         gamma: γ, per step.
         n_step: steps in a transition's window (Sutton & Barto 2020, section 7.1).
+        reward_clip: each step's reward is clipped to [-reward_clip, reward_clip] for learning (Mnih et al. 2015: 1);
+            None for no clipping. Returns are reported as the env gave them.
         policy: how the agent acts while it learns.
         warm_up_policy: how it acts before the first update. Policy evaluation wants the policy itself, so that the
             replay is on-policy from the start.
         sampler: which transitions make a batch.
         eval_episodes: episodes of an evaluation.
+        eval_envs: envs that play them side by side; the episodes are the same for any number.
         eval_max_steps: cap on the agent steps of an evaluation episode; a greedy policy can loop for ever.
         eval_policy: how the agent acts while it is evaluated.
         seed: of episodes, exploration and sampling; None takes the one of `seed_everything`.
@@ -116,6 +126,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         self,
         env_id: str,
         env_kwargs: dict[str, Any] | None = None,
+        wrappers: Sequence[Wrapper] = (),
         num_envs: int = 1,
         frame_stack: int = 1,
         capacity: int = 10_000,
@@ -126,10 +137,12 @@ class ReplayDataModule(lightning.LightningDataModule):
         updates_per_epoch: int = 1_000,
         gamma: float = 0.99,
         n_step: int = 1,
+        reward_clip: float | None = None,
         policy: Policy = EpsilonGreedy(),  # noqa: B008 - policies have no state
         warm_up_policy: Policy = UniformRandom(),  # noqa: B008
         sampler: Sampler = Uniform(),  # noqa: B008 - nor have samplers
         eval_episodes: int = 10,
+        eval_envs: int = 1,
         eval_max_steps: int = 27_000,
         eval_policy: Policy = Greedy(),  # noqa: B008
         seed: int | None = None,
@@ -137,6 +150,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         super().__init__()
         self.env_id = env_id
         self.env_kwargs = env_kwargs or {}
+        self.wrappers = wrappers
         self.num_envs = num_envs
         self.frame_stack = frame_stack
         self.capacity = capacity
@@ -147,16 +161,18 @@ class ReplayDataModule(lightning.LightningDataModule):
         self.updates_per_epoch = updates_per_epoch
         self.gamma = gamma
         self.n_step = n_step
+        self.reward_clip = reward_clip
         self.policy = policy
         self.warm_up_policy = warm_up_policy
         self.sampler = sampler
         self.eval_episodes = eval_episodes
+        self.eval_envs = eval_envs
         self.eval_max_steps = eval_max_steps
         self.eval_policy = eval_policy
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self._check_numbers()
 
-        env = make_env(env_id, env_kwargs)
+        env = make_env(env_id, env_kwargs, wrappers)
         check_first_observation(env_id, env)
         assert isinstance(env.action_space, spaces.Discrete)
         assert env.observation_space.shape is not None
@@ -168,16 +184,11 @@ class ReplayDataModule(lightning.LightningDataModule):
         if frame_stack > 1:
             frames = np.broadcast_to(np.uint8(0), (1, frame_stack, *self._frame_shape))
             self.observation_shape = stack_frames(frames).shape[1:]
-        check_fits(
-            capacity,
-            lambda timesteps: ReplayBuffer.required_bytes(
-                timesteps, num_envs, self._frame_shape, self._frame_dtype, n_step=n_step, frame_stack=frame_stack
-            ),
-        )
+        check_fits(capacity, self.replay_bytes)
         self.save_hyperparameters(specification({name: vars(self)[name] for name in _argument_names(type(self))}))
 
         self.collector: Collector | None = None
-        self._evaluation_envs: list[gymnasium.Env] = []
+        self._evaluation_envs: list[gymnasium.Env | VectorEnv] = []
         self._sampling = np.random.default_rng((self.seed, 0, 0, SAMPLING_STREAM))
 
     def _check_numbers(self) -> None:
@@ -192,12 +203,15 @@ class ReplayDataModule(lightning.LightningDataModule):
             "updates_per_epoch",
             "n_step",
             "eval_episodes",
+            "eval_envs",
             "eval_max_steps",
         ]:
             if getattr(self, key) < 1:
                 raise ConfigError(f"{key}: {getattr(self, key)} must be at least 1.")
         if not 0 <= self.gamma <= 1:
             raise ConfigError(f"gamma: {self.gamma} is a discount per step and must lie in [0, 1].")
+        if self.reward_clip is not None and self.reward_clip <= 0:
+            raise ConfigError(f"reward_clip: {self.reward_clip} must be positive, or null for no clipping.")
         if self.batch_size > self.capacity:
             raise ConfigError(
                 f"batch_size: {self.batch_size} transitions cannot be drawn from a replay with capacity "
@@ -232,12 +246,23 @@ class ReplayDataModule(lightning.LightningDataModule):
         """Env steps, over all envs, that are played for each training step."""
         return self.gradient_steps * self.env_steps_per_update
 
+    def replay_bytes(self, capacity: int) -> int:
+        """Memory of a full replay of so many timesteps, in bytes."""
+        return ReplayBuffer.required_bytes(
+            capacity,
+            self.num_envs,
+            self._frame_shape,
+            self._frame_dtype,
+            n_step=self.n_step,
+            frame_stack=self.frame_stack,
+        )
+
     # --- training ---
 
     def setup(self, stage: str) -> None:
         """Build the envs and the replay of training, once for each fit."""
         if stage == "fit" and (self.collector is None or self.collector.envs.closed):
-            envs = make_vec(self.env_id, self.num_envs, self.env_kwargs)
+            envs = make_vec(self.env_id, self.num_envs, self.env_kwargs, self.wrappers)
             replay = ReplayBuffer(
                 self.capacity,
                 self.num_envs,
@@ -246,6 +271,7 @@ class ReplayDataModule(lightning.LightningDataModule):
                 gamma=self.gamma,
                 n_step=self.n_step,
                 frame_stack=self.frame_stack,
+                reward_clip=self.reward_clip,
             )
             self.collector = Collector(envs, self.policy, replay, self.seed)
 
@@ -283,32 +309,51 @@ class ReplayDataModule(lightning.LightningDataModule):
     # --- evaluation ---
 
     def val_dataloader(self) -> EvaluationDataset:
-        """`eval_episodes` episodes with the same seeds each time, in an env of their own."""
-        return EvaluationDataset(self._watched(make_env(self.env_id, self.env_kwargs)), **self._evaluation())
+        """`eval_episodes` episodes with the same seeds each time, in envs of their own."""
+        return self._evaluation_dataset(EVALUATION_ENV)
 
     def test_dataloader(self) -> EvaluationDataset:
-        """The same episodes as `val_dataloader`."""
-        return self.val_dataloader()
+        """As `val_dataloader`, with other seeds."""
+        return self._evaluation_dataset(TEST_ENV)
+
+    def _evaluation_dataset(self, env: int) -> EvaluationDataset:
+        envs = make_vec(self.env_id, min(self.eval_envs, self.eval_episodes), self.env_kwargs, self.wrappers)
+        self._evaluation_envs.append(envs)
+        return EvaluationDataset(envs, **self._evaluation(env))
 
     def predict_dataloader(self) -> TrajectoryDataset:
-        """The same episodes as `val_dataloader`, with pictures where the env can render them."""
-        env = self._watched(make_env_with_pictures(self.env_id, self.env_kwargs))
-        return TrajectoryDataset(env, **self._evaluation())
+        """The same episodes as `test_dataloader`, with pictures where the env can render them."""
+        env = make_env_with_pictures(self.env_id, self.env_kwargs, self.wrappers)
+        self._evaluation_envs.append(env)
+        return TrajectoryDataset(env, **self._evaluation(TEST_ENV))
 
     @property
     def evaluation_seeds(self) -> list[int]:
-        """Of the evaluation episodes."""
-        return [episode_seed(self.seed, EVALUATION_ENV, number) for number in range(1, self.eval_episodes + 1)]
+        """Of the evaluation episodes during training."""
+        return self._seeds(EVALUATION_ENV)
 
-    def _watched(self, env: gymnasium.Env) -> gymnasium.Env:
-        self._evaluation_envs.append(env)
-        return env
+    def _seeds(self, env: int) -> list[int]:
+        return [episode_seed(self.seed, env, number) for number in range(1, self.eval_episodes + 1)]
 
-    def _evaluation(self) -> dict[str, Any]:
+    def evaluation_protocol(self) -> dict[str, Any]:
+        """What must be known of the evaluation episodes to compare their returns, as plain values."""
+        protocol: dict[str, Any] = {
+            "episodes": self.eval_episodes,
+            "max_steps": self.eval_max_steps,
+            "policy": type(self.eval_policy).__name__,
+            **self.eval_policy.metrics(0),
+            "frame_stack": self.frame_stack,
+            "seed": self.seed,
+        }
+        kwargs = self.env_kwargs
+        env = AtariProtocol.of(self.env_id, kwargs).describe() if is_atari(self.env_id) else kwargs
+        return {**protocol, **specification(env)}
+
+    def _evaluation(self, env: int) -> dict[str, Any]:
         return {
             "agent": self._agent(),
             "policy": self.eval_policy,
-            "seeds": self.evaluation_seeds,
+            "seeds": self._seeds(env),
             "max_steps": self.eval_max_steps,
             "frame_stack": self.frame_stack,
         }
@@ -342,7 +387,7 @@ class ReplayDataModule(lightning.LightningDataModule):
             ConfigError: naming the first key that differs.
 
         """
-        for key in ("env_id", "env_kwargs", "num_envs", "capacity", "n_step", "frame_stack"):
+        for key in ("env_id", "env_kwargs", "wrappers", "num_envs", "capacity", "n_step", "frame_stack"):
             if saved.get(key) != self.hparams[key]:
                 raise ConfigError(
                     f"{key}: the checkpoint's replay was made with {saved.get(key)}, not {self.hparams[key]}; set "

@@ -6,11 +6,12 @@ from typing import cast
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import VectorEnv
 from gymnasium.wrappers import RenderCollection
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
-from lit_dqn.collector import Step, play_episode
+from lit_dqn.collector import play_episode, play_episodes
 from lit_dqn.policies import Policy
 from lit_dqn.replay import stack_frames
 from lit_dqn.types import ActionPreferences, Episode
@@ -20,7 +21,7 @@ class EvaluationDataset(IterableDataset[Episode]):
     """Evaluation episodes, played with the agent as it is when they are asked for.
 
     Args:
-        env: as `make_env` makes it.
+        envs: as `make_vec` makes them; they play side by side.
         agent: what it prefers.
         policy: how it acts.
         seeds: one episode each.
@@ -31,7 +32,7 @@ class EvaluationDataset(IterableDataset[Episode]):
 
     def __init__(
         self,
-        env: gymnasium.Env,
+        envs: VectorEnv,
         agent: ActionPreferences,
         policy: Policy,
         *,
@@ -39,7 +40,7 @@ class EvaluationDataset(IterableDataset[Episode]):
         max_steps: int,
         frame_stack: int,
     ) -> None:
-        self.env = env
+        self.envs = envs
         self.agent = agent
         self.policy = policy
         self.seeds = seeds
@@ -50,28 +51,14 @@ class EvaluationDataset(IterableDataset[Episode]):
         return len(self.seeds)
 
     def __iter__(self) -> Iterator[Episode]:
-        for number, seed in enumerate(self.seeds, start=1):
-            steps = self.play(seed)
-            yield Episode(
-                number=number,
-                env=0,
-                env_step=0,
-                total_reward=sum(step.reward for step in steps),
-                length=len(steps),
-                terminated=steps[-1].terminated,
-            )
-
-    def play(self, seed: int) -> list[Step]:
-        """The steps of one episode."""
-        episode = play_episode(
-            self.env,
+        return play_episodes(
+            self.envs,
             self.agent,
             self.policy,
-            seed=seed,
+            seeds=self.seeds,
             max_steps=self.max_steps,
             frame_stack=self.frame_stack,
         )
-        return list(episode)
 
 
 @dataclass
@@ -100,12 +87,51 @@ class Trajectory:
         return seen.ndim == 3 and seen.dtype == np.uint8
 
 
-class TrajectoryDataset(EvaluationDataset):
-    """Evaluation episodes with all that was seen."""
+class TrajectoryDataset(IterableDataset[Trajectory]):
+    """Evaluation episodes with all that was seen, one after the other.
 
-    def __iter__(self) -> Iterator[Trajectory]:  # type: ignore[override]
+    Args:
+        env: as `make_env_with_pictures` makes it.
+        agent: what it prefers.
+        policy: how it acts.
+        seeds: one episode each.
+        max_steps: cap on the agent steps of an episode.
+        frame_stack: frames in an observation.
+
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        agent: ActionPreferences,
+        policy: Policy,
+        *,
+        seeds: Sequence[int],
+        max_steps: int,
+        frame_stack: int,
+    ) -> None:
+        self.env = env
+        self.agent = agent
+        self.policy = policy
+        self.seeds = seeds
+        self.max_steps = max_steps
+        self.frame_stack = frame_stack
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def __iter__(self) -> Iterator[Trajectory]:
         for seed in self.seeds:
-            steps = self.play(seed)
+            steps = list(
+                play_episode(
+                    self.env,
+                    self.agent,
+                    self.policy,
+                    seed=seed,
+                    max_steps=self.max_steps,
+                    frame_stack=self.frame_stack,
+                )
+            )
             yield Trajectory(
                 seed=seed,
                 observation=np.stack([step.observation for step in steps] + [steps[-1].next_observation]),

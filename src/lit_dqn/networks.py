@@ -15,58 +15,64 @@ NetworkFactory = Callable[[tuple[int, ...], int], nn.Module]
 
 
 def to_float(observation: Tensor) -> Tensor:
-    """uint8 to float32 in [0, 1]; anything else as it is. Calling it again changes nothing."""
-    return observation.float().mul_(1 / 255) if observation.dtype == torch.uint8 else observation
+    """uint8 to float32 in [0, 1], bool to 0 and 1; anything else as it is. Calling it again changes nothing."""
+    if observation.dtype == torch.uint8:
+        return observation.float().mul_(1 / 255)
+    return observation.float() if observation.dtype == torch.bool else observation
 
 
-class NatureCNN(nn.Sequential):
-    """The convolutional network of Mnih et al. (2015): 32 8x8 stride 4, 64 4x4 stride 2, 64 3x3 stride 1, dense.
+class CNN(nn.Sequential):
+    """Convolutions with ReLU, valid padding, then a dense layer with ReLU and a linear head.
 
     Weights begin as Glorot & Bengio (2010) draw them, biases at 0, as in Keras, in which the lesson is written.
 
     Args:
-        observation_shape: (channels, height, width), at least 36 x 36.
+        observation_shape: (channels, height, width).
         num_outputs: one per action for Q, 1 for V.
+        filters: of each convolution; the default is the network of Mnih et al. (2013).
+        kernel_sizes: likewise, pixels.
+        strides: likewise, pixels.
         dense_size: units of the dense layer.
 
     Raises:
-        ConfigError: if the observations are no images of that size.
+        ConfigError: if the lists differ in length, or the observations are no images or too small.
 
     """
 
-    def __init__(self, observation_shape: tuple[int, ...], num_outputs: int, dense_size: int = 512) -> None:
-        if len(observation_shape) == 3 and observation_shape[2] <= 4 < observation_shape[0]:
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        num_outputs: int,
+        filters: Sequence[int] = (16, 32),
+        kernel_sizes: Sequence[int] = (8, 4),
+        strides: Sequence[int] = (4, 2),
+        dense_size: int = 256,
+    ) -> None:
+        name = type(self).__name__
+        if not len(filters) == len(kernel_sizes) == len(strides) > 0:
             raise ConfigError(
-                f"network: NatureCNN takes images (channels, height, width), but {tuple(observation_shape)} looks like "
-                "(height, width, channels); move the axis with gymnasium.wrappers.TransformObservation."
+                f"network: {name} takes one filters, kernel_sizes and strides for each convolution, "
+                f"not {len(filters)}, {len(kernel_sizes)} and {len(strides)}."
             )
-        if len(observation_shape) == 2:
-            raise ConfigError(
-                f"network: NatureCNN takes images (channels, height, width), not {tuple(observation_shape)}; stack "
-                "frames with --data.frame_stack 4, or add an axis."
-            )
-        if len(observation_shape) != 3:
-            raise ConfigError(
-                f"network: NatureCNN takes images (channels, height, width), not observations of shape "
-                f"{tuple(observation_shape)}; use --model.network lit_dqn.MLP."
-            )
+        _check_image(name, observation_shape)
         channels, height, width = observation_shape
-        if min(height, width) < 36:
+        smallest = 1
+        for kernel, stride in reversed([*zip(kernel_sizes, strides, strict=True)]):
+            smallest = (smallest - 1) * stride + kernel
+        if min(height, width) < smallest:
             raise ConfigError(
-                f"network: NatureCNN takes images of at least 36 x 36 pixels, not {height} x {width} "
-                f"(observation shape {tuple(observation_shape)}); make them larger, or use --model.network lit_dqn.MLP."
+                f"network: {name} takes images of at least {smallest} x {smallest} pixels, not {height} x {width} "
+                f"(observation shape {tuple(observation_shape)}); make them larger, take lit_dqn.CNN with smaller "
+                "kernel_sizes and strides, or use --model.network lit_dqn.MLP."
             )
-        for kernel, stride in ((8, 4), (4, 2), (3, 1)):
-            height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
+        layers: list[nn.Module] = []
+        for outputs, kernel, stride in zip(filters, kernel_sizes, strides, strict=True):
+            layers += [nn.Conv2d(channels, outputs, kernel_size=kernel, stride=stride), nn.ReLU()]
+            channels, height, width = outputs, (height - kernel) // stride + 1, (width - kernel) // stride + 1
         super().__init__(
-            nn.Conv2d(channels, 32, kernel_size=8, stride=4),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, kernel_size=4, stride=2),
-            nn.ReLU(),
-            nn.Conv2d(64, 64, kernel_size=3, stride=1),
-            nn.ReLU(),
+            *layers,
             nn.Flatten(),
-            nn.Linear(64 * height * width, dense_size),
+            nn.Linear(channels * height * width, dense_size),
             nn.ReLU(),
             nn.Linear(dense_size, num_outputs),
         )
@@ -79,6 +85,41 @@ class NatureCNN(nn.Sequential):
     def forward(self, observation: Tensor) -> Tensor:
         """[B, channels, height, width] to [B, num_outputs]."""
         return super().forward(to_float(observation))
+
+
+class NatureCNN(CNN):
+    """The convolutional network of Mnih et al. (2015): 32 8x8 stride 4, 64 4x4 stride 2, 64 3x3 stride 1, dense.
+
+    Args:
+        observation_shape: (channels, height, width), at least 36 x 36.
+        num_outputs: one per action for Q, 1 for V.
+        dense_size: units of the dense layer.
+
+    Raises:
+        ConfigError: if the observations are no images of that size.
+
+    """
+
+    def __init__(self, observation_shape: tuple[int, ...], num_outputs: int, dense_size: int = 512) -> None:
+        super().__init__(observation_shape, num_outputs, (32, 64, 64), (8, 4, 3), (4, 2, 1), dense_size)
+
+
+def _check_image(name: str, observation_shape: tuple[int, ...]) -> None:
+    if len(observation_shape) == 3 and observation_shape[2] <= 4 < observation_shape[0]:
+        raise ConfigError(
+            f"network: {name} takes images (channels, height, width), but {tuple(observation_shape)} looks like "
+            "(height, width, channels); move the axis with gymnasium.wrappers.TransformObservation."
+        )
+    if len(observation_shape) == 2:
+        raise ConfigError(
+            f"network: {name} takes images (channels, height, width), not {tuple(observation_shape)}; stack "
+            "frames with --data.frame_stack 4, or add an axis."
+        )
+    if len(observation_shape) != 3:
+        raise ConfigError(
+            f"network: {name} takes images (channels, height, width), not observations of shape "
+            f"{tuple(observation_shape)}; use --model.network lit_dqn.MLP."
+        )
 
 
 class MLP(nn.Sequential):

@@ -14,7 +14,7 @@ class Timestep(NamedTuple):
     observation: NDArray  # [N, *shape], single frames
     action: NDArray[np.integer]  # [N]
     reward: NDArray[np.floating]  # [N], as the env gave it
-    discount: NDArray[np.bool_]  # [N], False where the step has no future to learn from: the episode terminated
+    discount: NDArray[np.bool_]  # [N], False where the step has no future to learn from: terminated, or a life lost
     last: NDArray[np.bool_]  # [N], True where the episode ended, terminated or truncated
     next_observation: NDArray  # [N, *shape], the last observation of the episode where it ended
 

@@ -2,6 +2,7 @@ from lit_dqn.callbacks.checkpoints import Checkpoints
 from lit_dqn.callbacks.live_view import LiveView
 from lit_dqn.callbacks.maze_view import MazeView
 from lit_dqn.callbacks.progress import TrainingProgress
+from lit_dqn.callbacks.results import ResultsWriter
 from lit_dqn.callbacks.statistics import TrainingStatistics
 from lit_dqn.callbacks.stopping import StoppingRules
 from lit_dqn.callbacks.trajectories import TrajectoryWriter
@@ -10,6 +11,7 @@ __all__ = [
     "Checkpoints",
     "LiveView",
     "MazeView",
+    "ResultsWriter",
     "StoppingRules",
     "TrainingProgress",
     "TrainingStatistics",

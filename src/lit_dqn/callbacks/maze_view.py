@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+from gymnasium.vector import SyncVectorEnv
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
@@ -68,7 +69,9 @@ class MazeView(Callback):
 
 def grid_world_of(collector: Collector) -> GridWorld | None:
     """The grid world that a collector plays; None if it plays something else."""
-    env = collector.envs.envs[0].unwrapped  # type: ignore[attr-defined]
+    if not isinstance(collector.envs, SyncVectorEnv):
+        return None
+    env = collector.envs.envs[0].unwrapped
     return env if isinstance(env, GridWorld) else None
 
 

@@ -1,33 +1,66 @@
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from numpy.typing import NDArray
 
 from lit_dqn.envs import grid
+from lit_dqn.envs.atari import AtariGame, AtariProtocol, AtariVec, is_atari
+from lit_dqn.envs.atari_scores import human_normalised_score
 from lit_dqn.envs.episodes import episode_seed
+from lit_dqn.envs.maximization_bias import register_maximization_bias
 from lit_dqn.errors import ConfigError
 
-__all__ = ["check_first_observation", "episode_seed", "make_env", "make_env_with_pictures", "make_vec", "stored_dtype"]
+__all__ = [
+    "AtariProtocol",
+    "Wrapper",
+    "check_first_observation",
+    "episode_seed",
+    "human_normalised_score",
+    "is_atari",
+    "make_env",
+    "make_env_with_pictures",
+    "make_vec",
+    "stored_dtype",
+]
 
 grid.register_grid_worlds()
+register_maximization_bias()
+
+Wrapper = Callable[[gymnasium.Env], gymnasium.Env]
 
 
-def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> gymnasium.Env:
-    """One env with discrete actions and array observations; `Discrete` observations become one-hot vectors.
+def make_env(
+    env_id: str,
+    env_kwargs: Mapping[str, Any] | None = None,
+    wrappers: Sequence[Wrapper] = (),
+    *,
+    render_mode: str | None = None,
+) -> gymnasium.Env:
+    """One env with discrete actions and array observations.
+
+    `Discrete` observations become one-hot vectors, and images (height, width, channels) become (channels, height,
+    width), as networks take them.
 
     Args:
         env_id: as registered with Gymnasium; `module:id` imports the module first.
-        env_kwargs: handed to `gymnasium.make`.
+        env_kwargs: handed to `gymnasium.make`; for ALE's games, the fields of `AtariProtocol`.
+        wrappers: put around the env, the first one innermost.
+        render_mode: as Gymnasium's; None for an env that is not looked at.
 
     Raises:
         ConfigError: if there is no such env, it cannot be made, or it is none that Q-learning can play.
 
     """
+    if is_atari(env_id):
+        return AtariGame(env_id, _protocol(env_id, env_kwargs, wrappers), render_mode)
+    if render_mode is not None:
+        env_kwargs = {**(env_kwargs or {}), "render_mode": render_mode}
     try:
         env = gymnasium.make(env_id, **(env_kwargs or {}))
     except gymnasium.error.UnregisteredEnv as error:
@@ -40,10 +73,31 @@ def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> gymnas
             f"env_id: {env_id!r} with env_kwargs {dict(env_kwargs or {})} cannot be made: {reason}"
         ) from error
     try:
+        for wrapper in wrappers:
+            env = _wrapped(env_id, env, wrapper)
         return _as_arrays(env_id, env)
     except ConfigError:
         env.close()
         raise
+
+
+def _protocol(env_id: str, env_kwargs: Mapping[str, Any] | None, wrappers: Sequence[Wrapper]) -> AtariProtocol:
+    if wrappers:
+        raise ConfigError(
+            f"wrappers: {env_id} is played by ALE's own vector env, which takes no Gymnasium wrappers; "
+            "its protocol is set by env_kwargs."
+        )
+    return AtariProtocol.of(env_id, env_kwargs or {})
+
+
+def _wrapped(env_id: str, env: gymnasium.Env, wrapper: Wrapper) -> gymnasium.Env:
+    try:
+        return wrapper(env)
+    except Exception as error:
+        name = getattr(wrapper, "__name__", type(wrapper).__name__)
+        raise ConfigError(
+            f"wrappers: {name} cannot be put around {env_id!r}: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _as_arrays(env_id: str, env: gymnasium.Env) -> gymnasium.Env:
@@ -61,23 +115,47 @@ def _as_arrays(env_id: str, env: gymnasium.Env) -> gymnasium.Env:
     if not isinstance(env.observation_space, spaces.Box):
         raise ConfigError(
             f"env_id: {env_id!r} has observations of type {type(env.observation_space).__name__}; lit_dqn takes "
-            "arrays (Box) and numbers (Discrete): wrap it with gymnasium.wrappers.FlattenObservation."
+            "arrays (Box) and numbers (Discrete): set --data.wrappers, for instance to "
+            "gymnasium.wrappers.FlattenObservation."
         )
-    return env
+    return _ChannelsFirst(env) if _channels_last(env.observation_space) else env
 
 
-def make_env_with_pictures(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> gymnasium.Env:
+def _channels_last(space: spaces.Box) -> bool:
+    """Whether observations are images as Gymnasium has them: (height, width, 1, 3 or 4 channels) of uint8."""
+    shape = space.shape
+    return space.dtype == np.uint8 and len(shape) == 3 and shape[2] in (1, 3, 4) and min(shape[:2]) > 4
+
+
+class _ChannelsFirst(gymnasium.ObservationWrapper):
+    """Images (height, width, channels) as (channels, height, width)."""
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        space = env.observation_space
+        assert isinstance(space, spaces.Box)
+        self.observation_space = spaces.Box(
+            np.moveaxis(space.low, -1, 0), np.moveaxis(space.high, -1, 0), dtype=np.uint8
+        )
+
+    def observation(self, observation: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.moveaxis(observation, -1, 0)
+
+
+def make_env_with_pictures(
+    env_id: str, env_kwargs: Mapping[str, Any] | None = None, wrappers: Sequence[Wrapper] = ()
+) -> gymnasium.Env:
     """As `make_env`; if the env can be rendered, `render()` gives the RGB pictures of the episode so far.
 
     Raises:
         ConfigError: as `make_env`, and if the env needs a package to draw that is not installed.
 
     """
-    env = make_env(env_id, env_kwargs)
+    env = make_env(env_id, env_kwargs, wrappers)
     if "rgb_array" not in env.metadata.get("render_modes", []):
         return env
     env.close()
-    env = make_env(env_id, {**(env_kwargs or {}), "render_mode": "rgb_array"})
+    env = make_env(env_id, env_kwargs, wrappers, render_mode="rgb_array")
     try:
         env.reset(seed=0)
         env.render()
@@ -86,15 +164,20 @@ def make_env_with_pictures(env_id: str, env_kwargs: Mapping[str, Any] | None = N
     return gymnasium.wrappers.RenderCollection(env)
 
 
-def make_vec(env_id: str, num_envs: int, env_kwargs: Mapping[str, Any] | None = None) -> SyncVectorEnv:
+def make_vec(
+    env_id: str, num_envs: int, env_kwargs: Mapping[str, Any] | None = None, wrappers: Sequence[Wrapper] = ()
+) -> VectorEnv:
     """A vector env of `num_envs` copies that never resets itself: whoever steps it resets what ended.
 
     Raises:
         ConfigError: as `make_env`.
 
     """
+    if is_atari(env_id):
+        return AtariVec(env_id, num_envs, _protocol(env_id, env_kwargs, wrappers))
     # Without auto-reset no step ever joins the end of one episode to the start of the next.
-    return SyncVectorEnv([partial(make_env, env_id, env_kwargs)] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+    make = partial(make_env, env_id, env_kwargs, wrappers)
+    return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
 
 
 def check_first_observation(env_id: str, env: gymnasium.Env) -> None:

@@ -27,6 +27,8 @@ class ReplayBuffer:
         gamma: γ, per step.
         n_step: steps in the window of a transition (Sutton & Barto 2020, section 7.1).
         frame_stack: frames in an observation; an episode's first frame stands in for the ones before it.
+        reward_clip: when a batch is drawn, the reward of each step is clipped to [-reward_clip, reward_clip]
+            (Mnih et al. 2015: 1); it is stored as it came. None for no clipping.
 
     """
 
@@ -40,12 +42,14 @@ class ReplayBuffer:
         gamma: float,
         n_step: int = 1,
         frame_stack: int = 1,
+        reward_clip: float | None = None,
     ) -> None:
         self.capacity = capacity
         self.num_envs = num_envs
         self.gamma = gamma
         self.n_step = n_step
         self.frame_stack = frame_stack
+        self.reward_clip = np.inf if reward_clip is None else reward_clip
         layout = _layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack)
         # Zeros are mapped by the system when first written: memory grows with the timesteps that are there.
         arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
@@ -129,7 +133,8 @@ class ReplayBuffer:
         end = row  # where each window ends: the row of its next observation
         goes_on = np.ones(len(starts), bool)
         for _ in range(self.n_step):
-            reward += goes_on * discount * self._reward[column, end]
+            step_reward = self._reward[column, end].clip(-self.reward_clip, self.reward_clip)
+            reward += goes_on * discount * step_reward
             discount *= np.where(goes_on, np.float32(self.gamma) * self._discount[column, end], 1)
             ended = self._last[column, end]
             end = np.where(goes_on, (end + 1) % self._rows, end)

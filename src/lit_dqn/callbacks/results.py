@@ -1,0 +1,96 @@
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+from lightning.pytorch.callbacks import Callback
+
+from lit_dqn.envs import human_normalised_score
+from lit_dqn.types import Episode
+
+log = logging.getLogger("lit_dqn")
+
+RESULTS_FILE = "results.json"
+
+
+class ResultsWriter(Callback):
+    """Writes what `test` has seen, beside the protocol that it was played by, to `results.json` in the run's folder.
+
+    The file is a list with one entry for each test, the newest last.
+    """
+
+    def __init__(self) -> None:
+        self._episodes: list[Episode] = []
+
+    def on_test_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Begin anew."""
+        self._episodes.clear()
+
+    def on_test_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take note of an episode."""
+        self._episodes.append(batch)
+
+    def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Print the score with its protocol, and write both."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        score = summarize(self._episodes)
+        normalised = human_normalised_score(data.env_id, score["mean"])
+        protocol = data.evaluation_protocol()
+        log.info(
+            "return %.2f ± %.2f (mean and its standard error over %d episodes), median %g%s",
+            score["mean"],
+            score["standard_error"],
+            len(self._episodes),
+            score["median"],
+            "" if normalised is None else f", human-normalised {normalised:.3f}",
+        )
+        log.info("protocol: %s", ", ".join(f"{key} {value}" for key, value in protocol.items()))
+        if trainer.ckpt_path is None:
+            return  # nobody's result
+        checkpoint = Path(trainer.ckpt_path)
+        entry = {
+            "env_id": data.env_id,
+            "checkpoint": checkpoint.name,
+            "env_step": pl_module.env_step,
+            "protocol": protocol,
+            "return": score,
+            "human_normalised_score": normalised,
+            "episodes": [
+                {"return": e.total_reward, "length": e.length, "terminated": e.terminated} for e in self._episodes
+            ],
+        }
+        folder = checkpoint.parent
+        path = (folder.parent if folder.name == "checkpoints" else folder) / RESULTS_FILE
+        _append(path, entry)
+        log.info("results: %s", path)
+
+
+def summarize(episodes: list[Episode]) -> dict[str, float]:
+    """Mean, its standard error, median, and extremes of the undiscounted returns."""
+    returns = np.array([episode.total_reward for episode in episodes])
+    spread = returns.std(ddof=1) if len(returns) > 1 else 0.0
+    return {
+        "mean": float(returns.mean()),
+        "standard_error": float(spread / np.sqrt(len(returns))),
+        "median": float(np.median(returns)),
+        "min": float(returns.min()),
+        "max": float(returns.max()),
+    }
+
+
+def _append(path: Path, entry: dict[str, Any]) -> None:
+    entries = json.loads(path.read_text()) if path.exists() else []
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps([*entries, entry], indent=1) + "\n")
+    os.replace(temporary, path)

@@ -1,0 +1,139 @@
+"""`python -m lit_dqn fit ... --plan`: what a run will need and how long it will take, without running it."""
+
+import time
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from numpy.typing import NDArray
+
+from lit_dqn.agent import LitAgent
+from lit_dqn.callbacks import StoppingRules
+from lit_dqn.data import ReplayDataModule
+from lit_dqn.envs import AtariProtocol, is_atari
+from lit_dqn.policies import Generators, Policy
+from lit_dqn.replay import available_bytes
+from lit_dqn.types import ActionPreferences
+
+WARM_UP_SECONDS, TRIAL_SECONDS = 2.0, 10.0
+TRIAL_CAPACITY = 5_000
+"""Timesteps of the trial's replay: enough that the cache does not hold it, little enough to fill in a moment."""
+
+
+def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, stop: StoppingRules) -> None:
+    """Print a run's sizes, then play and learn for some seconds and print its speed and the time that it will take.
+
+    The data module is used up: its replay is made smaller for the trial.
+
+    Args:
+        trainer: without a logger, so that the trial leaves no trace.
+        model: the agent.
+        data: of the run.
+        stop: where the run will end.
+
+    """
+    for word, sentence in _sizes(trainer, model, data, stop).items():
+        print(f"{word:<11} {sentence}", flush=True)
+    env_steps = _env_steps(trainer, data, stop)
+    trial = _Trial(data)
+    data.capacity = min(data.capacity, max(TRIAL_CAPACITY, data.batch_size))
+    data.min_replay_size = min(data.min_replay_size, data.capacity // 2 + data.batch_size)
+    # Later in the run the network is asked for nearly every action, and not for the first ones.
+    data.policy = _AsLater(data.policy, env_steps or 10**9)
+    trainer.callbacks.append(trial)  # type: ignore[attr-defined]
+    trainer.fit(model, datamodule=data)
+    print(
+        f"{'trial':<11} {trial.seconds:.1f} s: {trial.env_steps_per_second:,.0f} env steps/s, "
+        f"{trial.env_steps_per_second / data.env_steps_per_update:,.0f} updates/s"
+    )
+    if env_steps is None:
+        end = f"ends after {stop.max_episodes:,} episodes" if stop.max_episodes else "has no limit that is known before"
+        print(f"{'the run':<11} {end}; how many env steps that takes is not known")
+    else:
+        minutes = round(env_steps / trial.env_steps_per_second / 60)
+        print(f"{'the run':<11} {minutes // 60} h {minutes % 60:02} min, without its evaluations")
+
+
+def _sizes(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, stop: StoppingRules) -> dict[str, str]:
+    replay_bytes = data.replay_bytes(data.capacity)
+    weights = sum(parameter.numel() for parameter in model.online.parameters())
+    # Online and target weights, and two averages per weight if the optimiser is Adam's kind.
+    state_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()) + 8 * weights
+    env_steps = _env_steps(trainer, data, stop)
+    sizes = {
+        "env": f"{data.env_id}, {data.num_envs} side by side; observations {data.observation_shape}, "
+        f"{data.num_actions} actions",
+        "replay": f"{data.capacity:,} timesteps, {replay_bytes / 1e9:,.2f} GB when full; "
+        f"{available_bytes() / 1e9:,.1f} GB of memory are free",
+        "network": f"{type(model.online).__name__}, {weights:,} weights",
+        "checkpoint": f"{state_bytes / 1e6:,.1f} MB, and {replay_bytes / 1e9:,.2f} GB of replay",
+    }
+    if is_atari(data.env_id):
+        protocol = AtariProtocol.of(data.env_id, data.env_kwargs).describe()
+        sizes["protocol"] = ", ".join(f"{key} {value}" for key, value in protocol.items())
+    if env_steps is None:
+        sizes["updates"] = f"of {data.batch_size} transitions, one every {data.env_steps_per_update} env steps"
+    else:
+        updates = max(env_steps - data.min_replay_size, 0) // data.env_steps_per_update
+        sizes["updates"] = f"{updates:,} of {data.batch_size} transitions, for {env_steps:,} env steps"
+    return sizes
+
+
+def _env_steps(trainer: lightning.Trainer, data: ReplayDataModule, stop: StoppingRules) -> int | None:
+    """Env steps of the run, by the nearest limit that is known before."""
+    limits = []
+    if stop.max_env_steps is not None:
+        limits.append(stop.max_env_steps)
+    if trainer.max_steps >= 0:
+        limits.append(_after(data, trainer.max_steps))
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+        limits.append(_after(data, trainer.max_epochs * data.updates_per_epoch))
+    return min(limits, default=None)
+
+
+def _after(data: ReplayDataModule, updates: int) -> int:
+    """Env steps played at an update."""
+    return data.min_replay_size + updates * data.env_steps_per_update
+
+
+class _AsLater(Policy):
+    """Acts as a policy will at a later env step."""
+
+    def __init__(self, policy: Policy, env_step: int) -> None:
+        self.policy = policy
+        self.env_step = env_step
+
+    def act(
+        self, agent: ActionPreferences, observation: NDArray, env_step: int, generators: Generators
+    ) -> NDArray[np.int64]:
+        return self.policy.act(agent, observation, self.env_step, generators)
+
+
+class _Trial(Callback):
+    """Takes the time of some seconds of training, after a warm-up, and ends it."""
+
+    def __init__(self, data: ReplayDataModule) -> None:
+        self._data = data
+        self._began: float | None = None
+        self._first: tuple[float, int] | None = None
+        self.seconds = 0.0
+        self.env_steps_per_second = 0.0
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
+        assert self._data.collector is not None
+        now, env_step = time.monotonic(), self._data.collector.env_step
+        if self._began is None:
+            self._began = now
+        if self._first is None:
+            if now - self._began >= WARM_UP_SECONDS:
+                self._first = (now, env_step)
+            return
+        self.seconds = now - self._first[0]
+        if self.seconds >= TRIAL_SECONDS:
+            if trainer.lightning_module.device.type == "cuda":
+                torch.cuda.synchronize()
+                self.seconds = time.monotonic() - self._first[0]
+            self.env_steps_per_second = (env_step - self._first[1]) / self.seconds
+            trainer.should_stop = True

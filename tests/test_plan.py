@@ -1,0 +1,56 @@
+import re
+
+from test_cli import CONFIGS, run
+
+CARTPOLE = f"--config={CONFIGS / 'cartpole.yaml'}"
+
+
+def plan(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr("lit_dqn.plan.WARM_UP_SECONDS", 0.1)
+    monkeypatch.setattr("lit_dqn.plan.TRIAL_SECONDS", 0.3)
+    code = run(monkeypatch, "fit", "--plan", *arguments)
+    return code, *capsys.readouterr()
+
+
+def test_the_plan_gives_sizes_and_speed_and_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--data.capacity=1000000", "--stop.max_env_steps=1000000")
+    assert code == 0
+    # 4 floats of observation and 38 bytes beside them, for each timestep and for the last ones of episodes.
+    (gigabytes,) = re.findall(r"replay +1,000,000 timesteps, ([\d.]+) GB when full", out)
+    assert float(gigabytes) == 0.06
+    assert "network     MLP, 10,934 weights" in out
+    assert "updates     249,750 of 128 transitions, for 1,000,000 env steps" in out
+    (speed,) = re.findall(r"trial +0\.\d s: ([\d,]+) env steps/s", out)
+    (hours, minutes) = re.findall(r"the run +(\d+) h (\d\d) min", out)[0]
+    expected = 1_000_000 / float(speed.replace(",", "")) / 60
+    assert abs(int(hours) * 60 + int(minutes) - expected) < 0.05 * expected + 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_of_what_cannot_fit_names_what_would(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = plan(monkeypatch, capsys, CARTPOLE, "--data.capacity=1000000000000")
+    assert code == 2
+    assert out == ""
+    assert re.search(
+        r"error: capacity: a replay of 1,000,000,000,000 timesteps takes .* set --data.capacity \d+ or less", err
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_ends_by_episodes_says_that_its_time_is_not_known(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--stop.max_env_steps=null", "--stop.max_episodes=50")
+    assert code == 0
+    assert "the run     ends after 50 episodes; how many env steps that takes is not known" in out
+
+
+def test_the_nearest_limit_counts(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    limits = ["--stop.max_env_steps=100000", "--trainer.max_epochs=3", "--trainer.max_steps=5000"]
+    for count, steps in ((1, 100_000), (2, 1000 + 3000 * 4), (3, 1000 + 3000 * 4)):
+        _, out, _ = plan(monkeypatch, capsys, CARTPOLE, *limits[:count])
+        assert f"for {steps:,} env steps" in out
+    _, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--trainer.max_steps=800", "--trainer.max_epochs=3")
+    assert f"for {1000 + 800 * 4:,} env steps" in out
