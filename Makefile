@@ -46,6 +46,10 @@ benchmark: install  ## E4 of the lesson against Stable-Baselines3 and a bare loo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[benchmark]'
 	$(BIN)/python benchmarks/lesson.py
 
+notebook: install  ## run the lesson's notebooks from top to bottom, in a few minutes (QUICK in their first cell)
+	$(BIN)/jupytext --quiet --to ipynb --update notebooks/*.py
+	$(BIN)/jupyter-execute --inplace --timeout=1800 notebooks/*.ipynb
+
 clean:  ## remove the virtual environment and all caches, but no run
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -126,6 +126,7 @@ def test_an_animation_is_a_file_or_a_gif_in_the_notebook(tmp_path):
     assert animation.save(tmp_path / "episode.gif").read_bytes().startswith(b"GIF")
     assert animation.save(tmp_path / "episode.mp4").stat().st_size > 0
     assert animation.save(tmp_path / "episode").suffix in (".mp4", ".gif")
+    assert repr(animation) == "Animation of 250 pictures, 50 a second"
     encoded = animation._repr_html_().split("base64,")[1].split('"')[0]
     shown = iio.imread(io.BytesIO(base64.b64decode(encoded)), index=None)
     assert shown.shape[:3] == (84, 20, 360)  # every third picture, half as large

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 NOTEBOOK_PICTURES, NOTEBOOK_WIDTH = 100, 360
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Animation:
     """Pictures in their order; a notebook shows them as a GIF.
 
@@ -51,6 +51,9 @@ class Animation:
         else:
             iio.imwrite(path, np.stack(self.pictures), duration=1000 / self.fps, loop=0)
         return path
+
+    def __repr__(self) -> str:
+        return f"Animation of {len(self.pictures)} pictures, {self.fps:g} a second"
 
     def _repr_html_(self) -> str:
         # Small enough to lie in the notebook's file: fewer pictures, at the same speed, and smaller ones.
