@@ -92,11 +92,16 @@ def prepare_axes(axes: Axes, layout: GridLayout, title: str | None = None) -> No
     axes.set(xlim=(-0.5, layout.columns - 0.5), ylim=(-0.5, layout.rows - 0.5), aspect="equal")
     axes.set_xticks(range(layout.columns), [_column_label(layout, column) for column in range(layout.columns)])
     axes.set_yticks([] if layout.rows == 1 else range(layout.rows))
-    axes.tick_params(length=0, labelsize=TICK_SIZE, labelcolor=FAINT)
+    figure, place = axes.get_figure(root=True), axes.get_subplotspec()
+    assert figure is not None
+    assert place is not None
+    width = figure.get_figwidth() / place.get_gridspec().ncols  # inches
+    scale = max(1.0, width / 9)  # whoever shows a wide figure makes it smaller
+    axes.tick_params(length=0, labelsize=scale * TICK_SIZE, labelcolor=FAINT)
     if title:
-        width = axes.get_figure(root=True).get_figwidth()  # type: ignore[union-attr]
-        # A character of the title is some 0.6 of its size wide.
-        axes.set_title(textwrap.fill(title, int(width * 72 / (0.6 * TITLE_SIZE))), fontsize=TITLE_SIZE)
+        # A character of the title is some 0.55 of its size wide.
+        fits = int(width * 72 / (0.55 * scale * TITLE_SIZE))
+        axes.set_title(textwrap.fill(title, fits), fontsize=scale * TITLE_SIZE)
 
 
 def acting_states(layout: GridLayout) -> list[int]:
