@@ -44,5 +44,5 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path, name):
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     warnings = [output.text for output in outputs if output.get("name") == "stderr"]
     assert len(pictures) >= (15 if name == "lesson15" else 2)
-    assert not warnings
+    assert not [warning for warning in warnings if "Warning" in warning or "Error" in warning]
     assert list((tmp_path / "lightning_logs").rglob("last.ckpt"))
