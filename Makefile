@@ -5,17 +5,17 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install fit resume tensorboard test test-slow check format benchmark clean
+.PHONY: help install fit resume tensorboard test test-slow check format benchmark results-classic maximization-bias notebook clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## make the virtual environment .venv and install lit_dqn with its development tools
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lit_dqn needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[atari,video,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[atari,minigrid,video,dev]'
 	touch $@
 
 fit: install  ## the main job: learn the maze from pixels (CONFIG=configs/... for another run)
@@ -49,6 +49,13 @@ benchmark: install  ## E4 of the lesson against Stable-Baselines3 and a bare loo
 notebook: install  ## run the lesson's notebooks from top to bottom, in a few minutes (QUICK in their first cell)
 	$(BIN)/jupytext --quiet --to ipynb --update notebooks/*.py
 	$(BIN)/jupyter-execute --inplace --timeout=1800 notebooks/*.ipynb
+
+results-classic: install  ## classic control with three seeds each: table, curves and picture (an hour or two)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[box2d]'
+	$(BIN)/python benchmarks/classic.py
+
+maximization-bias: install  ## example 6.7 of Sutton & Barto by DQN and Double DQN, 100 runs (about four minutes)
+	$(BIN)/python benchmarks/maximization_bias.py
 
 clean:  ## remove the virtual environment and all caches, but no run
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache dist

@@ -154,3 +154,21 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(folder, monkey
     assert f"The last good checkpoint is {last}" in said
     weights = torch.load(last, weights_only=True)["state_dict"]
     assert all(torch.isfinite(weight).all() for weight in weights.values())
+
+
+def test_the_agent_is_a_class_of_its_own_choice_and_takes_no_defaults_from_another(folder, monkeypatch, capsys):
+    walk = ("--data.env_id=lit_dqn/RandomWalk-v0", "--model.network=lit_dqn.MLP", "--trainer.logger=false")
+    policies = ("--data.policy=UniformRandom", "--data.eval_policy=UniformRandom")
+    assert run(monkeypatch, "fit", "--print_config", *walk, "--model=LitTD") == 0
+    printed = yaml.safe_load(capsys.readouterr().out)["model"]
+    assert printed["class_path"] == "lit_dqn.LitTD"
+    assert printed["init_args"]["target_update_period"] == 1
+    assert run(monkeypatch, "fit", *tiny(), "--model=LitTD", *walk, *policies) == 0
+    assert "RMS error of V" in capsys.readouterr().err
+
+    assert run(monkeypatch, "fit", *tiny(), "--model=LitTD", *walk) == 2
+    assert "error: policy: EpsilonGreedy chooses what the agent prefers" in capsys.readouterr().err
+    assert run(monkeypatch, "fit", *tiny(), "--model=LitTD", "--model.objectiv=TDLearning", *walk) == 2
+    assert "objectiv: there is no such key; did you mean objective?" in capsys.readouterr().err
+    assert run(monkeypatch, "fit", *tiny(), "--model=LitD", *walk) == 2
+    assert "error: model: there is no agent LitD; give one of LitDQN, LitTD, LitActorCritic" in capsys.readouterr().err

@@ -218,6 +218,16 @@ def test_warming_up_plays_uniformly_at_random_whatever_the_policy():
     assert isinstance(collector.policy, EpsilonGreedy)
 
 
+def test_warming_up_plays_by_another_policy_if_one_is_given():
+    class AlwaysTwo(Policy):
+        def act(self, agent, observation, env_step, generators):
+            return np.full(len(observation), 2)
+
+    collector = audit_collector(4, capacity=400)
+    collector.warm_up(NobodyAsks(), 40, starts=1, policy=AlwaysTwo())
+    assert {step.action for steps, _ in played(collector) for step in steps} == {2}
+
+
 def test_a_restored_collector_goes_on_with_the_same_streams_and_counters():
     collector = audit_collector(2, n_step=3)
     collector.collect(NobodyAsks(), 100)

@@ -1,3 +1,6 @@
+import os
+import signal
+
 import gymnasium
 import numpy as np
 import pytest
@@ -6,7 +9,7 @@ from gymnasium.vector import AutoresetMode
 
 from audit import AUDIT_ENV, AuditEnv
 from lit_dqn.envs import check_first_observation, episode_seed, make_env, make_env_with_pictures, make_vec, stored_dtype
-from lit_dqn.errors import ConfigError
+from lit_dqn.errors import ConfigError, TrainingError
 
 
 class Odd(AuditEnv):
@@ -179,3 +182,75 @@ def test_the_seed_of_an_episode_is_the_same_for_ever():
         3877731200,
         528218089,
     ]
+
+
+class Rows(gymnasium.ObservationWrapper):
+    """A wrapper with an argument, for the tests: keeps the first rows of an image."""
+
+    def __init__(self, env, rows=2):
+        super().__init__(env)
+        box = env.observation_space
+        self.rows = rows
+        self.observation_space = spaces.Box(box.low[:rows], box.high[:rows], dtype=box.dtype)
+
+    def observation(self, observation):
+        return observation[: self.rows]
+
+
+def test_images_come_channels_first_however_the_env_has_them():
+    for dtype, high in ((np.uint8, 255), (np.bool_, 1)):
+        space = spaces.Box(0, high, (6, 5, 3), dtype)
+        env = make_env("lit_dqn_tests/Odd-v0", {"observation_space": space})
+        inner = np.arange(90).reshape(6, 5, 3).astype(dtype)
+        env.unwrapped.observe = lambda inner=inner: inner
+        assert env.observation_space.shape == (3, 6, 5)
+        assert stored_dtype(env.observation_space) == dtype
+        observation, _ = env.reset(seed=0)
+        np.testing.assert_array_equal(observation[2], inner[:, :, 2])
+    for shape in ((3, 6, 5), (4, 84, 84), (1, 50, 84)):
+        space = spaces.Box(0, 255, shape, np.uint8)
+        assert make_env("lit_dqn_tests/Odd-v0", {"observation_space": space}).observation_space.shape == shape
+
+
+def test_wrappers_go_around_the_env_the_first_one_innermost():
+    space = spaces.Box(0, 255, (6, 5), np.uint8)
+    kwargs = {"observation_space": space}
+    assert make_env("lit_dqn_tests/Odd-v0", kwargs, [Rows]).observation_space.shape == (2, 5)
+    flat = [Rows, gymnasium.wrappers.FlattenObservation]
+    assert make_env("lit_dqn_tests/Odd-v0", kwargs, flat).observation_space.shape == (10,)
+    with pytest.raises(ConfigError, match="wrappers: ResizeObservation cannot be put"):
+        make_env("CartPole-v1", {}, [gymnasium.wrappers.ResizeObservation])
+
+
+def test_processes_play_what_one_process_plays():
+    together, apart = make_vec("CartPole-v1", 2), make_vec("CartPole-v1", 2, processes=True)
+    for envs in (together, apart):
+        envs.reset(seed=[1, 2])
+    for t in range(40):
+        action = np.array([t % 2, 1])
+        one, other = together.step(action), apart.step(action)
+        for a, b in zip(one[:4], other[:4], strict=True):
+            np.testing.assert_array_equal(a, b)
+        ended = one[2] | one[3]
+        if ended.any():
+            for envs in (together, apart):
+                envs.reset(seed=[t, t + 1], options={"reset_mask": ended.copy()})
+    os.kill(apart.processes[1].pid, signal.SIGKILL)
+    with pytest.raises(TrainingError, match=r"env 1 of the 2 envs of CartPole-v1 failed in step 41: its process was"):
+        apart.step(action)
+
+
+def test_a_process_that_hangs_is_given_up(monkeypatch):
+    envs = make_vec("CartPole-v1", 1, processes=True)
+    envs.reset(seed=[1])
+    monkeypatch.setattr("lit_dqn.envs.processes.ANSWER_SECONDS", 0.5)
+    os.kill(envs.processes[0].pid, signal.SIGSTOP)
+    with pytest.raises(
+        TrainingError, match=r"one of the 1 envs of CartPole-v1 failed in step 1: no answer within 0.5 s"
+    ):
+        envs.step(np.array([0]))
+
+
+def test_games_of_ale_need_no_processes():
+    with pytest.raises(ConfigError, match="env_processes: true is not for ALE/Pong-v5"):
+        make_vec("ALE/Pong-v5", 2, processes=True)

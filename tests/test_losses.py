@@ -1,8 +1,19 @@
+import math
+
 import pytest
 import torch
 from torch import tensor
 
-from lit_dqn.losses import bootstrap, huber, q_learning_td_error, select, squared, td_target
+from lit_dqn.losses import (
+    bootstrap,
+    entropy,
+    huber,
+    policy_gradient,
+    q_learning_td_error,
+    select,
+    squared,
+    td_target,
+)
 from lit_dqn.types import Batch
 
 # 99 and 91 are decoys: whoever looks at an entry that was not chosen is far off.
@@ -112,3 +123,24 @@ def test_the_gradient_of_the_loss_is_the_td_error_clipped_by_huber_at_1(loss, sl
     error = TD_ERROR.clone().requires_grad_()
     loss(error).sum().backward()
     torch.testing.assert_close(error.grad, slope(TD_ERROR))
+
+
+def test_entropy_is_that_of_the_softmax():
+    logits = tensor([[0.0, 0.0, 0.0, 0.0], [1000.0, 0.0, 0.0, 0.0]])
+    torch.testing.assert_close(entropy(logits), tensor([math.log(4), 0.0]))
+    half = tensor([[5.0, 5.0, -1e9]])
+    torch.testing.assert_close(entropy(half), tensor([math.log(2)]))
+
+
+def test_the_policy_gradient_weighs_the_log_probability_by_a_number():
+    log_probability, advantage = tensor([-1.0, -2.0], requires_grad=True), tensor([3.0, -4.0], requires_grad=True)
+    loss = policy_gradient(log_probability, advantage)
+    assert loss.tolist() == [3, -8]
+    loss.sum().backward()
+    assert log_probability.grad.tolist() == [-3, 4]
+    assert advantage.grad is None
+
+
+def test_the_policy_gradient_refuses_to_broadcast():
+    with pytest.raises(ValueError, match="policy_gradient takes"):
+        policy_gradient(REWARD, REWARD[:, None])

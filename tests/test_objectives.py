@@ -3,7 +3,7 @@ import torch
 from torch import nn, tensor
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.objectives import DoubleQLearning, QLearning
+from lit_dqn.objectives import ActorCritic, DoubleQLearning, QLearning, TDLearning
 from lit_dqn.types import Batch
 
 
@@ -102,3 +102,85 @@ class Bytes(nn.Module):
 def test_a_huber_delta_that_is_not_positive_is_refused_with_key_and_value(rule, delta):
     with pytest.raises(ConfigError, match=rf"huber_delta: {delta} "):
         rule(huber_delta=delta)
+
+
+# V of the same states; the decoys are the values that the other transitions bootstrap from, or start in.
+V_ONLINE = [1.0], [2.0], [99.0], [91.0]
+V_TARGET = [99.0], [91.0], [10.0], [60.0]
+TD_ERRORS_OF_V = [1 + 0.9 * 10 - 1, -2 + 0.5 * 60 - 2]
+
+
+def test_td_learning_goes_towards_the_target_networks_v():
+    online, target = Table(*V_ONLINE), Table(*V_TARGET)
+    output = TDLearning()(online, target, BATCH)
+    torch.testing.assert_close(output.loss, 0.5 * tensor(TD_ERRORS_OF_V) ** 2)
+    assert output.metrics["state_value"].item() == pytest.approx(1.5)
+    assert output.metrics["td_error"].item() == pytest.approx(sum(TD_ERRORS_OF_V) / 2)
+    output.loss.sum().backward()
+    expected = tensor([[-TD_ERRORS_OF_V[0]], [-TD_ERRORS_OF_V[1]], [0.0], [0.0]])
+    torch.testing.assert_close(online.values.grad, expected)
+    assert target.values.grad is None
+
+
+def test_td_learning_is_semi_gradient_even_where_both_networks_are_one():
+    both = Table(*V_ONLINE)
+    TDLearning()(both, both, BATCH).loss.sum().backward()
+    assert both.values.grad[2:].tolist() == [[0.0], [0.0]]
+
+
+def test_td_learning_beyond_huber_delta_is_linear_and_terminal_states_are_worth_nothing():
+    final = BATCH._replace(discount=torch.zeros(2))
+    wild = [*V_TARGET[:2], [1e30], [-1e30]]
+    loss = TDLearning(huber_delta=1.0)(Table(*V_ONLINE), Table(*wild), final).loss
+    assert loss.tolist() == [0, 4 - 0.5]
+
+
+# Two preferences and V of each state. Softmax of (ln 3, 0) is (3/4, 1/4), of (0, ln 4) it is (1/5, 4/5).
+LN3, LN4 = 1.0986123, 1.3862944
+ACTOR_CRITIC = [LN3, 0.0, 1.0], [0.0, LN4, 2.0], [99.0, -91.0, 10.0], [91.0, -99.0, 60.0]
+PLAYED = BATCH._replace(action=tensor([0, 1]))
+ADVANTAGES = TD_ERRORS_OF_V
+ENTROPIES = [0.75 * (LN4 - LN3) + 0.25 * LN4, 0.2 * 1.6094379 + 0.8 * (1.6094379 - LN4)]
+
+
+def test_actor_critic_adds_policy_gradient_td_learning_and_entropy():
+    output = ActorCritic(entropy_cost=0.5, value_cost=0.25)(Table(*ACTOR_CRITIC), PLAYED, 1.0)
+    log_probabilities = [LN3 - LN4, LN4 - 1.6094379]
+    expected = [
+        -advantage * log_probability + 0.25 * 0.5 * advantage**2 - 0.5 * entropy
+        for advantage, log_probability, entropy in zip(ADVANTAGES, log_probabilities, ENTROPIES, strict=True)
+    ]
+    torch.testing.assert_close(output.loss, tensor(expected))
+    assert output.metrics["entropy"].item() == pytest.approx(sum(ENTROPIES) / 2, rel=1e-5)
+    assert output.metrics["td_error"].item() == pytest.approx(sum(ADVANTAGES) / 2)
+
+
+def test_the_gradient_is_that_of_the_book_and_flows_through_nothing_else():
+    network = Table(*ACTOR_CRITIC)
+    ActorCritic(entropy_cost=0.0, value_cost=0.25)(network, PLAYED, 1.0).loss.sum().backward()
+    # dh = -δ (1[a] - π), dV(s) = -0.25 δ; nothing for s', whose preferences are decoys.
+    (first, second), grad = ADVANTAGES, network.values.grad
+    torch.testing.assert_close(grad[0], tensor([-first * 0.25, first * 0.25, -0.25 * first]))
+    torch.testing.assert_close(grad[1], tensor([second * 0.2, -second * 0.2, -0.25 * second]))
+    assert grad[2:].count_nonzero() == 0
+
+
+def test_the_entropy_bonus_alone_pulls_towards_the_uniform_policy_and_leaves_v_alone():
+    network = Table(*ACTOR_CRITIC)
+    ActorCritic(entropy_cost=1.0, value_cost=0.0)(
+        network, PLAYED._replace(reward=tensor([1.0, 2.0]), discount=torch.zeros(2)), 1.0
+    ).loss.sum().backward()  # δ = 0
+    assert network.values.grad[0, 0] > 0 > network.values.grad[0, 1]
+    assert network.values.grad[:, 2].count_nonzero() == 0
+
+
+def test_a_temperature_divides_the_preferences_and_not_v():
+    hot = [[2 * value for value in row[:2]] + row[2:] for row in ACTOR_CRITIC]
+    losses = [ActorCritic()(Table(*rows), PLAYED, tau).loss for rows, tau in ((ACTOR_CRITIC, 1.0), (hot, 2.0))]
+    torch.testing.assert_close(*losses)
+
+
+@pytest.mark.parametrize("key", ["entropy_cost", "value_cost"])
+def test_a_negative_weight_is_refused(key):
+    with pytest.raises(ConfigError, match=f"{key}: -0.1 "):
+        ActorCritic(**{key: -0.1})

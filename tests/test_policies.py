@@ -3,7 +3,7 @@ import pytest
 
 from audit import NobodyAsks
 from lit_dqn.errors import ConfigError
-from lit_dqn.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom
+from lit_dqn.policies import EpsilonGreedy, Greedy, Policy, Softmax, UniformRandom
 from lit_dqn.schedules import Exponential, Linear
 
 DRAWS = 20_000
@@ -142,3 +142,27 @@ def test_an_epsilon_outside_0_and_1_is_refused_with_key_and_value(epsilon):
 def test_a_temperature_that_is_not_positive_is_refused_with_key_and_value(temperature):
     with pytest.raises(ConfigError, match=r"temperature: (0\.0|-1\.0) "):
         Softmax(temperature)
+
+
+@by_policy
+def test_probabilities_are_those_of_the_actions_that_are_drawn(policy):
+    agent = Table([1, 2, 2])
+    probabilities = policy.probabilities(agent, np.array([0, 0]), env_step=0)
+    assert probabilities.shape == (2, 3)
+    assert probabilities.sum(axis=1) == pytest.approx([1, 1])
+    assert_close(frequencies(policy, agent), probabilities[0])
+
+
+def test_probabilities_follow_the_schedule():
+    agent = Table([0, 1])
+    policy = EpsilonGreedy(Linear(1.0, 0.0, env_steps=10))
+    assert policy.probabilities(agent, np.array([0]), env_step=5).tolist() == [[0.25, 0.75]]
+
+
+def test_a_policy_that_does_not_say_its_probabilities_is_named():
+    class Silent(Policy):
+        def act(self, agent, observation, env_step, generators):
+            raise AssertionError("nobody plays")
+
+    with pytest.raises(ConfigError, match="policy: Silent does not say its probabilities"):
+        Silent().probabilities(Table([0, 1]), np.array([0]), 0)

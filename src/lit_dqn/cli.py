@@ -49,6 +49,8 @@ UNKNOWN_KEY = re.compile(
 )
 """How jsonargparse speaks of them."""
 
+UNKNOWN_AGENT = re.compile(r"^Parser key \"model\": .*import path.* Given value: ([\w.]+)$")
+
 AGENTS = (LitDQN, LitTD, LitActorCritic)
 OWNERS_OF_KEYS = (*AGENTS, ReplayDataModule, StoppingRules, Checkpoints, TrainingStatistics, MazeView, Trainer)
 KNOWN_KEYS = [name for owner in OWNERS_OF_KEYS for name in inspect.signature(owner).parameters]
@@ -78,7 +80,11 @@ class Parser(LightningArgumentParser):
         """
         sentence = " ".join(message.split())
         unknown = UNKNOWN_KEY.search(sentence)
-        if unknown:
+        unknown_agent = UNKNOWN_AGENT.search(sentence)
+        if unknown_agent:
+            names = ", ".join(agent.__name__ for agent in AGENTS)
+            sentence = f"model: there is no agent {unknown_agent[1]}; give one of {names}, or a class path of your own."
+        elif unknown:
             key = next(filter(None, unknown.groups()))
             owner = 'Parser key "model"'  # of the class that was chosen, jsonargparse gives the bare key
             sentence = self._unknown_key(f"model.{key}" if sentence.startswith(owner) else key)

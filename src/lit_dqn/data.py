@@ -95,6 +95,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         env_kwargs: handed to `gymnasium.make`; for ALE's games, the fields of `AtariProtocol`.
         wrappers: classes of Gymnasium wrappers that are put around the env, the first one innermost.
         num_envs: envs that are played side by side.
+        env_processes: play each of them in a process of its own, which pays where a step takes milliseconds.
         frame_stack: frames in an observation.
         capacity: timesteps that the replay keeps, over all envs.
         min_replay_size: env steps that are played by `warm_up_policy` before the first update.
@@ -128,6 +129,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         env_kwargs: dict[str, Any] | None = None,
         wrappers: Sequence[Wrapper] = (),
         num_envs: int = 1,
+        env_processes: bool = False,
         frame_stack: int = 1,
         capacity: int = 10_000,
         min_replay_size: int = 1_000,
@@ -152,6 +154,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         self.env_kwargs = env_kwargs or {}
         self.wrappers = wrappers
         self.num_envs = num_envs
+        self.env_processes = env_processes
         self.frame_stack = frame_stack
         self.capacity = capacity
         self.min_replay_size = min_replay_size
@@ -262,7 +265,7 @@ class ReplayDataModule(lightning.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Build the envs and the replay of training, once for each fit."""
         if stage == "fit" and (self.collector is None or self.collector.envs.closed):
-            envs = make_vec(self.env_id, self.num_envs, self.env_kwargs, self.wrappers)
+            envs = make_vec(self.env_id, self.num_envs, self.env_kwargs, self.wrappers, processes=self.env_processes)
             replay = ReplayBuffer(
                 self.capacity,
                 self.num_envs,

@@ -14,6 +14,7 @@ from lit_dqn.envs.atari import AtariGame, AtariProtocol, AtariVec, is_atari
 from lit_dqn.envs.atari_scores import human_normalised_score
 from lit_dqn.envs.episodes import episode_seed
 from lit_dqn.envs.maximization_bias import register_maximization_bias
+from lit_dqn.envs.processes import ProcessVec
 from lit_dqn.errors import ConfigError
 
 __all__ = [
@@ -122,9 +123,9 @@ def _as_arrays(env_id: str, env: gymnasium.Env) -> gymnasium.Env:
 
 
 def _channels_last(space: spaces.Box) -> bool:
-    """Whether observations are images as Gymnasium has them: (height, width, 1, 3 or 4 channels) of uint8."""
+    """Whether observations are images as Gymnasium has them: (height, width, channels) of uint8 or bool."""
     shape = space.shape
-    return space.dtype == np.uint8 and len(shape) == 3 and shape[2] in (1, 3, 4) and min(shape[:2]) > 4
+    return space.dtype in (np.uint8, np.bool_) and len(shape) == 3 and shape[2] < min(shape[:2])
 
 
 class _ChannelsFirst(gymnasium.ObservationWrapper):
@@ -134,11 +135,10 @@ class _ChannelsFirst(gymnasium.ObservationWrapper):
         super().__init__(env)
         space = env.observation_space
         assert isinstance(space, spaces.Box)
-        self.observation_space = spaces.Box(
-            np.moveaxis(space.low, -1, 0), np.moveaxis(space.high, -1, 0), dtype=np.uint8
-        )
+        low, high = (np.moveaxis(bound, -1, 0) for bound in (space.low, space.high))
+        self.observation_space = spaces.Box(low, high, dtype=space.dtype)
 
-    def observation(self, observation: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def observation(self, observation: NDArray) -> NDArray:
         return np.moveaxis(observation, -1, 0)
 
 
@@ -165,18 +165,35 @@ def make_env_with_pictures(
 
 
 def make_vec(
-    env_id: str, num_envs: int, env_kwargs: Mapping[str, Any] | None = None, wrappers: Sequence[Wrapper] = ()
+    env_id: str,
+    num_envs: int,
+    env_kwargs: Mapping[str, Any] | None = None,
+    wrappers: Sequence[Wrapper] = (),
+    *,
+    processes: bool = False,
 ) -> VectorEnv:
     """A vector env of `num_envs` copies that never resets itself: whoever steps it resets what ended.
 
+    Args:
+        env_id: as for `make_env`.
+        num_envs: copies.
+        env_kwargs: as for `make_env`.
+        wrappers: likewise.
+        processes: each copy in a process of its own, which pays where a step takes milliseconds. Envs that a script
+            registers are not known there: write `module:id`.
+
     Raises:
-        ConfigError: as `make_env`.
+        ConfigError: as `make_env`, and if ALE's games, which have threads of their own, are asked for processes.
 
     """
     if is_atari(env_id):
+        if processes:
+            raise ConfigError(f"env_processes: true is not for {env_id}: ALE plays its games on threads of its own.")
         return AtariVec(env_id, num_envs, _protocol(env_id, env_kwargs, wrappers))
     # Without auto-reset no step ever joins the end of one episode to the start of the next.
     make = partial(make_env, env_id, env_kwargs, wrappers)
+    if processes:
+        return ProcessVec(env_id, make, num_envs)
     return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
 
 
@@ -199,6 +216,7 @@ def check_first_observation(env_id: str, env: gymnasium.Env) -> None:
 
 
 def stored_dtype(space: spaces.Space) -> np.dtype:
-    """What observations are kept as: uint8 images (two axes or more) as they are, all else as float32."""
+    """What observations are kept as: uint8 and bool images (two axes or more) as they are, all else as float32."""
     assert space.shape is not None
-    return np.dtype(np.uint8 if space.dtype == np.uint8 and len(space.shape) >= 2 else np.float32)
+    is_image = space.dtype in (np.uint8, np.bool_) and len(space.shape) >= 2
+    return np.dtype(space.dtype if is_image else np.float32)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from lit_dqn.envs.grid import GridWorld
 
 Values = NDArray[np.float64]
+Model = tuple[NDArray[np.int64], Values, NDArray[np.bool_]]
 
 
 def acting_states(world: GridWorld) -> NDArray[np.int64]:
@@ -59,7 +60,7 @@ def policy_state_values(world: GridWorld, probabilities: NDArray, gamma: float) 
 
 def policy_action_values(world: GridWorld, probabilities: NDArray, gamma: float) -> Values:
     """q_π, [num_states, num_actions]; arguments and errors as `policy_state_values`."""
-    return _look_ahead(world, policy_state_values(world, probabilities, gamma), gamma)
+    return _look_ahead(_model(world), policy_state_values(world, probabilities, gamma), gamma)
 
 
 def optimal_action_values(world: GridWorld, gamma: float) -> Values:
@@ -69,10 +70,10 @@ def optimal_action_values(world: GridWorld, gamma: float) -> Values:
         ValueError: if the values grow without bound, as with γ = 1 where going round in circles pays.
 
     """
-    values = np.zeros(world.layout.num_states)
+    model, values = _model(world), np.zeros(world.layout.num_states)
     limit = 100 * world.layout.num_states + (int(50 / (1 - gamma)) if gamma < 1 else 0)
     for _ in range(limit):
-        action_values = _look_ahead(world, values, gamma)
+        action_values = _look_ahead(model, values, gamma)
         new_values = action_values.max(axis=1)
         if np.abs(new_values - values).max() <= 1e-12 * max(1.0, np.abs(new_values).max()):
             return action_values
@@ -80,12 +81,12 @@ def optimal_action_values(world: GridWorld, gamma: float) -> Values:
     raise ValueError(f"gamma={gamma} lets the values grow without bound in this world; give less")
 
 
-def _look_ahead(world: GridWorld, state_values: NDArray, gamma: float) -> Values:
-    next_state, reward, goes_on = _model(world)
+def _look_ahead(model: Model, state_values: NDArray, gamma: float) -> Values:
+    next_state, reward, goes_on = model
     return reward + gamma * goes_on * state_values[next_state]
 
 
-def _model(world: GridWorld) -> tuple[NDArray[np.int64], Values, NDArray[np.bool_]]:
+def _model(world: GridWorld) -> Model:
     """Next state, reward, and whether the episode goes on, each [num_states, num_actions]."""
     steps = [
         [world.step_from(state, action) for action in range(len(world.moves))]

@@ -14,7 +14,7 @@ def action_in_a(action: int) -> int:
     return action % 2
 
 
-class MaximizationBias(gymnasium.Env[int, Any]):
+class MaximizationBias(gymnasium.Env[Any, Any]):
     """Episodes begin in A. Right ends there with reward 0; left leads to B with reward 0. In B every action ends the
     episode with a reward drawn from N(-0.1, 1), so that left costs 0.1 on average.
 
