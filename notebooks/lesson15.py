@@ -321,7 +321,7 @@ seeing.saliency()
 # -0.1 on average, but with much noise. Going left is a mistake, and Q-learning makes it for a long time. Double
 # Q-learning picks the action with one network and grades it with the other.
 #
-# The hundred runs of `python benchmarks/maximization_bias.py`:
+# The mean over the runs of `make maximization-bias`:
 
 # %%
 with open("docs/results/maximization_bias.csv") as file:
