@@ -20,7 +20,7 @@
 #
 # With `QUICK = True` the notebook runs in a few minutes: the mazes are then seen as one-hot vectors by a small network,
 # for fewer episodes. With `QUICK = False` everything is learned from pixels at the length that the lesson asks for, which
-# takes about two hours on two cores.
+# takes an hour or more: `docs/results.md` has the times of these runs.
 
 # %%
 QUICK = True
@@ -380,7 +380,7 @@ pole.animate()
 
 # %%
 acrobot, seconds = train(
-    "configs/acrobot.yaml", "acrobot", {"stop.max_env_steps": 20_000, "data.eval_episodes": 3} if QUICK else None
+    "configs/acrobot.yaml", "acrobot", {"stop.max_env_steps": 30_000, "data.eval_episodes": 3} if QUICK else None
 )
 print(f"{seconds:.0f} s; mean evaluation return {acrobot.evaluate()['eval/mean_reward']:.0f}")
 
@@ -394,8 +394,8 @@ acrobot.animate()
 # ## 10. Atari
 #
 # The same code and another config: 84 x 84 pixels, four frames in an observation, a network with the shape of the maze's.
-# Learning takes ten million frames and a GPU (`docs/results.md`); here we only see what the agent sees, and what an
-# untrained network looks at. ALE's games come with the extra `atari`: `pip install -e '.[atari]'`.
+# Learning a game takes hours to days (the comments in `configs/atari` say what each config is for); here we only see
+# what the agent sees, and what an untrained network looks at. ALE's games come with the extra `atari`: `pip install -e '.[atari]'`.
 
 # %%
 if importlib.util.find_spec("ale_py") is None:
