@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install fit resume tensorboard test test-slow prove-resume check format benchmark results-classic maximization-bias clean
+.PHONY: help install fit resume tensorboard test test-slow prove-resume check format benchmark results-classic maximization-bias notebook clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ format: install  ## put the code into the project's format
 benchmark: install  ## E4 of the lesson against Stable-Baselines3 and a bare loop (about 20 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[benchmark]'
 	$(BIN)/python benchmarks/lesson.py
+
+notebook: install  ## run the lesson's notebooks from top to bottom, in a few minutes (QUICK in their first cell)
+	$(BIN)/jupytext --quiet --to ipynb --update notebooks/*.py
+	$(BIN)/jupyter-execute --inplace --timeout=1800 notebooks/*.ipynb
 
 results-classic: install  ## classic control with three seeds each: table, curves and picture (an hour or two)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[box2d]'

@@ -36,7 +36,7 @@ FLOORS = {
         "training_state",
         "export",
     },
-    "door": {"cli", "plan", "resume", "trainer_config", "__main__", "__init__"},
+    "door": {"api", "cli", "plan", "resume", "trainer_config", "__main__", "__init__"},
 }
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS.values()) for room in rooms}
 SECOND = list(FLOORS).index("second floor")

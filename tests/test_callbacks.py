@@ -1,5 +1,8 @@
 import csv
+import itertools
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning
 import numpy as np
@@ -8,9 +11,10 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lit_dqn import MLP, ConfigError, LitDQN, ReplayDataModule, TrainingError, durable
+from lit_dqn import MLP, ConfigError, LitDQN, LitTD, ReplayDataModule, TrainingError, UniformRandom, durable
 from lit_dqn.callbacks import (
     Checkpoints,
+    LiveView,
     MazeView,
     StoppingRules,
     TrainingProgress,
@@ -194,7 +198,9 @@ def test_the_maze_view_is_an_image_and_a_png_of_the_policy(tmp_path, observation
     events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0})
     events.Reload()
     assert [image.step for image in events.Images("maze")] == [302, 304]
-    assert (tmp_path / "run/maze.png").stat().st_size > 10_000
+    assert [image.step for image in events.Images("actions")] == [304]
+    for name in ("maze.png", "actions.png"):
+        assert (tmp_path / "run" / name).stat().st_size > 10_000
 
 
 def test_the_maze_view_leaves_other_environments_alone(tmp_path):
@@ -212,6 +218,61 @@ def test_the_progress_bar_leaves_a_line_for_each_evaluation(tmp_path, capsys):
     assert "env steps/s" in lines[-1]
 
 
+def test_the_maze_view_of_policy_evaluation_is_beside_the_truth(tmp_path):
+    data = ReplayDataModule(
+        "lit_dqn/RandomWalk-v0",
+        env_kwargs={"observation": "one_hot"},
+        policy=UniformRandom(),
+        eval_policy=UniformRandom(),
+        capacity=100,
+        min_replay_size=50,
+        updates_per_epoch=2,
+        eval_episodes=1,
+        seed=0,
+    )
+    agent = LitTD(data.observation_shape, 2, network=MLP)
+    fit(tmp_path, StoppingRules(), MazeView(), agent=agent, data=data, max_epochs=1)
+    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0})
+    events.Reload()
+    assert [image.step for image in events.Images("values_beside_truth")] == [52]
+    assert (tmp_path / "run/values_beside_truth.png").stat().st_size > 5_000
+
+
+class Notebook:
+    """Takes the place of IPython's display: what was shown, by the handle that shows it."""
+
+    def __init__(self) -> None:
+        self.shown: list[list[bytes]] = []
+
+    def __call__(self, picture, display_id):
+        assert display_id is True
+        updates = [picture.data]
+        self.shown.append(updates)
+        return SimpleNamespace(update=lambda picture: updates.append(picture.data))
+
+
+@pytest.mark.parametrize(("env_id", "handles"), [("lit_dqn/Maze-v0", 2), ("CartPole-v1", 1)])
+def test_the_live_view_updates_its_pictures_at_most_twice_a_second(tmp_path, monkeypatch, env_id, handles):
+    notebook, now = Notebook(), itertools.count(0, 0.2)
+    monkeypatch.setattr("IPython.display.display", notebook)
+    monkeypatch.setattr("lit_dqn.callbacks.live_view.time", SimpleNamespace(monotonic=lambda: next(now)))
+    grid = {"env_kwargs": {"observation": "one_hot", "max_episode_steps": 5}} if "Maze" in env_id else {}
+    data = make_data(env_id=env_id, **grid)
+    agent = LitDQN(data.observation_shape, data.num_actions, network=MLP)
+    fit(tmp_path, StoppingRules(), LiveView(), TrainingStatistics(), agent=agent, data=data, max_epochs=2)
+    assert len(notebook.shown) == handles
+    assert all(picture.startswith(b"\x89PNG") for pictures in notebook.shown for picture in pictures)
+    # 20 training steps: each looks at the clock once, each drawing twice more, and a drawing that takes 0.2 s must not
+    # come back before 2 s; so every ninth step or so, and the end.
+    assert 2 <= len(notebook.shown[-1]) <= 4
+
+
+def test_without_a_notebook_there_is_no_live_view(monkeypatch):
+    monkeypatch.setitem(sys.modules, "IPython.display", None)
+    with pytest.raises(ConfigError, match="pip install ipython"):
+        LiveView()
+
+
 def test_predict_writes_a_video_and_the_numbers(tmp_path):
     agent = LitDQN((1, 50, 84), 4)
     data = ReplayDataModule("lit_dqn/Maze-v0", eval_episodes=1, eval_max_steps=4, seed=0)
@@ -222,3 +283,5 @@ def test_predict_writes_a_video_and_the_numbers(tmp_path):
     videos = [*tmp_path.glob("seen/episode_1.mp4"), *tmp_path.glob("seen/episode_1.gif")]
     assert len(videos) == 1
     assert videos[0].stat().st_size > 1000
+    for name in ("episode_1.png", "episode_1_saliency.png"):
+        assert (tmp_path / "seen" / name).stat().st_size > 5_000

@@ -1,18 +1,28 @@
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
 from matplotlib import pyplot
 
-from lit_dqn.envs.grid_layouts import GridLayout, cliff_walk, maze, random_walk, windy_grid
-from lit_dqn.plots import draw_grid, figure_to_array, main, plot_episodes
+from lit_dqn.envs.grid_layouts import MOVES, GridLayout, cliff_walk, maze, random_walk, windy_grid
+from lit_dqn.plots import (
+    draw_grid,
+    draw_q_values,
+    draw_value_error,
+    draw_values_beside_truth,
+    figure_to_array,
+    plot_state_values,
+)
 
-HEADER = "episode,env_step,env,return,length,terminated,seconds\n"
 LAYOUTS = [maze(6, 9), maze(16, 26), random_walk(1, 7), windy_grid(7, 10), cliff_walk(4, 12)]
 
 
 def texts(figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts if text.get_text()]
+
+
+def numbers_of(figure) -> list[str]:
+    return [text for text in texts(figure) if re.fullmatch(r"-?[\d.]+", text)]
 
 
 def arrows(figure) -> list[tuple[float, float]]:
@@ -24,13 +34,6 @@ def arrows(figure) -> list[tuple[float, float]]:
 
 def path_line(figure):
     return figure.axes[0].lines[0]
-
-
-def write_run(folder: Path, lengths: list[int]) -> Path:
-    folder.mkdir(parents=True)
-    rows = [f"{episode},{0},0,{-length},{length},True,0.1\n" for episode, length in enumerate(lengths, start=1)]
-    (folder / "episodes.csv").write_text(HEADER + "".join(rows))
-    return folder
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: f"{layout.rows}x{layout.columns}")
@@ -47,7 +50,7 @@ def test_draws_every_layout_with_everything_on_it(layout: GridLayout):
     assert picture.dtype == np.uint8
     assert picture.shape[2] == 3
     assert picture.shape[1] >= 50 * layout.columns
-    numbers = [text for text in texts(figure) if text not in ("S", "G", "G1", "G2")]
+    numbers = numbers_of(figure)
     assert len(numbers) == sum(layout.acts_in(layout.cell_of(state)) for state in states)
     assert len(arrows(figure)) == 2 * len(numbers)
 
@@ -111,68 +114,110 @@ def test_path_breaks_where_the_agent_fell_from_the_cliff():
     assert np.flatnonzero(np.isnan(x)).tolist() == [4]
 
 
+def test_the_states_of_a_walk_have_letters_and_the_wind_blows_where_it_does():
+    ticks = draw_grid(random_walk(1, 7)).axes[0].get_xticklabels()
+    assert [tick.get_text() for tick in ticks] == ["", "A", "B", "C", "D", "E", ""]
+    ticks = draw_grid(random_walk(1, 61)).axes[0].get_xticklabels()  # more states than letters
+    assert [tick.get_text() for tick in ticks[:3]] == ["0", "1", "2"]
+    windy = windy_grid(7, 10)
+    (triangles,) = draw_grid(windy).axes[0].collections
+    blown = [(round(row), round(column)) for column, row in triangles.get_offsets()]
+    for cell in map(windy.cell_of, range(windy.num_states)):
+        assert blown.count(cell) == (windy.wind_at(cell[1]) if windy.acts_in(cell) else 0)
+
+
+def test_a_long_title_is_broken_into_lines():
+    title = draw_grid(random_walk(1, 5), title="env step 10,814, episode 200: the last episode took 14 steps")
+    assert "\n" in title.axes[0].get_title()
+    assert "\n" not in draw_grid(maze(16, 26), title="env step 10,814, episode 200").axes[0].get_title()
+
+
+def pieces_of(figure, state: int, columns: int) -> dict[tuple[int, int], tuple]:
+    """The colours of the pieces of a cell, by the direction in which they lie."""
+    middle = np.array(divmod(state, columns)[::-1])
+    found = {}
+    for patch in figure.axes[0].patches:
+        corners = patch.get_xy()
+        if not isinstance(corners, np.ndarray) or not np.allclose(corners[0], middle):
+            continue
+        direction = np.round(2 * (corners[1:-1].mean(axis=0) - middle) / 0.9).astype(int)
+        found[tuple(direction.tolist()[::-1])] = patch.get_facecolor()
+    return found
+
+
+@pytest.mark.parametrize(("layout", "num_actions"), [(random_walk(1, 7), 2), (maze(6, 9), 4), (maze(6, 9), 8)])
+def test_each_action_has_the_piece_of_the_cell_that_lies_in_its_direction(layout, num_actions):
+    q_values = np.zeros((layout.num_states, num_actions))
+    state, best = layout.state_of(layout.start), num_actions - 1
+    q_values[state, best] = 1.0
+    figure = draw_q_values(layout, q_values)
+    pieces = pieces_of(figure, state, layout.columns)
+    assert set(pieces) == set(MOVES[:num_actions])
+    brightest = max(pieces, key=lambda move: sum(pieces[move][:3]))
+    assert brightest == MOVES[best]
+    bold = [text for text in figure.axes[0].texts if text.get_text() == "1.00"]
+    assert [text.get_fontweight() for text in bold] == ["bold"]
+    x, y = bold[0].get_position()
+    assert np.sign([round(y - layout.start[0], 2), round(x - layout.start[1], 2)]).tolist() == list(MOVES[best])
+    acting = sum(layout.acts_in(layout.cell_of(state)) for state in range(layout.num_states))
+    assert len(numbers_of(figure)) == acting * num_actions
+
+
+def test_the_pieces_of_a_cell_cover_it_once():
+    for num_actions in (2, 4, 8):
+        areas = []
+        for patch in draw_q_values(maze(6, 9), np.zeros((54, num_actions))).axes[0].patches:
+            corners = patch.get_xy()
+            if isinstance(corners, np.ndarray) and np.allclose(corners[0], (0, 3)):
+                x, y = corners.T
+                areas.append(abs(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1])) / 2)
+        assert len(areas) == num_actions
+        assert sum(areas) == pytest.approx(1)
+
+
+def test_the_error_stands_beside_the_truth_with_its_rms():
+    layout = random_walk(1, 7)
+    truth = np.arange(7) / 6
+    values = truth + np.array([99, 0.1, -0.1, 0.1, -0.1, 0.1, 99])  # what the ends say does not count
+    figure = draw_value_error(layout, values, truth)
+    assert "RMS error 0.1" in figure.axes[0].get_title()
+    assert numbers_of(figure) == ["0.10", "-0.10", "0.10", "-0.10", "0.10"]
+    above, below = (patch.get_facecolor()[:3] for patch in figure.axes[0].patches[1:3])
+    assert above[0] > above[2]  # orange
+    assert below[2] > below[0]  # purple
+    v, true, error = draw_values_beside_truth(layout, values, truth).axes
+    assert [axes.get_title() for axes in (v, true)] == ["V", "true values"]
+    assert error.get_title() == figure.axes[0].get_title()
+    assert "0.27" in [text.get_text() for text in v.texts]
+    with pytest.raises(ValueError, match=r"true_values has shape \(3,\)"):
+        draw_value_error(layout, values, truth[:3])
+
+
+def test_small_errors_look_like_nothing():
+    layout = random_walk(1, 7)
+    truth = np.arange(7) / 6
+    patches = draw_value_error(layout, truth + 1e-6, truth).axes[0].patches[1:6]
+    assert all(min(patch.get_facecolor()[:3]) > 0.9 for patch in patches)
+
+
+def test_values_of_a_walk_as_lines():
+    layout = random_walk(1, 7)
+    (axes,) = plot_state_values(layout, {"one": np.full(7, 0.5)}, np.arange(7) / 6).axes
+    true, one = axes.lines
+    assert one.get_xydata().tolist() == [[state, 0.5] for state in range(1, 6)]
+    assert true.get_ydata() == pytest.approx(np.arange(1, 6) / 6)
+    with pytest.raises(ValueError, match="layout has 6 rows"):
+        plot_state_values(maze(6, 9), {})
+
+
 def test_wrong_lengths_are_refused():
     with pytest.raises(ValueError, match=r"values has shape \(53,\); give one value for each of 54 states"):
         draw_grid(maze(6, 9), values=np.zeros(53))
     with pytest.raises(ValueError, match="greedy_actions has 3 entries; give one for each of 54 states"):
         draw_grid(maze(6, 9), greedy_actions=[1, 2, 3])
-
-
-def test_episodes_and_their_moving_mean(tmp_path):
-    run = write_run(tmp_path / "maze" / "version_0", [100, 50, 30, 20])
-    steps, returns = plot_episodes(run, smooth=2).axes
-    points, means = steps.lines
-    assert points.get_xydata().tolist() == [[1, 100], [2, 50], [3, 30], [4, 20]]
-    assert means.get_ydata().tolist() == [100, 75, 40, 25]
-    assert returns.lines[1].get_ydata().tolist() == [-100, -75, -40, -25]
-    assert means.get_label() == "maze/version_0"
-
-
-def test_several_runs_share_the_panels(tmp_path):
-    runs = [write_run(tmp_path / name, [20, 10]) for name in ("one", "two")]
-    steps, returns = plot_episodes(runs).axes
-    assert len(steps.lines) == len(returns.lines) == 4
-    assert len({line.get_color() for line in steps.lines}) == 2
-
-
-def test_a_half_written_last_line_is_left_out(tmp_path):
-    run = write_run(tmp_path / "run", [20, 10])
-    with (run / "episodes.csv").open("a") as file:
-        file.write("3,0,0,-1")
-    assert len(plot_episodes(run).axes[0].lines[0].get_xdata()) == 2
-
-
-def test_unreadable_runs_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"nowhere.episodes\.csv does not exist; give the folder of a run"):
-        plot_episodes(tmp_path / "nowhere")
-    run = write_run(tmp_path / "empty", [])
-    with pytest.raises(ValueError, match="holds no finished episode"):
-        plot_episodes(run)
-    (run / "episodes.csv").write_text("step,loss\n1,2\n")
-    with pytest.raises(ValueError, match="is not a log of episodes"):
-        plot_episodes(run)
-    with pytest.raises(ValueError, match="smooth=0"):
-        plot_episodes(run, smooth=0)
-
-
-def test_main_saves_the_plot(tmp_path, capsys):
-    run = write_run(tmp_path / "run", [20, 10])
-    output = tmp_path / "episodes.png"
-    assert main([str(run), "--output", str(output)]) == 0
-    assert output.read_bytes().startswith(b"\x89PNG")
-    assert capsys.readouterr().out.strip() == str(output)
-    assert main([str(run)]) == 0
-    assert (run / "episodes.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_main_says_what_is_wrong_in_one_line(tmp_path, capsys):
-    run = write_run(tmp_path / "run", [20, 10])
-    assert main([str(tmp_path / "nowhere")]) == 2
-    assert main([str(run), "--output", str(tmp_path / "no_folder" / "episodes.png")]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2
-    assert "nowhere" in lines[0]
-    assert "no_folder" in lines[1]
+    for shape in [(53, 4), (54, 3), (54,)]:
+        with pytest.raises(ValueError, match="give \\(54, number of actions\\), with 2, 4 or 8 actions"):
+            draw_q_values(maze(6, 9), np.zeros(shape))
 
 
 def test_plots_leave_no_figure_with_pyplot():

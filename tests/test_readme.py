@@ -44,7 +44,9 @@ def test_every_command_of_lit_dqn_runs_in_the_order_of_the_page(project, monkeyp
         words = shlex.split(line)
         subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True)
 
-    snippet = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
+    in_python, snippet = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(in_python, {})
+    assert (project / "episodes.png").exists()
     observation, _ = gymnasium.make("lit_dqn/Maze-v0").reset(seed=0)
     names = {"observation": observation}
     exec(snippet, names)

@@ -41,7 +41,7 @@ def test_a_test_leaves_its_results_beside_the_protocol(tmp_path, monkeypatch, ca
     assert (len(first["episodes"]), len(second["episodes"])) == (2, 3)
     assert second["env_id"] == "ALE/Pong-v5"
     assert second["checkpoint"] == f"env_step_{second['env_step']}.ckpt"
-    assert second["env_step"] == 88  # 40 of warm-up, then chunks of 16
+    assert second["env_step"] == 104  # 40 of warm-up, then chunks of 32
     assert second["protocol"]["repeat_action_probability"] == 0.25
     assert second["protocol"]["policy"] == "EpsilonGreedy"
     assert second["protocol"]["exploration_rate"] == 0.001

@@ -2,6 +2,7 @@
 
 from lit_dqn.actor_critic import LitActorCritic
 from lit_dqn.agent import LitAgent, load_agent
+from lit_dqn.api import Run
 from lit_dqn.checkpoint import ReplayCheckpointIO
 from lit_dqn.checkpoint_policy import CheckpointPolicy
 from lit_dqn.data import ReplayDataModule
@@ -36,6 +37,7 @@ __all__ = [
     "QLearning",
     "ReplayCheckpointIO",
     "ReplayDataModule",
+    "Run",
     "Softmax",
     "TDLearning",
     "TrainingError",

@@ -75,7 +75,12 @@ class Parser(LightningArgumentParser):
         return defaults
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """End with exit code 2."""
+        """Say it.
+
+        Raises:
+            ConfigError: always.
+
+        """
         sentence = " ".join(message.split())
         unknown = UNKNOWN_KEY.search(sentence)
         unknown_agent = UNKNOWN_AGENT.search(sentence)
@@ -86,8 +91,7 @@ class Parser(LightningArgumentParser):
             key = next(filter(None, unknown.groups()))
             owner = 'Parser key "model"'  # of the class that was chosen, jsonargparse gives the bare key
             sentence = self._unknown_key(f"model.{key}" if sentence.startswith(owner) else key)
-        print(f"error: {sentence}", file=sys.stderr)
-        sys.exit(2)
+        raise ConfigError(sentence) from ex
 
     def _unknown_key(self, key: str) -> str:
         name = key.split(".")[-1]
@@ -346,12 +350,12 @@ class _NoAdvertisement(logging.Filter):
         return "Tip:" not in record.getMessage()
 
 
-def main(args: ArgsType = None) -> None:
-    """Run the command line; a mistake of the user's ends with one sentence and exit code 2."""
-    handler = _StandardError()
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_NoAdvertisement())
+_NO_ADVERTISEMENT = _NoAdvertisement()  # one, so that adding it again changes nothing
+
+
+def prepare_process() -> None:
+    """Settings of torch and of warnings that every run wants, whoever starts it."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_NO_ADVERTISEMENT)
     # Lightning's own call of a function that torch has since renamed; nothing that a user could mend.
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
     # Lightning makes torch look for GPUs through NVML, and fused Adam then looks at every step; we never fork, which
@@ -359,6 +363,14 @@ def main(args: ArgsType = None) -> None:
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     # Half of Adam's averages of the maze's gradients sink below the smallest normal number, where CPUs are slow.
     torch.set_flush_denormal(True)
+
+
+def main(args: ArgsType = None) -> None:
+    """Run the command line; a mistake of the user's ends with one sentence and exit code 2."""
+    handler = _StandardError()
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    prepare_process()
     try:
         CLI(args)
     except (ConfigError, TrainingError) as error:

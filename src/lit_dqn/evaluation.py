@@ -13,6 +13,7 @@ from torch.utils.data import IterableDataset
 
 from lit_dqn.collector import play_episode, play_episodes
 from lit_dqn.policies import Policy
+from lit_dqn.replay import stack_frames
 from lit_dqn.types import ActionPreferences, Episode
 
 
@@ -71,6 +72,19 @@ class Trajectory:
     terminated: bool
     pictures: list[NDArray[np.uint8]]  # T + 1 of [H, W, 3], or none if the env has no pictures
     fps: float
+    frame_stack: int  # frames in what the agent saw
+
+    def seen(self, step: int) -> NDArray:
+        """What the agent saw at a step from 0 to T, [*observation_shape]; the first frame also stands before itself."""
+        steps = np.maximum(np.arange(step - self.frame_stack + 1, step + 1), 0)
+        frames = self.observation[steps]
+        return frames[0] if self.frame_stack == 1 else stack_frames(frames[None])[0]
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the agent saw images, uint8 [channels, height, width]."""
+        seen = self.seen(0)
+        return seen.ndim == 3 and seen.dtype == np.uint8
 
 
 class TrajectoryDataset(IterableDataset[Trajectory]):
@@ -126,4 +140,5 @@ class TrajectoryDataset(IterableDataset[Trajectory]):
                 terminated=steps[-1].terminated,
                 pictures=cast(list, self.env.render()) if isinstance(self.env, RenderCollection) else [],
                 fps=self.env.metadata.get("render_fps", 30),
+                frame_stack=self.frame_stack,
             )

@@ -1,4 +1,5 @@
 from lit_dqn.callbacks.checkpoints import Checkpoints
+from lit_dqn.callbacks.live_view import LiveView
 from lit_dqn.callbacks.maze_view import MazeView
 from lit_dqn.callbacks.progress import TrainingProgress
 from lit_dqn.callbacks.results import ResultsWriter
@@ -8,6 +9,7 @@ from lit_dqn.callbacks.trajectories import TrajectoryWriter
 
 __all__ = [
     "Checkpoints",
+    "LiveView",
     "MazeView",
     "ResultsWriter",
     "StoppingRules",

@@ -2,7 +2,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
 from gymnasium.vector import SyncVectorEnv
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -10,20 +9,22 @@ from matplotlib.figure import Figure
 
 from lit_dqn.collector import Collector
 from lit_dqn.envs.grid import GridWorld
-from lit_dqn.envs.grid_values import observe_all
+from lit_dqn.envs.grid_values import policy_state_values
 from lit_dqn.errors import ConfigError
-from lit_dqn.plots import draw_grid, figure_to_array
+from lit_dqn.plots import draw_agent, draw_preferences, draw_values_beside_truth, figure_to_array, grid_path
 from lit_dqn.value_errors import stacked_observations
 
-MAZE_PNG = "maze.png"
+MAZE_PNG, ACTIONS_PNG, TRUTH_PNG = "maze.png", "actions.png", "values_beside_truth.png"
 
 
 class MazeView(Callback):
     """What the agent thinks of a grid world: V(s) in the cells, the greedy actions as arrows where the agent prefers
     some, and the path of the last training episode.
 
-    It is an image in TensorBoard after every n-th evaluation, and `maze.png` in the run's folder at the end.
-    Other environments are left alone.
+    It is an image in TensorBoard after every n-th evaluation, and `maze.png` in the run's folder at the end. What takes
+    longer to draw is made at the end only: `actions.png`, what each action in each state is worth to the agent
+    (Q(s, a), or an actor's preferences), or where V alone is learned `values_beside_truth.png`, beside the exact
+    values of the policy that played. Other environments are left alone.
 
     Args:
         every_n_evaluations: evaluations between two images in TensorBoard.
@@ -42,19 +43,20 @@ class MazeView(Callback):
             return
         self._evaluations += 1
         collector = trainer.datamodule.collector  # type: ignore[attr-defined]
-        if self._evaluations % self.every_n_evaluations or _grid_world(collector) is None:
-            return
-        picture = figure_to_array(draw_agent(collector, pl_module))
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("maze", picture, collector.env_step, dataformats="HWC")
+        if self._evaluations % self.every_n_evaluations == 0 and grid_world_of(collector) is not None:
+            _send(trainer, "maze", draw_last_episode(collector, pl_module))
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Save the picture of the trained agent."""
-        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
-        if trainer.loggers and trainer.log_dir and _grid_world(collector) is not None:
-            figure = draw_agent(collector, pl_module)
-            figure.savefig(Path(trainer.log_dir) / MAZE_PNG, dpi=120)
+        """Save the pictures of the trained agent."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        world = grid_world_of(data.collector)
+        if not trainer.loggers or not trainer.log_dir or world is None:
+            return
+        folder = Path(trainer.log_dir)
+        draw_last_episode(data.collector, pl_module).savefig(folder / MAZE_PNG, dpi=120)
+        name, figure = _draw_the_rest(world, pl_module, data)
+        figure.savefig(folder / name, dpi=100)
+        _send(trainer, name.removesuffix(".png"), figure)
 
     def state_dict(self) -> dict[str, Any]:
         """The count of evaluations."""
@@ -65,33 +67,39 @@ class MazeView(Callback):
         self._evaluations = state_dict["evaluations"]
 
 
-def _grid_world(collector: Collector) -> GridWorld | None:
+def grid_world_of(collector: Collector) -> GridWorld | None:
+    """The grid world that a collector plays; None if it plays something else."""
     if not isinstance(collector.envs, SyncVectorEnv):
         return None
     env = collector.envs.envs[0].unwrapped
     return env if isinstance(env, GridWorld) else None
 
 
-def draw_agent(collector: Collector, agent: Any) -> Figure:
+def draw_last_episode(collector: Collector, agent: Any) -> Figure:
     """The picture of an agent (`LitAgent`) in the grid world that a collector plays."""
-    world = _grid_world(collector)
+    world = grid_world_of(collector)
     assert world is not None
-    layout = world.layout
-    frames = observe_all(world)
-    observations = stacked_observations(world, collector.replay.frame_stack)
-    greedy = None
-    if agent.has_preferences:
-        greedy = [np.flatnonzero(row == row.max()).tolist() for row in agent.preferences(observations)]
-    state_of = {frame.tobytes(): state for state, frame in enumerate(frames)}
-    path = [state_of[frame.tobytes()] for frame in collector.replay.last_episode(env=0)]
+    path = grid_path(world, collector.replay.last_episode(env=0))
     title = f"env step {collector.env_step:,}, episode {collector.episodes:,}"
     if path:
         title += f": the last episode took {len(path) - 1:,} steps"
-    return draw_grid(
-        layout,
-        values=agent.state_values(observations),
-        greedy_actions=greedy,
-        path=path,
-        moves=world.moves,
-        title=title,
-    )
+    return draw_agent(world, agent, frame_stack=collector.replay.frame_stack, path=path, title=title)
+
+
+def _draw_the_rest(world: GridWorld, agent: Any, data: Any) -> tuple[str, Figure]:
+    """The name of the file, and what goes into it."""
+    env_step = data.collector.env_step
+    if agent.has_preferences:
+        title = f"what actions are chosen by (bold: greedy), env step {env_step:,}"
+        return ACTIONS_PNG, draw_preferences(world, agent, frame_stack=data.frame_stack, title=title)
+    observations = stacked_observations(world, data.frame_stack)
+    truth = policy_state_values(world, data.policy.probabilities(agent, observations, env_step), data.gamma)
+    return TRUTH_PNG, draw_values_beside_truth(world.layout, agent.state_values(observations), truth)
+
+
+def _send(trainer: lightning.Trainer, tag: str, figure: Figure) -> None:
+    picture = figure_to_array(figure)
+    env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(tag, picture, env_step, dataformats="HWC")

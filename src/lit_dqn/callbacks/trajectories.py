@@ -1,12 +1,15 @@
-import importlib.util
 import logging
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import lightning
 import numpy as np
 from lightning.pytorch.callbacks import Callback
+from matplotlib.figure import Figure
+
+from lit_dqn.envs.grid import GridWorld
+from lit_dqn.evaluation import Trajectory
+from lit_dqn.plots import Animation, draw_agent, draw_episode_saliency, grid_path
 
 log = logging.getLogger("lit_dqn")
 
@@ -14,7 +17,8 @@ log = logging.getLogger("lit_dqn")
 class TrajectoryWriter(Callback):
     """Saves what `predict` has seen: for each episode a picture that moves, and its numbers as `.npz`.
 
-    An mp4 is written if imageio-ffmpeg is installed (the extra `video`), a GIF otherwise.
+    In a grid world also a picture of the way that the agent went; where the agent sees images, a saliency map at some
+    moments of the first episode. An mp4 is written if imageio-ffmpeg is installed (the extra `video`), a GIF otherwise.
 
     Args:
         output_dir: where the files go.
@@ -34,20 +38,24 @@ class TrajectoryWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Save one trajectory."""
+        name = f"episode_{batch_idx + 1}"
         folder = Path(self.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"episode_{batch_idx + 1}.npz"
+        saved = [folder / f"{name}.npz"]
         np.savez_compressed(
-            path,
+            saved[0],
             seed=batch.seed,
             observation=batch.observation,
             action=batch.action,
             reward=batch.reward,
             terminated=batch.terminated,
         )
-        saved = [path]
         if batch.pictures:
-            saved.append(_save_video(folder / f"episode_{batch_idx + 1}", batch.pictures, batch.fps))
+            saved.append(Animation(batch.pictures, batch.fps).save(folder / name))
+        world = trainer.predict_dataloaders.env.unwrapped  # type: ignore[union-attr]
+        for suffix, figure in _pictures(world, pl_module, batch, batch_idx):
+            saved.append(folder / f"{name}{suffix}.png")
+            figure.savefig(saved[-1], dpi=100)
         end = "terminated" if batch.terminated else "cut at the cap on its steps"
         log.info(
             "episode %d: return %g, %d steps, %s: %s",
@@ -59,14 +67,13 @@ class TrajectoryWriter(Callback):
         )
 
 
-def _save_video(path: Path, pictures: list[np.ndarray], fps: float) -> Path:
-    if importlib.util.find_spec("imageio_ffmpeg") is not None:
-        path = path.with_suffix(".mp4")
-        # The codec takes even heights and widths only.
-        height, width = (size // 2 * 2 for size in pictures[0].shape[:2])
-        even = np.stack(pictures)[:, :height, :width]
-        iio.imwrite(path, even, fps=fps, codec="libx264", macro_block_size=2)
-    else:
-        path = path.with_suffix(".gif")
-        iio.imwrite(path, np.stack(pictures), duration=1000 / fps, loop=0)
-    return path
+def _pictures(world: Any, agent: Any, trajectory: Trajectory, number: int) -> list[tuple[str, Figure]]:
+    """Figures of an episode, each with the end of its file's name."""
+    figures = []
+    if isinstance(world, GridWorld):
+        path = grid_path(world, trajectory.observation)
+        title = f"return {trajectory.reward.sum():g} in {len(trajectory.action):,} steps"
+        figures.append(("", draw_agent(world, agent, frame_stack=trajectory.frame_stack, path=path, title=title)))
+    if number == 0 and trajectory.has_images:
+        figures.append(("_saliency", draw_episode_saliency(agent, trajectory)))
+    return figures

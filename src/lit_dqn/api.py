@@ -1,0 +1,215 @@
+"""What the command line does, in a few lines of Python: the same parser, the same objects, the same errors.
+
+run = lit_dqn.Run.from_config("configs/maze_fast.yaml", {"stop.max_episodes": 50})
+run.fit()
+run.evaluate()["eval/mean_reward"], run.agent.act(observation), run.plot()
+"""
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import lightning
+from matplotlib.figure import Figure
+
+from lit_dqn import plots
+from lit_dqn.agent import LitAgent
+from lit_dqn.callbacks import LiveView
+from lit_dqn.checkpoint import read_checkpoint
+from lit_dqn.cli import CLI, prepare_process
+from lit_dqn.data import ReplayDataModule
+from lit_dqn.envs import make_env
+from lit_dqn.envs.grid import GridWorld
+from lit_dqn.errors import ConfigError
+from lit_dqn.evaluation import Trajectory
+from lit_dqn.specification import specification
+
+Paths = str | Path | Sequence[str | Path]
+
+
+class _Prepared(CLI):
+    """The command line up to the moment where it would run."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+    def run(self) -> None:
+        super()._run_subcommand("fit")
+
+
+class Run:
+    """One run: an agent, the data that it learns from, and the trainer; made by `from_config`.
+
+    Attributes:
+        agent: a `LitDQN`, `LitTD` or `LitActorCritic`.
+        data: env, replay and how they feed the updates.
+        trainer: Lightning's; `fit` uses it.
+
+    """
+
+    def __init__(self, prepared: _Prepared) -> None:
+        self._prepared = prepared
+        self.agent: LitAgent = prepared.model
+        self.data: ReplayDataModule = prepared.datamodule
+        self.trainer: lightning.Trainer = prepared.trainer
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Paths,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        ckpt_path: str | Path | None = None,
+    ) -> "Run":
+        """What `python -m lit_dqn fit --config ... --key=value` builds before it starts.
+
+        Args:
+            config: a YAML file, or several, of which the later ones change the earlier.
+            overrides: values by dotted key, as on the command line: {"data.capacity": 500}. A value may also be a
+                class, a `functools.partial` of one, or an object such as `EpsilonGreedy(0.1)`.
+            ckpt_path: `last` or `best` of the run of that name, a run's folder, or a file. The agent has its weights at
+                once; `fit` goes on from it.
+
+        Raises:
+            ConfigError: if a key does not exist, a value cannot be, or the checkpoint does not fit.
+
+        """
+        files = [config] if isinstance(config, str | Path) else config
+        arguments = ["fit", *(f"--config={file}" for file in files)]
+        arguments += [f"--{key}={_as_argument(value)}" for key, value in (overrides or {}).items()]
+        if ckpt_path is not None:
+            arguments.append(f"--ckpt_path={ckpt_path}")
+        prepare_process()
+        with warnings.catch_warnings():
+            # A notebook's process has arguments of its own, which are none of ours.
+            warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+            run = cls(_Prepared(arguments))
+        found = run._prepared.config["fit"].ckpt_path
+        if found is not None:
+            run.agent.load_state_dict(read_checkpoint(found)["state_dict"])
+        return run
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the run keeps its curves, checkpoints and pictures; None without a logger."""
+        return Path(self.trainer.log_dir) if self.trainer.loggers and self.trainer.log_dir else None
+
+    def fit(self, *, live: bool = False) -> "Run":
+        """Train until a stopping rule ends it.
+
+        Args:
+            live: show in the notebook how it goes on, at most twice a second (`LiveView`).
+
+        Returns:
+            The run itself.
+
+        Raises:
+            TrainingError: if the loss is no number any more.
+            KeyboardInterrupt: if it was interrupted; the checkpoint of that moment is `last`.
+
+        """
+        if live:
+            self.trainer.callbacks.append(LiveView())  # type: ignore[attr-defined]
+        try:
+            self._prepared.run()
+        except SystemExit as error:
+            # On the command line an interrupted run ends the process; a notebook's lives on.
+            raise KeyboardInterrupt("interrupted; go on with ckpt_path='last'") from error
+        return self
+
+    def evaluate(self) -> dict[str, float]:
+        """Evaluation episodes without learning, as `python -m lit_dqn validate` plays them.
+
+        Returns:
+            What the log calls `eval/...`: mean_reward, std_reward, mean_ep_length, episodes, truncated_episodes, and of
+            policy evaluation the errors of V.
+
+        """
+        return dict(self._trainer().validate(self.agent, datamodule=self.data, verbose=False)[0])
+
+    def watch(self, episodes: int = 1) -> list[Trajectory]:
+        """Episodes without learning, with all that was seen and done, as `python -m lit_dqn predict` plays them."""
+        trainer = self._trainer(limit_predict_batches=episodes)
+        return cast(list[Trajectory], trainer.predict(self.agent, datamodule=self.data))
+
+    def _trainer(self, **kwargs: Any) -> lightning.Trainer:
+        # Lightning's trainer of `fit` would write into the run's folder, with updates on the x-axis.
+        return lightning.Trainer(
+            accelerator=self.trainer.accelerator,
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **kwargs,
+        )
+
+    # --- pictures ---
+
+    def plot(self, *, smooth: int = 10) -> Figure:
+        """Steps and return per episode (`plots.plot_episodes`).
+
+        Raises:
+            ConfigError: if the run has no folder.
+            ValueError: if no episode has ended yet.
+
+        """
+        if self.folder is None:
+            raise ConfigError("trainer.logger: without a logger no episodes are kept that could be plotted; set one.")
+        return plots.plot_episodes(self.folder, smooth=smooth)
+
+    def draw(self) -> Figure:
+        """The grid world with V, the greedy actions, and the way of an episode without learning.
+
+        Raises:
+            ConfigError: if the env is no grid world.
+
+        """
+        world, (trajectory,) = self.world, self.watch()
+        path = plots.grid_path(world, trajectory.observation)
+        title = f"an episode without learning: return {trajectory.reward.sum():g} in {len(trajectory.action):,} steps"
+        return plots.draw_agent(world, self.agent, frame_stack=self.data.frame_stack, path=path, title=title)
+
+    def animate(self) -> plots.Animation:
+        """An episode without learning as a picture that moves.
+
+        Raises:
+            ConfigError: if the env cannot be drawn.
+
+        """
+        (trajectory,) = self.watch()
+        if not trajectory.pictures:
+            raise ConfigError(
+                f"env_id: {self.data.env_id!r} offers no pictures; give its class render_mode 'rgb_array'."
+            )
+        return plots.Animation(trajectory.pictures, trajectory.fps)
+
+    def saliency(self, moments: int = 4) -> Figure:
+        """What the network looks at, at some moments of an episode without learning (`plots.saliency`).
+
+        Raises:
+            ValueError: if the agent sees no images.
+
+        """
+        return plots.draw_episode_saliency(self.agent, self.watch()[0], moments)
+
+    @property
+    def world(self) -> GridWorld:
+        """The grid world that the run plays in, as an env of its own.
+
+        Raises:
+            ConfigError: if the env is none.
+
+        """
+        world = make_env(self.data.env_id, self.data.env_kwargs, self.data.wrappers).unwrapped
+        if not isinstance(world, GridWorld):
+            raise ConfigError(f"env_id: {self.data.env_id!r} is no grid world; this picture is made for those only.")
+        return world
+
+
+def _as_argument(value: Any) -> str:
+    """A value as the command line takes it."""
+    described = specification(value)
+    return described if isinstance(described, str) else json.dumps(described)

@@ -1,0 +1,73 @@
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+from matplotlib.figure import Figure
+
+from lit_dqn.callbacks.maze_view import draw_last_episode, grid_world_of
+from lit_dqn.errors import ConfigError
+from lit_dqn.plots import EPISODES_FILE, plot_episodes
+
+LEAST_SECONDS = 0.5
+DRAWING_SHARE = 0.1
+
+
+class LiveView(Callback):
+    """Pictures in a notebook that change while the agent learns: steps and return per episode, and a grid world with
+    what the agent thinks of it.
+
+    They are drawn anew at most twice a second, and less often where drawing would take more than a tenth of the time.
+
+    Raises:
+        ConfigError: if there is no notebook to draw in: IPython is not installed.
+
+    """
+
+    def __init__(self) -> None:
+        try:
+            from IPython.display import display
+        except ImportError as error:
+            raise ConfigError(
+                "live: pictures that change need a notebook; pip install ipython, or leave it out."
+            ) from error
+        self._display: Any = display
+        self._handles: dict[str, Any] = {}
+        self._next = 0.0
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any) -> None:
+        """Draw if it is time."""
+        if time.monotonic() >= self._next:
+            started = time.monotonic()
+            self._draw(trainer, pl_module)
+            taken = time.monotonic() - started
+            self._next = started + max(LEAST_SECONDS, taken / DRAWING_SHARE)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Draw how it ended."""
+        self._draw(trainer, pl_module)
+        self._handles.clear()
+
+    def _draw(self, trainer: lightning.Trainer, agent: Any) -> None:
+        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
+        if grid_world_of(collector) is not None:
+            self._show("grid", draw_last_episode(collector, agent))
+        folder = Path(trainer.log_dir) if trainer.loggers and trainer.log_dir else None
+        if folder is not None and collector.episodes and (folder / EPISODES_FILE).is_file():
+            try:
+                self._show("episodes", plot_episodes(folder))
+            except ValueError:  # the first line of the log is not written yet
+                return
+
+    def _show(self, name: str, figure: Figure) -> None:
+        from IPython.display import Image
+
+        png = io.BytesIO()
+        figure.savefig(png, dpi=72)
+        picture = Image(png.getvalue(), format="png")
+        if name in self._handles:
+            self._handles[name].update(picture)
+        else:
+            self._handles[name] = self._display(picture, display_id=True)

@@ -1,0 +1,43 @@
+"""`python -m lit_dqn.plots RUN [RUN ...]`: steps and return per episode, as a picture."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lit_dqn.plots.episodes import EPISODES_FILE, plot_episodes, runs_of_seeds
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Save the episodes plot; 0, or 2 with one sentence if it cannot be."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lit_dqn.plots", description="Plot steps and return per episode of one or more runs."
+    )
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", type=Path, help=f"a run's folder, which holds {EPISODES_FILE}"
+    )
+    parser.add_argument("--output", type=Path, help="the picture to write (default: episodes.png in the first RUN)")
+    parser.add_argument("--smooth", type=int, default=10, help="episodes in the moving mean (default: %(default)s)")
+    parser.add_argument(
+        "--band", action="store_true", help="runs that lie in one folder are seeds: draw them as a band"
+    )
+    parser.add_argument(
+        "--clock", choices=("episode", "env_step"), default="episode", help="the x-axis (default: %(default)s)"
+    )
+    options = parser.parse_args(arguments)
+    output = options.output or options.runs[0] / "episodes.png"
+    runs = runs_of_seeds(options.runs) if options.band else options.runs
+    try:
+        plot_episodes(runs, smooth=options.smooth, clock=options.clock).savefig(output, dpi=120)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: --output {output} cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
+    print(output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

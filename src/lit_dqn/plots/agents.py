@@ -1,0 +1,65 @@
+"""What an agent thinks of a grid world: its network is asked about every state."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lit_dqn.envs.grid import GridWorld
+from lit_dqn.envs.grid_values import observe_all
+from lit_dqn.plots.action_values import draw_q_values
+from lit_dqn.plots.grid import draw_grid
+from lit_dqn.types import ActionPreferences
+from lit_dqn.value_errors import StateValues, stacked_observations
+
+
+class Watched(StateValues, Protocol):
+    """What pictures ask of an agent."""
+
+    has_preferences: bool
+
+
+def grid_path(world: GridWorld, frames: NDArray) -> list[int]:
+    """The states that the frames [T, *shape] of an episode show."""
+    state_of = {frame.tobytes(): state for state, frame in enumerate(observe_all(world))}
+    return [state_of[frame.tobytes()] for frame in frames]
+
+
+def draw_agent(
+    world: GridWorld,
+    agent: Watched,
+    *,
+    frame_stack: int = 1,
+    path: Sequence[int] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """V(s) in the cells, the greedy actions as arrows where the agent prefers some, and the way that it went.
+
+    Args:
+        world: the grid world.
+        agent: an agent that learned, or learns, in it.
+        frame_stack: frames in an observation.
+        path: states, as `grid_path` gives them.
+        title: a line above the grid.
+
+    """
+    observations = stacked_observations(world, frame_stack)
+    greedy = None
+    if agent.has_preferences:
+        greedy = [np.flatnonzero(row == row.max()).tolist() for row in agent.preferences(observations)]
+    values = agent.state_values(observations)
+    return draw_grid(world.layout, values=values, greedy_actions=greedy, path=path, moves=world.moves, title=title)
+
+
+def draw_preferences(
+    world: GridWorld, agent: ActionPreferences, *, frame_stack: int = 1, title: str | None = None
+) -> Figure:
+    """What the agent chooses its actions by, in every state, as `draw_q_values` draws it: Q(s, a), or the preferences
+    h(s, a) of an actor.
+
+    Arguments as in `draw_agent`.
+    """
+    preferences = agent.preferences(stacked_observations(world, frame_stack))
+    return draw_q_values(world.layout, preferences, moves=world.moves, title=title)

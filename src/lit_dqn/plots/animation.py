@@ -1,0 +1,67 @@
+"""An episode as a picture that moves."""
+
+import base64
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import imageio.v3 as iio
+import numpy as np
+from numpy.typing import NDArray
+
+NOTEBOOK_PICTURES, NOTEBOOK_WIDTH = 100, 360
+
+
+@dataclass(frozen=True, repr=False)
+class Animation:
+    """Pictures in their order; a notebook shows them as a GIF.
+
+    Args:
+        pictures: each RGB uint8 [height, width, 3].
+        fps: pictures per second.
+
+    """
+
+    pictures: Sequence[NDArray[np.uint8]]
+    fps: float
+
+    def save(self, path: str | Path) -> Path:
+        """Write a file and give its path.
+
+        Args:
+            path: ends in .mp4 or .gif; without an ending it is an mp4 if imageio-ffmpeg is installed (the extra
+                `video`), else a GIF.
+
+        Raises:
+            ValueError: if there are no pictures.
+
+        """
+        if not len(self.pictures):
+            raise ValueError("there are no pictures to animate; the env cannot be rendered")
+        path = Path(path)
+        if not path.suffix:
+            path = path.with_suffix(".mp4" if importlib.util.find_spec("imageio_ffmpeg") is not None else ".gif")
+        if path.suffix == ".mp4":
+            # The codec takes even heights and widths only.
+            height, width = (size // 2 * 2 for size in self.pictures[0].shape[:2])
+            even = np.stack(self.pictures)[:, :height, :width]
+            iio.imwrite(path, even, fps=self.fps, codec="libx264", macro_block_size=2)
+        else:
+            iio.imwrite(path, np.stack(self.pictures), duration=1000 / self.fps, loop=0)
+        return path
+
+    def __repr__(self) -> str:
+        return f"Animation of {len(self.pictures)} pictures, {self.fps:g} a second"
+
+    def _repr_html_(self) -> str:
+        # Small enough to lie in the notebook's file: fewer pictures, at the same speed, and smaller ones.
+        every = -(-len(self.pictures) // NOTEBOOK_PICTURES)
+        shrink = max(1.0, self.pictures[0].shape[1] / NOTEBOOK_WIDTH)
+        small = [
+            cv2.resize(picture, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
+            for picture in self.pictures[::every]
+        ]
+        gif = iio.imwrite("<bytes>", np.stack(small), extension=".gif", duration=1000 * every / self.fps, loop=0)
+        return f'<img alt="an episode" src="data:image/gif;base64,{base64.b64encode(gif).decode()}">'

@@ -1,0 +1,133 @@
+"""Steps and return per episode of a run, of several runs, or of several seeds as a band."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from numpy.typing import NDArray
+
+from lit_dqn.plots.style import RUN_COLOURS, TICK_SIZE, plain_axes
+
+EPISODES_FILE = "episodes.csv"
+
+BAND_POINTS = 400
+"""Places on the x-axis where the seeds of a band are compared, if it counts env steps."""
+
+Clock = Literal["episode", "env_step"]
+Runs = str | Path | Iterable[str | Path] | Mapping[str, Iterable[str | Path]]
+
+
+class Curve(NamedTuple):
+    """The moving mean of one run."""
+
+    x: NDArray[np.float64]
+    mean: NDArray[np.float64]
+
+
+def plot_episodes(runs: Runs, *, smooth: int = 10, clock: Clock = "episode") -> Figure:
+    """Steps per episode and return per episode.
+
+    Of a run on its own: each episode light, their moving mean strong. Of several seeds: the median of their moving
+    means as a line, and a band from the lowest to the highest, as far as all of them got.
+
+    Args:
+        runs: one folder or several folders that hold `episodes.csv` (with at least the columns episode, env_step,
+            return, length), each drawn on its own; or a mapping from a name to the folders of its seeds, each drawn
+            as a band.
+        smooth: episodes in the moving mean; at the start of a run it takes those there are.
+        clock: what the x-axis counts.
+
+    Raises:
+        ValueError: if a folder has no readable `episodes.csv`, or no episode has ended yet.
+
+    """
+    if smooth < 1:
+        raise ValueError(f"smooth={smooth} is not a number of episodes; give 1 or more")
+    if clock not in ("episode", "env_step"):
+        raise ValueError(f"clock={clock!r} is unknown; give 'episode' or 'env_step'")
+    groups = _grouped(runs)
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    steps_axes, return_axes = figure.subplots(2, 1, sharex=True)
+    for number, (name, folders) in enumerate(groups):
+        colour = RUN_COLOURS[number % len(RUN_COLOURS)]
+        logs = [_read_episodes(folder) for folder in folders]
+        for axes, column in ((steps_axes, "length"), (return_axes, "return")):
+            curves = [Curve(log[clock], _moving_mean(log[column], smooth)) for log in logs]
+            if len(logs) > 1:
+                _draw_band(axes, curves, clock, colour, f"{name} ({len(logs)} seeds)")
+                continue
+            points = logs[0][clock], logs[0][column]
+            axes.plot(*points, ".", color=colour, alpha=0.45, markersize=6, markeredgewidth=0)
+            axes.plot(*curves[0], color=colour, linewidth=2, label=name)
+    # Early episodes are a hundred times as long as late ones; a linear axis would flatten the end.
+    steps_axes.set_yscale("log")
+    steps_axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    steps_axes.yaxis.set_major_formatter(ScalarFormatter())
+    steps_axes.yaxis.set_minor_formatter(NullFormatter())
+    steps_axes.set_ylabel("steps per episode", fontsize=TICK_SIZE + 1)
+    return_axes.set_ylabel("return per episode", fontsize=TICK_SIZE + 1)
+    return_axes.set_xlabel(clock.replace("_", " "), fontsize=TICK_SIZE + 1)
+    return_axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    return_axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+    for axes in (steps_axes, return_axes):
+        plain_axes(axes)
+    title = f"mean of {smooth} episodes" if smooth > 1 else None
+    steps_axes.legend(title=title, frameon=False, fontsize=TICK_SIZE, title_fontsize=TICK_SIZE)
+    return figure
+
+
+def runs_of_seeds(folders: Sequence[Path]) -> dict[str, list[Path]]:
+    """Runs by the folder that they lie in: `maze/version_0` and `maze/version_1` are two seeds of `maze`."""
+    groups: dict[str, list[Path]] = {}
+    for folder in folders:
+        groups.setdefault(folder.resolve().parent.name, []).append(folder)
+    return groups
+
+
+def _grouped(runs: Runs) -> list[tuple[str, list[Path]]]:
+    """Names, each with the folders of its seeds."""
+    if isinstance(runs, Mapping):
+        return [(name, [Path(folder) for folder in folders]) for name, folders in runs.items()]
+    folders = [Path(runs)] if isinstance(runs, str | Path) else [Path(folder) for folder in runs]
+    return [("/".join(folder.resolve().parts[-2:]), [folder]) for folder in folders]
+
+
+def _draw_band(axes: Axes, curves: Sequence[Curve], clock: Clock, colour: str, name: str) -> None:
+    first, last = max(curve.x[0] for curve in curves), min(curve.x[-1] for curve in curves)
+    if first > last:
+        raise ValueError(f"the runs of {name} have no {clock.replace('_', ' ')} in common; let them play further")
+    x = np.arange(first, last + 1) if clock == "episode" else np.linspace(first, last, BAND_POINTS)
+    # Between two ends of episodes the mean is the one of the earlier.
+    means = np.stack([curve.mean[np.searchsorted(curve.x, x, side="right") - 1] for curve in curves])
+    axes.fill_between(x, means.min(axis=0), means.max(axis=0), color=colour, alpha=0.2, linewidth=0)
+    axes.plot(x, np.median(means, axis=0), color=colour, linewidth=2, label=name)
+
+
+def _moving_mean(numbers: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    sums = np.concatenate([[0.0], np.cumsum(numbers)])
+    ends = np.arange(1, len(numbers) + 1)
+    starts = np.maximum(ends - window, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def _read_episodes(run_dir: Path) -> dict[str, NDArray[np.float64]]:
+    path = run_dir / EPISODES_FILE
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; give the folder of a run that holds {EPISODES_FILE}")
+    # While the run still plays, its last line may be half written.
+    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    rows = list(csv.DictReader(lines))
+    if not rows:
+        raise ValueError(f"{path} holds no finished episode; let the run play until its first episode ends")
+    columns = ("episode", "env_step", "return", "length")
+    try:
+        return {column: np.array([float(row[column]) for row in rows]) for column in columns}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not a log of episodes ({error}); it needs numbers in {', '.join(columns)}"
+        ) from error

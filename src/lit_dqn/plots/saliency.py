@@ -1,0 +1,112 @@
+"""Where a network that sees images looks: which pixels its action values hang on."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lit_dqn.evaluation import Trajectory
+from lit_dqn.plots.agents import Watched
+from lit_dqn.plots.style import PATH, TITLE_SIZE
+
+BLUR_SIGMA = 3.0  # pixels, as in the paper
+BATCH_SIZE = 64  # perturbed observations that the network sees at once
+
+
+def saliency(
+    agent: Watched, observation: NDArray[np.uint8], *, spacing: int = 5, radius: float = 5.0
+) -> NDArray[np.float32]:
+    """How much what the network says changes when the observation is blurred around a pixel (Greydanus et al. 2018,
+    *Visualizing and understanding Atari agents*, eqs. 1 and 2, with action values in the place of the logits).
+
+    Blurring takes knowledge away without putting anything new into the picture. All frames of a stack are blurred in
+    the same place.
+
+    Args:
+        agent: asked for what it chooses actions by, Q(s, ·) or an actor's preferences; for V(s) if it prefers none.
+        observation: one image, uint8 [channels, height, width], frames stacked.
+        spacing: pixels from one blurred place to the next; between them the map is interpolated.
+        radius: standard deviation of the blurred place, in pixels.
+
+    Returns:
+        Half the squared distance between the outputs for the sharp and the blurred image, [height, width].
+
+    Raises:
+        ValueError: if the observation is no such image.
+
+    """
+    if observation.ndim != 3 or observation.dtype != np.uint8:
+        raise ValueError(
+            f"observation is {observation.dtype} {observation.shape}; a saliency map is made of an image, "
+            "uint8 (channels, height, width)"
+        )
+    _, height, width = observation.shape
+    sharp = observation.astype(np.float32)
+    blurred = np.stack([cv2.GaussianBlur(frame, (0, 0), BLUR_SIGMA) for frame in sharp])
+    rows, columns = np.arange(height), np.arange(width)
+    centre_rows, centre_columns = np.arange(spacing // 2, height, spacing), np.arange(spacing // 2, width, spacing)
+    bell_rows = np.exp(-((rows - centre_rows[:, None]) ** 2) / (2 * radius**2))
+    bell_columns = np.exp(-((columns - centre_columns[:, None]) ** 2) / (2 * radius**2))
+    masks = np.einsum("ih,jw->ijhw", bell_rows, bell_columns).reshape(-1, 1, height, width)
+
+    def outputs(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return agent.preferences(images) if agent.has_preferences else agent.state_values(images)[:, None]
+
+    sharp_outputs = outputs(observation[None])
+    scores = np.empty(len(masks), np.float32)
+    for first in range(0, len(masks), BATCH_SIZE):
+        mask = masks[first : first + BATCH_SIZE]
+        perturbed = np.rint(sharp * (1 - mask) + blurred * mask).astype(np.uint8)
+        scores[first : first + BATCH_SIZE] = 0.5 * ((outputs(perturbed) - sharp_outputs) ** 2).sum(axis=1)
+    coarse = scores.reshape(len(centre_rows), len(centre_columns))
+    return np.maximum(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), 0)
+
+
+def draw_saliency(
+    observations: Sequence[NDArray[np.uint8]],
+    maps: Sequence[NDArray[np.float32]],
+    titles: Sequence[str] | None = None,
+) -> Figure:
+    """The newest frame of each observation, and below it the same with its saliency map over it in vermilion.
+
+    Every map is scaled to its own highest value.
+
+    Args:
+        observations: each uint8 [channels, height, width].
+        maps: as `saliency` gives them, one for each observation.
+        titles: a line above each.
+
+    """
+    height, width = maps[0].shape
+    size = 2.6
+    figure = Figure(figsize=(size * len(maps), 2 * size * height / width + 0.7), layout="constrained")
+    panels = figure.subplots(2, len(maps), squeeze=False)
+    names = titles or [""] * len(maps)
+    for (above, below), observation, heat, name in zip(panels.T, observations, maps, names, strict=True):
+        frame = np.repeat(observation[-1][..., None] / 255, 3, axis=2)
+        share = (heat / heat.max() if heat.max() > 0 else heat)[..., None]
+        # What is not looked at recedes into grey, so that the colour shows on black and on white.
+        receding = 0.5 + 0.5 * (frame - 0.5)
+        above.imshow(frame, interpolation="nearest")
+        below.imshow(receding * (1 - share) + np.array(to_rgb(PATH)) * share, interpolation="nearest")
+        above.set_title(name, fontsize=TITLE_SIZE)
+        for axes in (above, below):
+            axes.set_xticks([])
+            axes.set_yticks([])
+    return figure
+
+
+def draw_episode_saliency(agent: Watched, trajectory: Trajectory, moments: int = 4) -> Figure:
+    """What the agent looked at, at moments that lie evenly over an episode.
+
+    Raises:
+        ValueError: if the agent saw no images.
+
+    """
+    steps = np.unique(np.linspace(0, len(trajectory.action) - 1, moments).astype(int))
+    observations = [trajectory.seen(step) for step in steps]
+    maps = [saliency(agent, observation) for observation in observations]
+    return draw_saliency(observations, maps, [f"step {step:,}" for step in steps])
