@@ -39,6 +39,7 @@ from lit_dqn.checkpoint import verify_checkpoint
 from lit_dqn.checkpoint.read import open_replay
 from lit_dqn.cli import main
 from lit_dqn.collector import Collector
+from lit_dqn.replay import sidecar
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SMALL_MAZE = [
@@ -91,6 +92,9 @@ CASES = {
     ],
 }
 CHUNKS_BETWEEN_EVALUATIONS = {"maze": 30, "maze_double": 30, "cartpole": 30, "pong": 10}
+SEGMENT_BYTES = 20_000
+"""So small that these small replays have many, of which most are linked and not written."""
+
 WALL_TIME = ("time/fps", "time/seconds")
 
 
@@ -155,6 +159,7 @@ def start(command: list[str], folder: Path, phases: Phases, output: Path, thread
             os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
         sys.argv = ["lit-dqn", *command, "--trainer.enable_progress_bar=false"]
         torch.set_num_threads(threads)
+        sidecar.SEGMENT_BYTES = SEGMENT_BYTES
         phases.watch()
         main()
         (folder / "phases.json").write_text(json.dumps(phases.counts))
@@ -248,8 +253,8 @@ def fingerprints(folder: Path) -> dict[str, dict[str, str]]:
     (run,) = folder.glob("lightning_logs/*/*")
     path = run / "checkpoints/last.ckpt"
     checkpoint = verify_checkpoint(path)
-    sidecar = open_replay(path, checkpoint)
-    assert sidecar is not None
+    stored = open_replay(path, checkpoint)
+    assert stored is not None
     data = checkpoint["ReplayDataModule"]
     for name in ("identity", "folder", "manifest_crc32"):
         del data["replay"][name]
@@ -259,7 +264,7 @@ def fingerprints(folder: Path) -> dict[str, dict[str, str]]:
     things = {
         "weights": checkpoint.pop("state_dict"),
         "optimiser": checkpoint.pop("optimizer_states"),
-        "replay": replay | {"segments": {name: tuple(content) for name, content in sidecar.contents.items()}},
+        "replay": replay | {"segments": {name: tuple(content) for name, content in stored.contents.items()}},
         "generators": [checkpoint.pop("random"), data.pop("sampling"), data["collector"].pop("generators")],
         "envs and counters": [data, checkpoint.pop("loops"), checkpoint.pop("callbacks"), checkpoint],
         "logged points": points(run),

@@ -134,7 +134,8 @@ def number_of_calls(run: Run) -> int:
     return system_calls.count
 
 
-every = pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
+SLOW = pytest.mark.slow
+every = pytest.mark.parametrize("every", [6, pytest.param(1, marks=SLOW)])
 
 
 @every
@@ -142,9 +143,9 @@ every = pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.s
     ("name", "fault"),
     [
         ("ENOSPC", failing(errno.ENOSPC)),
-        ("EIO", failing(errno.EIO)),
-        ("EACCES", failing(errno.EACCES)),
-        ("short write", short_write),
+        pytest.param("EIO", failing(errno.EIO), marks=SLOW),
+        pytest.param("EACCES", failing(errno.EACCES), marks=SLOW),
+        pytest.param("short write", short_write, marks=SLOW),
         ("lost write", lost_write),
     ],
 )

@@ -78,6 +78,7 @@ class Checkpoints(Checkpoint):
         """Look at what the folder holds, and listen to signals."""
         folder = self.folder(trainer)
         self._signal, self._kept = None, []
+        trainer.datamodule.stopped = False  # type: ignore[attr-defined]
         if folder is not None:
             env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
             # Those ahead of where the run goes on from are broken, or of a future that will be another.
