@@ -78,10 +78,10 @@ def time_bare(steps: int) -> float:
     optimizer = torch.optim.Adam(online.parameters(), **MODEL["optimizer"]["init_args"])
 
     @torch.inference_mode()
-    def q_values(observation: np.ndarray) -> np.ndarray:
+    def preferences(observation: np.ndarray) -> np.ndarray:
         return online(torch.as_tensor(observation)).numpy()
 
-    agent = SimpleNamespace(num_actions=num_actions, q_values=q_values)
+    agent = SimpleNamespace(num_actions=num_actions, preferences=preferences)
 
     def learn(updates: range) -> None:
         for update in updates:

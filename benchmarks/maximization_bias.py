@@ -92,7 +92,7 @@ def plot(shares: dict[str, NDArray[np.float64]], runs: int) -> Figure:
     for name, share in shares.items():
         axes.plot(np.arange(1, len(share) + 1), 100 * share, color=COLOURS[name], linewidth=1.4, label=name)
     axes.axhline(100 * OPTIMAL_SHARE, color="#444444", linestyle="--", linewidth=1)
-    axes.text(len(share), 100 * OPTIMAL_SHARE + 1.5, "optimal", ha="right", color="#444444")
+    axes.text(3, 100 * OPTIMAL_SHARE + 1.5, "optimal", color="#444444")
     axes.set(xlabel="episode", ylabel="% left actions from A", ylim=(0, 100), xlim=(1, len(share)))
     axes.set_title(f"Example 6.7: maximization bias, means over {runs} runs", fontsize=11)
     axes.grid(alpha=0.25)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from test_cli import CONFIGS, TINY, run, tiny
+from test_cli import CONFIGS, run, tiny
 
 ALL = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
 BREAKOUT = Path("atari/breakout.yaml")
@@ -21,8 +21,6 @@ def test_every_config_trains_for_a_moment(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     files = [OVERLAYS[config], config] if config in OVERLAYS else [config]
     arguments = [f"--config={CONFIGS / file}" for file in files]
-    if "actor_critic" in config.name:
-        arguments.append(f"--data.env_steps_per_update={TINY['data.batch_size']}")  # it learns from each step once
     assert run(monkeypatch, "fit", *arguments, *tiny()) == 0
     assert len(list(tmp_path.glob("lightning_logs/*/version_0/checkpoints/last.ckpt"))) == 1
 

@@ -177,7 +177,8 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_checkpoint(fo
     checkpoint = read_checkpoint(checkpoints() / "last.ckpt")
     assert checkpoint["hyper_parameters"]["target_update_tau"] == 0.5  # of which neither speaks
     assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == 0.002
-    assert yaml.safe_load((checkpoints().parent / "config.yaml").read_text())["model"]["target_update_tau"] == 0.5
+    model = yaml.safe_load((checkpoints().parent / "config.yaml").read_text())["model"]
+    assert model["init_args"]["target_update_tau"] == 0.5
 
 
 def test_what_cannot_change_is_refused(folder, monkeypatch, capsys):

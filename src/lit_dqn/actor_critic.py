@@ -21,8 +21,8 @@ class LitActorCritic(LitAgent):
     """n-step advantage actor-critic: one network says the policy and V (Sutton & Barto 2020, section 13.5).
 
     Its outputs are a preference h(s, a) for each action and, last, V(s); all layers but the last are shared. It
-    learns from what its own policy has just played: `data.policy` Softmax, `data.sampler` Latest, and as many env
-    steps between two updates as there are transitions in a batch.
+    learns from what its own policy has just played: `data.policy` Softmax, `data.sampler` Latest, and between two
+    updates as many env steps as there are transitions in a batch; with fewer transitions, the others are left out.
 
     Args:
         observation_shape: of one observation, frames stacked; on the command line it comes from the data.
@@ -85,10 +85,10 @@ class LitActorCritic(LitAgent):
                 f"sampler: LitActorCritic learns from what its policy has just played, not from older transitions "
                 f"drawn by {type(data.sampler).__name__}; set --data.sampler Latest."
             )
-        if data.env_steps_per_update != data.batch_size:
+        if data.batch_size > data.env_steps_per_update:
             raise ConfigError(
-                f"batch_size: {data.batch_size} transitions from {data.env_steps_per_update} env steps would be used "
-                "more than once, or left out, and LitActorCritic learns from each once; "
+                f"batch_size: {data.batch_size} transitions from {data.env_steps_per_update} env steps would be "
+                "learned from more than once, when the policy that played them is gone; "
                 f"set --data.env_steps_per_update {data.batch_size}."
             )
 

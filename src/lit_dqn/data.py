@@ -424,11 +424,12 @@ class ReplayDataModule(lightning.LightningDataModule):
 
         """
         for key in KEPT_ON_RESUME:
-            if saved.get(key) != self.hparams[key]:
+            # What an earlier release did not know was as it is by default.
+            then = saved[key] if key in saved else specification(inspect.signature(type(self)).parameters[key].default)
+            if then != self.hparams[key]:
                 raise ConfigError(
-                    f"{key}: the checkpoint was made with {saved.get(key)}, not {self.hparams[key]}, and cannot go on "
-                    f"otherwise; set --data.{key} {saved.get(key)}, or start anew from its weights with "
-                    "--model.init_from."
+                    f"{key}: the checkpoint was made with {then}, not {self.hparams[key]}, and cannot go on "
+                    f"otherwise; set --data.{key} {then}, or start anew from its weights with --model.init_from."
                 )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

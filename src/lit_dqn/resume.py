@@ -98,8 +98,10 @@ def check_goes_on(
     data.check_continues(saved_data)
     then = dict(_flat({"model": saved_model, "data": saved_data | {"seed": checkpoint[DATA_KEY]["seed"]}}))
     now = dict(_flat({"model": dict(model.hparams), "data": dict(data.hparams) | {"seed": data.seed}}))
+    known = {f"model.{key}" for key in saved_model} | {f"data.{key}" for key in saved_data} | {"data.seed"}
     for key in sorted(then.keys() | now.keys()):
-        if then.get(key) != now.get(key):
+        # A setting that an earlier release did not have has not changed.
+        if then.get(key) != now.get(key) and ".".join(key.split(".")[:2]) in known:
             log.info("resume: %s is %s now; it was %s in the checkpoint", key, now.get(key), then.get(key))
 
 
