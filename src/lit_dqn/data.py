@@ -99,6 +99,8 @@ class ReplayDataset(IterableDataset[Chunk]):
             collector.refill(self.agent, self.min_replay_size, self.stopped)
             self.refill = False
         collector.warm_up(self.agent, self.min_replay_size, self.batch_size, self.warm_up_policy, self.stopped)
+        if self.stopped():
+            return
         for _ in range(self.chunks_per_epoch):
             collector.collect(self.agent, self.env_steps_per_chunk)
             starts = collector.replay.starts
