@@ -14,6 +14,7 @@ time is left out: `time/fps`, `time/seconds`, the column `seconds`.
 import argparse
 import csv
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -29,7 +30,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -314,7 +314,7 @@ def differences(one: dict[str, dict[str, str]], other: dict[str, dict[str, str]]
 
 def can_be_played(case: str) -> bool:
     """Whether the envs of a case are at hand."""
-    return case != "pong" or any(name.startswith("ALE/Pong") for name in gymnasium.registry)
+    return case != "pong" or importlib.util.find_spec("ale_py") is not None
 
 
 def prove(case: str, kills: int, seed: int, folder: Path) -> bool:
