@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install fit resume tensorboard test test-slow prove-resume check format benchmark results-classic maximization-bias notebook clean
+.PHONY: help install fit pong resume tensorboard test test-slow prove-resume check format benchmark results-classic maximization-bias notebook clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ $(INSTALLED): pyproject.toml
 
 fit: install  ## the main job: learn the maze from pixels (CONFIG=configs/... for another run)
 	$(BIN)/python -m lit_dqn fit --config $(CONFIG)
+
+pong: install  ## learn Atari's Pong, in about an hour
+	$(BIN)/python -m lit_dqn fit --config configs/atari/pong_fast.yaml
 
 resume: install  ## go on from the last checkpoint of CONFIG's run
 	$(BIN)/python -m lit_dqn fit --config $(CONFIG) --ckpt_path last
