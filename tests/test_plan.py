@@ -54,3 +54,12 @@ def test_the_nearest_limit_counts(tmp_path, monkeypatch, capsys):
         assert f"for {steps:,} env steps" in out
     _, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--trainer.max_steps=800", "--trainer.max_epochs=3")
     assert f"for {1000 + 800 * 4:,} env steps" in out
+
+
+def test_a_run_that_is_shorter_than_the_trial_does_not_cut_it_short(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for limit in ("--stop.max_env_steps=1032", "--trainer.max_steps=8", "--trainer.max_epochs=1"):
+        code, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--data.updates_per_epoch=8", limit)
+        assert code == 0
+        assert "for 1,032 env steps" in out
+        assert "the run     0 h 00 min" in out

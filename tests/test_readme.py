@@ -30,6 +30,8 @@ def project(tmp_path, monkeypatch) -> Path:
 
 
 def test_every_command_of_lit_dqn_runs_in_the_order_of_the_page(project, monkeypatch, capsys):
+    monkeypatch.setattr("lit_dqn.plan.WARM_UP_SECONDS", 0.1)
+    monkeypatch.setattr("lit_dqn.plan.TRIAL_SECONDS", 0.2)
     commands = [shlex.split(line) for line in COMMANDS if line.startswith("python -m lit_dqn ")]
     assert len(commands) >= 7
     for number, words in enumerate(commands):

@@ -37,7 +37,11 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
     for word, sentence in _sizes(trainer, model, data, stop).items():
         print(f"{word:<11} {sentence}", flush=True)
     env_steps = _env_steps(trainer, data, stop)
+    end = f"ends after {stop.max_episodes:,} episodes" if stop.max_episodes else "has no limit that is known before"
     trial = _Trial(data)
+    # Only the clock ends the trial.
+    stop.max_env_steps = stop.max_episodes = stop.mean_return = None
+    trainer.fit_loop.max_epochs = trainer.fit_loop.epoch_loop.max_steps = -1
     data.capacity = min(data.capacity, max(TRIAL_CAPACITY, data.batch_size))
     data.min_replay_size = min(data.min_replay_size, data.capacity // 2 + data.batch_size)
     # Later in the run the network is asked for nearly every action, and not for the first ones.
@@ -49,7 +53,6 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
         f"{trial.env_steps_per_second / data.env_steps_per_update:,.0f} updates/s"
     )
     if env_steps is None:
-        end = f"ends after {stop.max_episodes:,} episodes" if stop.max_episodes else "has no limit that is known before"
         print(f"{'the run':<11} {end}; how many env steps that takes is not known")
     else:
         minutes = round(env_steps / trial.env_steps_per_second / 60)
