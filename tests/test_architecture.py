@@ -20,6 +20,7 @@ FLOORS = {
         "collector",
         "evaluation",
         "frame_stack",
+        "replay_dataset",
         "resimulation",
         "value_errors",
     },

@@ -1,7 +1,7 @@
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import gymnasium
@@ -9,7 +9,6 @@ import lightning
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
-from torch.utils.data import IterableDataset
 
 from lit_dqn.collector import Collector
 from lit_dqn.envs import (
@@ -27,9 +26,10 @@ from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.evaluation import EvaluationDataset, TrajectoryDataset
 from lit_dqn.policies import EpsilonGreedy, Greedy, Policy, UniformRandom
 from lit_dqn.replay import ReplayBuffer, Sampler, Uniform, check_fits, stack_frames
+from lit_dqn.replay_dataset import ReplayDataset
 from lit_dqn.resimulation import ResumeEnv
 from lit_dqn.specification import specification
-from lit_dqn.types import ActionPreferences, Chunk
+from lit_dqn.types import ActionPreferences
 
 log = logging.getLogger("lit_dqn")
 
@@ -53,64 +53,6 @@ EVALUATION_ENV, TEST_ENV = 2**32 - 1, 2**32 - 2
 """The indices that the envs of evaluation have in the seeds of their episodes; no training env has them. The best
 checkpoint was chosen on the episodes of validation, so `test` plays others.
 """
-
-
-class ReplayDataset(IterableDataset[Chunk]):
-    """Play, store, sample: one chunk per training step. All state is on objects, for `__iter__` runs every epoch.
-
-    Its length keeps Lightning from fetching a chunk ahead, which would be played with old weights.
-    """
-
-    def __init__(
-        self,
-        collector: Collector,
-        sampler: Sampler,
-        agent: ActionPreferences,
-        generator: np.random.Generator,
-        *,
-        batch_size: int,
-        gradient_steps: int,
-        env_steps_per_chunk: int,
-        chunks_per_epoch: int,
-        min_replay_size: int,
-        warm_up_policy: Policy,
-        refill: bool,
-        stopped: Callable[[], bool],
-    ) -> None:
-        self.collector = collector
-        self.sampler = sampler
-        self.agent = agent
-        self.generator = generator
-        self.batch_size = batch_size
-        self.gradient_steps = gradient_steps
-        self.env_steps_per_chunk = env_steps_per_chunk
-        self.chunks_per_epoch = chunks_per_epoch
-        self.min_replay_size = min_replay_size
-        self.warm_up_policy = warm_up_policy
-        self.refill = refill
-        self.stopped = stopped
-
-    def __len__(self) -> int:
-        return self.chunks_per_epoch
-
-    def __iter__(self) -> Iterator[Chunk]:
-        collector = self.collector
-        if self.refill:
-            collector.refill(self.agent, self.min_replay_size, self.stopped)
-            self.refill = False
-        collector.warm_up(self.agent, self.min_replay_size, self.batch_size, self.warm_up_policy, self.stopped)
-        if self.stopped():
-            return
-        for _ in range(self.chunks_per_epoch):
-            collector.collect(self.agent, self.env_steps_per_chunk)
-            starts = collector.replay.starts
-            yield Chunk(
-                batches=tuple(
-                    collector.replay.sample(self.sampler.sample(starts, self.batch_size, self.generator))
-                    for _ in range(self.gradient_steps)
-                ),
-                env_step=collector.env_step,
-            )
 
 
 class ReplayDataModule(lightning.LightningDataModule):

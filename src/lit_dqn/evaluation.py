@@ -1,8 +1,9 @@
 """Playing without learning: to grade an agent, or to watch it."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import gymnasium
 import numpy as np
@@ -11,10 +12,130 @@ from gymnasium.wrappers import RenderCollection
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
-from lit_dqn.collector import play_episode, play_episodes
+from lit_dqn.collector import EXPLORATION_STREAM
+from lit_dqn.envs import stored_dtype
+from lit_dqn.frame_stack import FrameStack
 from lit_dqn.policies import Policy
 from lit_dqn.replay import stack_frames
 from lit_dqn.types import ActionPreferences, Episode
+
+
+def play_episodes(
+    envs: VectorEnv,
+    agent: ActionPreferences,
+    policy: Policy,
+    *,
+    seeds: Sequence[int],
+    max_steps: int,
+    frame_stack: int = 1,
+) -> Iterator[Episode]:
+    """Play episodes side by side without learning, each env the next one of `seeds` when it is free.
+
+    An episode has its own seed and its own generator of exploration, so that it is the same in whichever env it is
+    played (as far as float sums do not depend on the size of a batch).
+
+    Args:
+        envs: as `make_vec` makes them.
+        agent: what it prefers.
+        policy: how actions follow from them; schedules are asked for env step 0.
+        seeds: one episode each, of the env and of the policy.
+        max_steps: cap on the agent steps of an episode; a greedy policy can loop for ever.
+        frame_stack: frames in an observation.
+
+    Yields:
+        The episodes in the order of their seeds, numbered from 1.
+
+    """
+    num_envs = envs.num_envs
+    stack = FrameStack(num_envs, frame_stack)
+    dtype = stored_dtype(envs.single_observation_space)
+    waiting = deque(enumerate(seeds))
+    playing: list[int | None] = [None] * num_envs
+    generators = [np.random.default_rng()] * num_envs
+    total_reward, length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
+    done: dict[int, Episode] = {}
+    given = 0
+    to_reset = np.ones(num_envs, bool)
+    while given < len(seeds):
+        if to_reset.any():
+            env_seeds: list[int | None] = [None] * num_envs
+            for env in np.flatnonzero(to_reset):
+                # An env that has nothing left to play goes on, and nobody looks.
+                playing[env], seed = waiting.popleft() if waiting else (None, 0)
+                env_seeds[env] = seed
+                generators[env] = np.random.default_rng((seed, EXPLORATION_STREAM))
+                total_reward[env], length[env] = 0, 0
+            frames, _ = envs.reset(seed=env_seeds, options={"reset_mask": to_reset})  # type: ignore[arg-type]
+            stack.reset(frames.astype(dtype, copy=False), to_reset)
+        action = policy.act(agent, stack.observation, 0, generators)
+        frames, reward, terminated, truncated, _ = envs.step(action)
+        stack.push(frames.astype(dtype, copy=False))
+        total_reward += reward
+        length += 1
+        to_reset = terminated | truncated | (length == max_steps)
+        for env in np.flatnonzero(to_reset):
+            index = playing[env]
+            if index is not None:
+                done[index] = Episode(
+                    number=index + 1,
+                    env=int(env),
+                    env_step=0,
+                    total_reward=float(total_reward[env]),
+                    length=int(length[env]),
+                    terminated=bool(terminated[env]),
+                )
+        while given in done:
+            yield done.pop(given)
+            given += 1
+
+
+class Step(NamedTuple):
+    """One step of an episode that is being watched."""
+
+    observation: NDArray  # [*shape], a single frame
+    action: int
+    reward: float
+    next_observation: NDArray
+    terminated: bool
+    truncated: bool  # by the env, or by the cap on the steps
+
+
+def play_episode(
+    env: gymnasium.Env,
+    agent: ActionPreferences,
+    policy: Policy,
+    *,
+    seed: int,
+    max_steps: int,
+    frame_stack: int = 1,
+) -> Iterator[Step]:
+    """Play one episode without learning, step by step.
+
+    Args:
+        env: as `make_env` makes it.
+        agent: what it prefers.
+        policy: how actions follow from them; schedules are asked for env step 0.
+        seed: of the env and of the policy.
+        max_steps: cap on the agent steps of the episode; a greedy policy can loop for ever.
+        frame_stack: frames in an observation.
+
+    """
+    generators = [np.random.default_rng((seed, EXPLORATION_STREAM))]
+    stack = FrameStack(1, frame_stack)
+    dtype = stored_dtype(env.observation_space)
+    observation, _ = env.reset(seed=seed)
+    frame = np.asarray(observation, dtype)
+    stack.reset(frame[None], np.ones(1, bool))
+    for step in range(1, max_steps + 1):
+        action = int(policy.act(agent, stack.observation, 0, generators)[0])
+        observation, reward, terminated, truncated, _ = env.step(action)
+        next_frame = np.asarray(observation, dtype)
+        ended = terminated or truncated or step == max_steps
+        yield Step(frame, action, float(reward), next_frame, terminated, ended and not terminated)
+        if ended:
+            return
+        frame = next_frame
+        stack.push(next_frame[None])
 
 
 class EvaluationDataset(IterableDataset[Episode]):

@@ -7,10 +7,10 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_dqn.collector import play_episode
 from lit_dqn.envs import make_env
 from lit_dqn.envs.grid import GridWorld
 from lit_dqn.envs.grid_values import acting_states, observe_all, policy_state_values
+from lit_dqn.evaluation import play_episode
 from lit_dqn.policies import Policy
 from lit_dqn.replay import stack_frames
 from lit_dqn.types import ActionPreferences

@@ -1,0 +1,67 @@
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from torch.utils.data import IterableDataset
+
+from lit_dqn.collector import Collector
+from lit_dqn.policies import Policy
+from lit_dqn.replay import Sampler
+from lit_dqn.types import ActionPreferences, Chunk
+
+
+class ReplayDataset(IterableDataset[Chunk]):
+    """Play, store, sample: one chunk per training step. All state is on objects, for `__iter__` runs every epoch.
+
+    Its length keeps Lightning from fetching a chunk ahead, which would be played with old weights.
+    """
+
+    def __init__(
+        self,
+        collector: Collector,
+        sampler: Sampler,
+        agent: ActionPreferences,
+        generator: np.random.Generator,
+        *,
+        batch_size: int,
+        gradient_steps: int,
+        env_steps_per_chunk: int,
+        chunks_per_epoch: int,
+        min_replay_size: int,
+        warm_up_policy: Policy,
+        refill: bool,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self.collector = collector
+        self.sampler = sampler
+        self.agent = agent
+        self.generator = generator
+        self.batch_size = batch_size
+        self.gradient_steps = gradient_steps
+        self.env_steps_per_chunk = env_steps_per_chunk
+        self.chunks_per_epoch = chunks_per_epoch
+        self.min_replay_size = min_replay_size
+        self.warm_up_policy = warm_up_policy
+        self.refill = refill
+        self.stopped = stopped
+
+    def __len__(self) -> int:
+        return self.chunks_per_epoch
+
+    def __iter__(self) -> Iterator[Chunk]:
+        collector = self.collector
+        if self.refill:
+            collector.refill(self.agent, self.min_replay_size, self.stopped)
+            self.refill = False
+        collector.warm_up(self.agent, self.min_replay_size, self.batch_size, self.warm_up_policy, self.stopped)
+        if self.stopped():
+            return
+        for _ in range(self.chunks_per_epoch):
+            collector.collect(self.agent, self.env_steps_per_chunk)
+            starts = collector.replay.starts
+            yield Chunk(
+                batches=tuple(
+                    collector.replay.sample(self.sampler.sample(starts, self.batch_size, self.generator))
+                    for _ in range(self.gradient_steps)
+                ),
+                env_step=collector.env_step,
+            )
