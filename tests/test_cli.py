@@ -51,7 +51,7 @@ CARTPOLE = ("--config", CONFIGS / "cartpole.yaml")
     [
         (["--data.env_id=CartPol-v1"], "env_id: there is no environment 'CartPol-v1'; did you mean CartPole-v1"),
         (["--data.env_id=Pendulum-v1"], "env_id: 'Pendulum-v1' has the action space Box"),
-        (["--model.network=NatureCNN"], "network: NatureCNN takes images"),
+        (["--model.network=NatureCNN"], "^error: network: NatureCNN takes images"),
         (["--data.batch_size=60000"], "batch_size: 60000"),
         (["--data.capacty=5"], "data.capacty: there is no such key; did you mean capacity?"),
         (["--stop.max_episode=5"], "stop.max_episode: there is no such key; did you mean max_episodes?"),

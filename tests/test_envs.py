@@ -8,6 +8,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from audit import AUDIT_ENV, AuditEnv
+from lit_dqn import ReplayDataModule
 from lit_dqn.envs import check_first_observation, episode_seed, make_env, make_env_with_pictures, make_vec, stored_dtype
 from lit_dqn.errors import ConfigError, TrainingError
 
@@ -235,8 +236,13 @@ def test_processes_play_what_one_process_plays():
         if ended.any():
             for envs in (together, apart):
                 envs.reset(seed=[t, t + 1], options={"reset_mask": ended.copy()})
+    for process in apart.processes:  # as a terminal does to all at Ctrl-C
+        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, signal.SIGTERM)
+    apart.reset(seed=[1, 2])
+    apart.step(action)
     os.kill(apart.processes[1].pid, signal.SIGKILL)
-    with pytest.raises(TrainingError, match=r"env 1 of the 2 envs of CartPole-v1 failed in step 41: its process was"):
+    with pytest.raises(TrainingError, match=r"env 1 of the 2 envs of CartPole-v1 failed in step 42: its process was"):
         apart.step(action)
 
 
@@ -253,4 +259,4 @@ def test_a_process_that_hangs_is_given_up(monkeypatch):
 
 def test_games_of_ale_need_no_processes():
     with pytest.raises(ConfigError, match="env_processes: true is not for ALE/Pong-v5"):
-        make_vec("ALE/Pong-v5", 2, processes=True)
+        ReplayDataModule("ALE/Pong-v5", env_processes=True)

@@ -23,6 +23,7 @@ from lit_dqn.envs import make_vec
 from lit_dqn.policies import UniformRandom
 from lit_dqn.replay import ReplayBuffer
 from lit_dqn.resimulation import ResumeEnv
+from lit_dqn.resume import _set_aside
 from prove_resume import differences, flat
 from test_cli import CARTPOLE, run, tiny
 
@@ -341,3 +342,27 @@ def test_last_is_the_newest_version_and_in_it_the_latest_whole_env_step(folder, 
     assert find_checkpoint(str(checkpoints(0).parent), None).path == checkpoints(0) / "env_step_200.ckpt"
     with pytest.raises(ConfigError, match=r"no last\.ckpt under"):
         find_checkpoint("last", folder)
+
+
+def test_a_checkpoint_cannot_name_a_module_that_nobody_else_names(folder, monkeypatch, capsys):
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny()) == 0
+    (folder / "stranger.py").write_text("open('was_here', 'w')\n")
+    monkeypatch.syspath_prepend(folder)
+    checkpoint = read_checkpoint(checkpoints() / "last.ckpt")
+    checkpoint["hyper_parameters"]["network"] = "stranger.make"
+    torch.save(checkpoint, folder / "evil.ckpt")
+    assert run(monkeypatch, "test", "--data.env_id=CartPole-v1", "--ckpt_path=evil.ckpt") == 2
+    said = capsys.readouterr().err
+    assert "error: ckpt_path: the checkpoint names stranger.make, which would be imported, and neither" in said
+    assert not (folder / "was_here").exists()
+
+
+def test_the_points_of_a_csv_outlive_a_run_that_is_killed_twice_from_one_checkpoint(tmp_path):
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text("step,loss\n100,1.0\n200,2.0\n300,3.0\n")
+    _set_aside(metrics, 200)
+    kept = tmp_path / "metrics_to_env_step_200.csv"
+    assert kept.read_text().split() == ["step,loss", "100,1.0", "200,2.0"]
+    metrics.write_text("step,loss\n210,2.1\n")  # what the logger wrote until the run was killed again
+    _set_aside(metrics, 200)
+    assert kept.read_text().split() == ["step,loss", "100,1.0", "200,2.0"]

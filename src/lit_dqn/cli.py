@@ -59,6 +59,10 @@ OWNERS_OF_KEYS = (*AGENTS, ReplayDataModule, StoppingRules, Checkpoints, Trainin
 KNOWN_KEYS = [name for owner in OWNERS_OF_KEYS for name in inspect.signature(owner).parameters]
 
 
+REFUSED_BY_AGENT = re.compile(r"Errors: - (.*?) - Expected a <class 'NoneType'>")
+"""What the agent itself said, in what jsonargparse makes of it."""
+
+
 class Parser(LightningArgumentParser):
     """Says what is wrong in one sentence, without the usage text of some hundred keys."""
 
@@ -246,7 +250,9 @@ class CLI(LightningCLI):
             raise
         except (TypeError, ValueError, MisconfigurationException) as error:
             log.debug("while building the parts", exc_info=True)
-            raise ConfigError(" ".join(str(error).split())) from error
+            sentence = " ".join(str(error).split())
+            refused = REFUSED_BY_AGENT.search(sentence)
+            raise ConfigError(refused[1] if refused else sentence) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """The trainer, with the progress bar and the checkpoint writer that it needs."""

@@ -187,6 +187,8 @@ class ReplayDataModule(lightning.LightningDataModule):
                 raise ConfigError(f"{key}: {getattr(self, key)} must be at least 1.")
         if not 0 <= self.gamma <= 1:
             raise ConfigError(f"gamma: {self.gamma} is a discount per step and must lie in [0, 1].")
+        if self.env_processes and is_atari(self.env_id):
+            raise ConfigError(f"env_processes: true is not for {self.env_id}: ALE plays on threads of its own.")
         if self.reward_clip is not None and self.reward_clip <= 0:
             raise ConfigError(f"reward_clip: {self.reward_clip} must be positive, or null for no clipping.")
         if self.batch_size > self.capacity:
@@ -326,6 +328,8 @@ class ReplayDataModule(lightning.LightningDataModule):
         }
         kwargs = self.env_kwargs
         env = AtariProtocol.of(self.env_id, kwargs).describe() if is_atari(self.env_id) else kwargs
+        if self.wrappers:
+            protocol["wrappers"] = specification(self.wrappers)
         return {**protocol, **specification(env)}
 
     def _evaluation(self, env: int) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Going on with a run: which checkpoint, with which settings, and in which folder."""
 
 import csv
+import io
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import lightning
 import yaml
 from jsonargparse import Namespace
 
+from lit_dqn import durable
 from lit_dqn.checkpoint import DATA_KEY, Found, check_shapes
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.errors import ConfigError
@@ -18,6 +21,21 @@ log = logging.getLogger("lit_dqn")
 
 FROM_THE_DATA = ("_instantiator", "observation_shape", "num_actions")
 """Hyper-parameters of the agent that are no settings."""
+
+
+DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+TRUSTED_PACKAGES = {"lit_dqn", "torch", "lightning", "gymnasium"}
+"""A checkpoint of a stranger may name any module, and naming it is enough to run its code."""
+
+
+def _packages(settings: Any) -> dict[str, str]:
+    """The packages that settings name, each with one of the names."""
+    if isinstance(settings, str):
+        return {settings.split(".")[0]: settings} if DOTTED_NAME.fullmatch(settings) else {}
+    if isinstance(settings, Mapping):
+        settings = list(settings.values())
+    parts = settings if isinstance(settings, Sequence) else ()
+    return {package: name for part in parts for package, name in _packages(part).items()}
 
 
 def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,8 +58,18 @@ def with_settings_of(checkpoint: Mapping[str, Any], words: Sequence[str], config
         config: what it was parsed to.
         file: where the settings are written.
 
+    Raises:
+        ConfigError: if the checkpoint names a class of a package that nobody else names.
+
     """
     settings = settings_of(checkpoint)
+    trusted = TRUSTED_PACKAGES | _packages(config[config.subcommand].as_dict()).keys()
+    for package, name in _packages(settings).items():
+        if package not in trusted:
+            raise ConfigError(
+                f"ckpt_path: the checkpoint names {name}, which would be imported, and neither the command line nor a "
+                f"config file names anything of {package}; if it is yours, give the run's --config."
+            )
     if "class_path" in config[config.subcommand].model:
         settings["model"] = {"class_path": config[config.subcommand].model.class_path, "init_args": settings["model"]}
     file.write_text(yaml.safe_dump(settings))
@@ -61,14 +89,17 @@ def go_on_in_its_folder(checkpoint: Mapping[str, Any], path: Path, logger: Names
 
 def _set_aside(metrics: Path, env_step: int) -> None:
     """Keep the points of a CSVLogger, which removes its file when it goes on in the same folder."""
-    if metrics.is_file():
+    aside = metrics.with_name(f"metrics_to_env_step_{env_step}.csv")
+    # A run that was killed again before its next checkpoint has set them aside already.
+    if metrics.is_file() and not aside.exists():
         with metrics.open(newline="") as file:
             reader = csv.DictReader(file)
             points = [point for point in reader if int(point["step"]) <= env_step]
-        with metrics.with_name(f"metrics_to_env_step_{env_step}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, reader.fieldnames or [])
-            writer.writeheader()
-            writer.writerows(points)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, reader.fieldnames or [])
+        writer.writeheader()
+        writer.writerows(points)
+        durable.replace_file(aside, [memoryview(text.getvalue().encode())])
 
 
 def check_goes_on(

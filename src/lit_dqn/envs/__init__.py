@@ -179,16 +179,14 @@ def make_vec(
         num_envs: copies.
         env_kwargs: as for `make_env`.
         wrappers: likewise.
-        processes: each copy in a process of its own, which pays where a step takes milliseconds. Envs that a script
-            registers are not known there: write `module:id`.
+        processes: each copy in a process of its own, which pays where a step takes milliseconds; ALE's games have
+            threads of their own instead. Envs that a script registers are not known there: write `module:id`.
 
     Raises:
-        ConfigError: as `make_env`, and if ALE's games, which have threads of their own, are asked for processes.
+        ConfigError: as `make_env`.
 
     """
     if is_atari(env_id):
-        if processes:
-            raise ConfigError(f"env_processes: true is not for {env_id}: ALE plays its games on threads of its own.")
         return AtariVec(env_id, num_envs, _protocol(env_id, env_kwargs, wrappers))
     # Without auto-reset no step ever joins the end of one episode to the start of the next.
     make = partial(make_env, env_id, env_kwargs, wrappers)

@@ -1,6 +1,8 @@
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import connection
 from typing import Any
 
@@ -14,6 +16,14 @@ from lit_dqn.errors import TrainingError
 
 ANSWER_SECONDS = 60.0
 """How long an env may take for one step or reset."""
+
+
+def _undisturbed(make: Callable[[], gymnasium.Env]) -> gymnasium.Env:
+    """Make an env whose process does not end by the Ctrl-C that a terminal sends to all: the trainer stops in order."""
+    if multiprocessing.parent_process() is not None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+    return make()
 
 
 class ProcessVec(AsyncVectorEnv):
@@ -30,7 +40,9 @@ class ProcessVec(AsyncVectorEnv):
         # Forking this process, which holds torch's threads, can hang the children. The fork server has none, and has
         # imported already what each env would otherwise import, and keep in memory, for itself.
         multiprocessing.get_context("forkserver").set_forkserver_preload(["lit_dqn.envs"])
-        super().__init__([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED, context="forkserver")
+        super().__init__(
+            [partial(_undisturbed, make)] * num_envs, autoreset_mode=AutoresetMode.DISABLED, context="forkserver"
+        )
         self.env_id = env_id
         self._steps = 0
 
