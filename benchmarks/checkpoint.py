@@ -1,6 +1,6 @@
 """Time and bytes of a checkpoint by the size of the replay: Nature CNN, 84 x 84 frames, 4 envs, 50,000 new frames.
 
-    python benchmarks/checkpoint.py                                  # 1,000,000 timesteps take 7.1 GB of memory
+    python benchmarks/checkpoint.py                                  # 1,000,000 timesteps take 7.3 GB of memory
     python benchmarks/checkpoint.py --timesteps 50000 200000
 
 Each size: a full replay is saved, 50,000 timesteps are played, it is saved again (this is what a run pays at each

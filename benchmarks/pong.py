@@ -2,10 +2,10 @@
 
     python benchmarks/pong.py --peer-python .venv-peers/bin/python --cleanrl ../cleanrl
 
-The CNN of Mnih et al. (2015), 32 transitions in a batch, one update for each 4 agent steps, float32, in the learning
-phase; games as ALE/Pong-v5 means them (sticky actions 0.25, 4 frames a step), 84 x 84 pixels, 4 frames stacked.
-benchmarks/peers.txt says how to get the peers; each runs with the settings that were fastest here (contestants/,
---variants). The figures mean something on a quiet machine only.
+The CNN of Mnih et al. (2015), 32 transitions in a batch, one update for each 4 agent steps, in the learning phase;
+games as ALE/Pong-v5 means them (sticky actions 0.25, 4 frames a step), 84 x 84 pixels, 4 frames stacked. Networks
+compute in float32, with --bf16 all in bfloat16. benchmarks/peers.txt says how to get the peers; each runs with the
+settings that were fastest here (contestants/, --variants). The figures mean something on a quiet machine only.
 """
 
 from side_by_side import PONG, Benchmark

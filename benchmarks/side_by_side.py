@@ -4,13 +4,14 @@ Nothing but the standard library is imported here, for the peers may live in an 
 """
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
 import statistics
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ class Work:
         learning_rate: of Adam.
         gamma: γ, per step.
         epsilon: chance of a random action, constant.
+        bf16: whether networks compute in bfloat16: lit_dqn by its `trainer.precision`, the others within
+            `torch.autocast`, which is their user's to add.
 
     """
 
@@ -52,6 +55,7 @@ class Work:
     gamma: float = 0.99
     epsilon: float = 0.05
     seed: int = 1
+    bf16: bool = False
 
 
 PONG = Work(
@@ -135,14 +139,18 @@ class Benchmark:
             settings = dict(options.settings)
             if options.run == "cleanrl":
                 settings["clone"] = options.cleanrl
-            work = works[options.work[0]]
+            work = replace(works[options.work[0]], bf16=options.bf16)
             stopwatch = Stopwatch()
-            importlib.import_module(f"contestants.{options.run}").measure(work, options.steps, stopwatch, **settings)
+            measure = importlib.import_module(f"contestants.{options.run}").measure
+            with _autocast() if work.bf16 and options.run != "lit_dqn" else contextlib.nullcontext():
+                measure(work, options.steps, stopwatch, **settings)
             print(f"{MARK}{json.dumps(stopwatch.speeds())}")
             return
         record = machine(options) | {"versions": versions(options, options.only)}
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
-        record["works"] = {name: self._compare(works[name], options) for name in options.work}
+        record["works"] = {
+            name: self._compare(replace(works[name], bf16=options.bf16), options) for name in options.work
+        }
         write(options, record)
 
     def _options(self, works: list[str]) -> argparse.Namespace:
@@ -162,12 +170,13 @@ class Benchmark:
             action="store_true",
             help="each contestant's other settings too, from which the best were chosen",
         )
+        parser.add_argument("--bf16", action="store_true", help="networks in bfloat16, all contestants'")
         parser.add_argument("--run", choices=self.contestants, help=argparse.SUPPRESS)  # the one run of a process
         parser.add_argument("--settings", type=json.loads, help=argparse.SUPPRESS)
         return parser.parse_args()
 
     def _compare(self, work: Work, options: argparse.Namespace) -> dict[str, Any]:
-        steps = options.steps or self.steps[work]
+        steps = options.steps or next(steps for known, steps in self.steps.items() if known.name == work.name)
         runs = []
         for name in options.only:
             module = importlib.import_module(f"contestants.{name}")  # its package is imported in `measure` only
@@ -214,7 +223,15 @@ class Benchmark:
         command += ["--settings", json.dumps(run.settings)]
         if options.cleanrl:
             command += ["--cleanrl", options.cleanrl]
+        if options.bf16:
+            command += ["--bf16"]
         return json.loads(run_process(command).rpartition(MARK)[2])
+
+
+def _autocast() -> Any:
+    import torch
+
+    return torch.autocast("cpu", torch.bfloat16)
 
 
 def summarise(rounds: list[dict[str, dict[str, float]]], first: str, ours: set[str]) -> dict[str, Any]:

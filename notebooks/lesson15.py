@@ -19,7 +19,7 @@
 # chapters 6, 9, 10, 13 and 16; Mnih et al. 2013 and 2015; van Hasselt et al. 2016.
 #
 # With `QUICK = True` the notebook runs in a few minutes: the mazes are then seen as one-hot vectors by a small network,
-# for fewer episodes. With `QUICK = False` everything is learned from pixels at the length that the lesson asks for, which
+# for fewer episodes. With `QUICK = False` the mazes are learned from pixels at the length that the lesson asks for, which
 # takes an hour or more: `docs/results.md` has the times of these runs.
 
 # %%
@@ -280,8 +280,8 @@ runs["E4 replay 1000"].plot()
 # %% [markdown]
 # ## 6. Watching an agent without training it
 #
-# `configs/maze_fast.yaml` changes three things about E4: a buffer that forgets nothing, a target network that follows
-# sooner, and exploration that declines. It learns the shortest way.
+# `configs/maze_fast.yaml` changes four things about E4: a buffer that forgets nothing, a target network that follows
+# sooner, exploration that declines, and twice the episodes. It learns the shortest way.
 
 # %%
 quick_maze = SMALL_MAZE | {"stop.max_episodes": 150, "trainer.check_val_every_n_epoch": 10} if QUICK else {}

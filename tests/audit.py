@@ -158,7 +158,7 @@ class Audit:
         total, discount = 0.0, 1.0
         for _ in range(self.replay.n_step):
             played = self.history[env, episode, t]
-            clip = self.replay.reward_clip
+            clip = self.replay.reward_clip or np.inf
             total += discount * min(max(played.reward, -clip), clip)
             discount *= 0 if played.terminated or played.life_lost else self.replay.gamma
             t += 1

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import gymnasium
 import lightning
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_each_stopping_rule_ends_the_run_at_its_limit_and_says_so(tmp_path, capl
     # The last weights are graded although no evaluation was due.
     assert "eval/mean_reward" in trainer.callback_metrics
     assert (tmp_path / "run/checkpoints/best.ckpt").exists()
-    assert stop.progress(trainer) in (0.0, 1.0)
+    assert stop.progress(trainer) == (0.0 if "mean_return" in rule else 1.0)
 
 
 def test_a_resumed_run_goes_on_to_a_further_limit_and_not_beyond(tmp_path):
@@ -206,6 +207,49 @@ def test_the_maze_view_is_an_image_and_a_png_of_the_policy(tmp_path, observation
 def test_the_maze_view_leaves_other_environments_alone(tmp_path):
     fit(tmp_path, StoppingRules(), MazeView(), max_epochs=1)
     assert not (tmp_path / "run/maze.png").exists()
+
+
+def test_the_maze_view_leaves_a_maze_alone_that_is_seen_through_wrappers(tmp_path):
+    data = make_data(
+        env_id="lit_dqn/Maze-v0",
+        env_kwargs={"observation": "one_hot"},
+        wrappers=[gymnasium.wrappers.TimeAwareObservation],
+        updates_per_epoch=2,
+    )
+    agent = LitDQN(data.observation_shape, data.num_actions, network=MLP)
+    fit(tmp_path, StoppingRules(), MazeView(), agent=agent, data=data, max_epochs=1)
+    assert not (tmp_path / "run/maze.png").exists()
+
+
+def test_without_a_logger_that_has_a_folder_for_each_version_nothing_is_kept(tmp_path, monkeypatch):
+    class Elsewhere(TensorBoardLogger.__base__):
+        """A logger of another kind, whose `save_dir` all runs share."""
+
+        name = version = "elsewhere"
+        save_dir = str(tmp_path)
+
+        def log_metrics(self, *args, **kwargs): ...
+
+        def log_hyperparams(self, *args, **kwargs): ...
+
+    monkeypatch.chdir(tmp_path)
+    callbacks = [Checkpoints(), TrainingStatistics()]
+    make_trainer(logger=Elsewhere(), callbacks=callbacks, enable_checkpointing=True).fit(
+        make_agent(), datamodule=make_data()
+    )
+    assert list(tmp_path.iterdir()) == []
+    kept = [Elsewhere(), TensorBoardLogger(tmp_path, name="", version="run")]
+    make_trainer(logger=kept, callbacks=callbacks, plugins=[ReplayCheckpointIO()], enable_checkpointing=True).fit(
+        make_agent(), datamodule=make_data()
+    )
+    assert (tmp_path / "run/checkpoints/last.ckpt").exists()
+    assert (tmp_path / "run/episodes.csv").exists()
+
+
+def test_no_means_are_kept_where_none_are_logged(tmp_path):
+    statistics = TrainingStatistics()
+    fit(tmp_path, StoppingRules(), statistics, max_epochs=1, log_every_n_steps=0)
+    assert statistics.state_dict()["outputs"] == {}
 
 
 def test_the_progress_bar_leaves_a_line_for_each_evaluation(tmp_path, capsys):

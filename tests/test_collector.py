@@ -268,6 +268,3 @@ def test_a_frame_stack_is_filled_by_the_first_frame_of_an_episode():
     stack.reset(np.array([[9], [9]]), np.array([False, True]))
     assert stack.observation[:, :, 0].tolist() == [[1, 1, 3], [9, 9, 9]]
     assert stack.frames.tolist() == [[3], [9]]
-
-
-# --- play_episode ---

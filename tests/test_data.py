@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lit_dqn import ConfigError, Greedy, Latest, LitDQN, ReplayDataModule
+from lit_dqn.envs import make_vec
 from lit_dqn.types import Chunk
 from test_dqn import make_agent, make_data, make_trainer
 
@@ -45,7 +46,7 @@ def test_a_chunk_holds_the_batches_of_its_updates():
             np.round(np.float32(0.9**3), 6),
             *np.round([0.9, 0.81], 6),
         }
-    assert chunk.env_step == 52 + 5 or chunk.env_step == data.collector.env_step
+    assert chunk.env_step == data.collector.env_step == 50 + 5
 
 
 def test_frames_are_stacked_for_the_network():
@@ -64,6 +65,18 @@ def test_evaluation_plays_the_same_episodes_each_time_and_leaves_training_alone(
     assert first[0]["eval/episodes"] == 3
     assert first[0]["eval/mean_reward"] == first[0]["eval/mean_ep_length"] > 1
     assert data.collector is None
+
+
+def test_evaluation_plays_in_processes_where_training_does(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "lit_dqn.data.make_vec",
+        lambda *args, processes: made.append((args[1], processes)) or make_vec(*args, processes=processes),
+    )
+    for env_processes in (False, True):
+        data = make_data(env_processes=env_processes, eval_envs=2, eval_max_steps=3)
+        make_trainer().validate(make_agent(), datamodule=data, verbose=False)
+    assert made == [(2, False), (2, True)]
 
 
 def test_a_cap_on_the_steps_is_reported_as_truncation():
@@ -103,9 +116,17 @@ def test_the_seed_is_the_one_of_seed_everything(monkeypatch):
         ({"seed": -1}, "seed: -1 must not be negative"),
         ({"sampler": Latest(), "gradient_steps": 2}, "sampler Latest would draw the same one each time"),
         ({"env_id": "CartPol-v1"}, "env_id: there is no environment 'CartPol-v1'; did you mean CartPole-v1"),
-        ({"capacity": 10**13}, "capacity: a replay of 10,000,000,000,000 timesteps takes .* set --data.capacity"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_anything_is_made(settings, sentence):
     with pytest.raises(ConfigError, match=sentence):
         make_data(**settings)
+
+
+def test_a_replay_that_does_not_fit_is_refused_for_training_and_for_nothing_else():
+    data = make_data(capacity=10**13)
+    make_trainer().validate(make_agent(), datamodule=data, verbose=False)
+    with pytest.raises(
+        ConfigError, match=r"capacity: a replay of 10,000,000,000,000 timesteps .* set --data\.capacity"
+    ):
+        data.setup("fit")

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from lit_dqn import MLP, ConfigError, DoubleQLearning, LitDQN, ReplayDataModule, TrainingError
+from lit_dqn import MLP, ConfigError, DoubleQLearning, Linear, LitDQN, ReplayDataModule, TrainingError, load_agent
 from lit_dqn.types import Batch, Chunk
 
 SMALL = partial(MLP, hidden_sizes=(16,))
@@ -129,6 +129,22 @@ def test_max_grad_norm_scales_the_gradient_down(monkeypatch):
     assert norms == pytest.approx([0.5], rel=1e-3)
 
 
+def test_the_learning_rate_follows_its_schedule_by_env_steps(monkeypatch):
+    agent = make_agent(learning_rate=Linear(start=1e-2, end=1e-3, env_steps=56))
+    rates = []
+    step = torch.optim.Adam.step
+
+    def watch(optimizer, *args, **kwargs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return step(optimizer, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watch)
+    make_trainer().fit(agent, datamodule=make_data())
+    # The replay is filled with 50 env steps, and one more is played for each of the ten updates.
+    expected = [1e-2 + (1e-3 - 1e-2) * min((50 + update) / 56, 1) for update in range(1, 11)]
+    assert rates == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("reward", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_update(reward):
     batch = Batch(
@@ -196,3 +212,31 @@ def test_a_network_that_does_not_fit_is_refused():
         LitDQN((4,), 2, network=lambda shape, actions: nn.Linear(5, actions))
     with pytest.raises(ConfigError, match="one value for each action"):
         LitDQN((4,), 2, network=lambda shape, actions: nn.Linear(4, 7))
+
+
+def test_an_interrupted_evaluation_leaves_nothing_to_the_next():
+    class Interrupt(lightning.Callback):
+        def on_validation_batch_end(self, trainer, *args) -> None:
+            raise RuntimeError("stop")
+
+    agent, data = make_agent(), make_data(eval_episodes=3)
+    with pytest.raises(RuntimeError, match="stop"):
+        make_trainer(callbacks=[Interrupt()]).validate(agent, datamodule=data, verbose=False)
+    (result,) = make_trainer().validate(agent, datamodule=data, verbose=False)
+    assert result["eval/episodes"] == 3
+
+
+class OwnDQN(LitDQN):
+    """Somebody's own agent."""
+
+
+def test_load_agent_knows_subclasses_of_agents_and_refuses_packages_that_nobody_has_imported(tmp_path):
+    agent, trainer = OwnDQN((4,), 2, network=SMALL), make_trainer()
+    trainer.fit(agent, datamodule=make_data())
+    trainer.save_checkpoint(tmp_path / "own.ckpt", weights_only=False)
+    assert type(load_agent(tmp_path / "own.ckpt")) is OwnDQN
+    checkpoint = torch.load(tmp_path / "own.ckpt", weights_only=True)
+    checkpoint["hyper_parameters"]["network"] = "stranger.make"
+    torch.save(checkpoint, tmp_path / "own.ckpt")
+    with pytest.raises(ConfigError, match=r"names stranger\.make, which would be imported"):
+        load_agent(tmp_path / "own.ckpt")

@@ -33,9 +33,10 @@ def test_onnx_takes_images_as_the_env_shows_them_and_any_number_of_them(tmp_path
     pytest.importorskip("onnxscript")
     agent = LitDQN((4, 50, 84), 3)
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 4, 50, 84), np.uint8))
-    export.export_agent(agent.online, images, {}, tmp_path)
+    export.export_agent(agent.online, images, {}, tmp_path, output_name="q_values")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].type == "tensor(uint8)"
+    assert [output.name for output in session.get_outputs()] == ["q_values"]
     for count in (1, 3, 5):
         (values,) = session.run(None, {"observation": images[:count].numpy()})
         assert values == pytest.approx(agent.q_values(images[:count].numpy()), rel=1e-3, abs=1e-5)
@@ -48,11 +49,11 @@ def test_an_export_that_is_not_the_network_is_refused(tmp_path, monkeypatch):
         safetensors.torch, "save_file", lambda weights, path: save({k: v + 1 for k, v in weights.items()}, path)
     )
     with pytest.raises(TrainingError, match=r"model\.safetensors does not give the values of the network"):
-        export.export_agent(network, observation, {}, tmp_path)
+        export.export_agent(network, observation, {}, tmp_path, output_name="q_values")
 
 
 def test_without_the_extra_the_weights_are_written_and_the_rest_is_said(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(export, "ONNX_PACKAGES", ("no_such_package",))
-    export.export_agent(MLP((4,), 2), torch.randn(8, 4), {}, tmp_path)
+    export.export_agent(MLP((4,), 2), torch.randn(8, 4), {}, tmp_path, output_name="q_values")
     assert (tmp_path / "model.safetensors").exists()
     assert "no_such_package missing; pip install 'lit-dqn[export]'" in caplog.text

@@ -1,5 +1,7 @@
 import re
 
+import pytest
+
 from test_cli import CONFIGS, run
 
 CARTPOLE = f"--config={CONFIGS / 'cartpole.yaml'}"
@@ -63,3 +65,11 @@ def test_a_run_that_is_shorter_than_the_trial_does_not_cut_it_short(tmp_path, mo
         assert code == 0
         assert "for 1,032 env steps" in out
         assert "the run     0 h 00 min" in out
+
+
+@pytest.mark.parametrize("config", ["maze_td.yaml", "cartpole_actor_critic.yaml"])
+def test_every_kind_of_agent_can_be_planned(tmp_path, monkeypatch, capsys, config):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = plan(monkeypatch, capsys, f"--config={CONFIGS / config}")
+    assert code == 0, err
+    assert re.search(r"the run +\d+ h \d\d min", out)

@@ -53,11 +53,11 @@ def test_seeds_make_a_band_from_the_lowest_to_the_highest_as_far_as_all_of_them_
 
 def test_seeds_are_compared_at_the_same_env_step(tmp_path):
     seeds = [write_run(tmp_path / "a", [10, 10, 10]), write_run(tmp_path / "b", [20, 20])]
-    steps, _ = plot_episodes({"dqn": seeds}, smooth=1, clock="env_step").axes
+    steps, returns = plot_episodes({"dqn": seeds}, smooth=1, clock="env_step").axes
     (median,) = steps.lines
     assert (median.get_xdata()[0], median.get_xdata()[-1]) == (20, 30)
     assert set(median.get_ydata()) == {15}  # one seed's episodes take 10 steps, the other's 20
-    assert steps.get_shared_x_axes()
+    assert steps.get_shared_x_axes().joined(steps, returns)
     short = [write_run(tmp_path / "c", [5]), write_run(tmp_path / "d", [100])]
     with pytest.raises(ValueError, match=r"the runs of short .* have no env step in common"):
         plot_episodes({"short": short}, clock="env_step")

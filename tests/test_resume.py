@@ -354,6 +354,11 @@ def test_a_checkpoint_cannot_name_a_module_that_nobody_else_names(folder, monkey
     assert run(monkeypatch, "test", "--data.env_id=CartPole-v1", "--ckpt_path=evil.ckpt") == 2
     said = capsys.readouterr().err
     assert "error: ckpt_path: the checkpoint names stranger.make, which would be imported, and neither" in said
+    checkpoint = read_checkpoint(checkpoints() / "last.ckpt")
+    checkpoint["datamodule_hyper_parameters"]["env_id"] = "stranger:Env-v0"
+    torch.save(checkpoint, folder / "evil.ckpt")
+    assert run(monkeypatch, "test", *CARTPOLE, "--ckpt_path=evil.ckpt") == 2
+    assert "the checkpoint names stranger:Env-v0, which would be imported" in capsys.readouterr().err
     assert not (folder / "was_here").exists()
 
 

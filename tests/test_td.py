@@ -70,6 +70,16 @@ def test_only_the_online_network_learns_and_the_target_follows_at_its_period():
         assert not torch.equal(online, target)
 
 
+def test_the_best_v_is_the_one_with_the_smallest_error():
+    agent = LitTD((7,), 2, network=LINEAR)
+    returns = {"eval/mean_reward": torch.tensor(9.0)}
+    assert agent.grade(returns) is None
+    grades = [agent.grade(returns | {"eval/value_rms_error": torch.tensor(error)}) for error in (0.3, 0.1)]
+    assert grades[0] < grades[1]
+    grades = [agent.grade(returns | {"eval/return_rms_error": torch.tensor(error)}) for error in (3.0, 1.0)]
+    assert grades[0] < grades[1]
+
+
 def test_v_of_a_checkpoints_policy_is_that_policys(tmp_path):
     """A checkpoint that always goes right: from everywhere the return is γ to the number of steps in between."""
     player = LitDQN((7,), 2, network=LINEAR)
@@ -83,11 +93,12 @@ def test_v_of_a_checkpoints_policy_is_that_policys(tmp_path):
     trainer.save_checkpoint(tmp_path / "player.ckpt", weights_only=False)
 
     policy = CheckpointPolicy(str(tmp_path / "player.ckpt"), EpsilonGreedy(0.2))
-    other = walk(policy=policy, warm_up_policy=policy, eval_policy=policy, gamma=0.9)
+    other = walk(policy=policy, warm_up_policy=policy, eval_policy=policy, gamma=0.9, capacity=5000)
     agent = evaluate_policy(other, 800, lr=5e-3)
     (result,) = make_trainer().validate(agent, datamodule=other, verbose=False)
     assert result["eval/value_rms_error"] < 0.05
-    # It is on-policy from the first step: a replay that began uniformly at random would hold as many steps to the left.
+    # It is on-policy from the first step, which is still there; after a uniformly random warm-up as many would go left.
+    assert other.collector.replay.starts[0] == 0
     assert other.collector.replay.sample(np.arange(200)).action.float().mean() > 0.8
     probabilities = policy.probabilities(agent, np.eye(7, dtype=np.float32), 0)
     np.testing.assert_allclose(probabilities, np.tile([0.1, 0.9], (7, 1)))

@@ -1,7 +1,8 @@
+import gymnasium
 import numpy as np
 import pytest
 
-from lit_dqn import EpsilonGreedy, UniformRandom
+from lit_dqn import ConfigError, EpsilonGreedy, UniformRandom
 from lit_dqn.envs import make_env
 from lit_dqn.envs.grid_values import policy_state_values
 from lit_dqn.policies import Greedy
@@ -82,6 +83,34 @@ def test_elsewhere_values_are_held_against_the_returns_of_episodes():
     lengths = [len(observation) for observation in agent.asked]
     squares = np.concatenate([np.arange(length, 0, -1.0) ** 2 for length in lengths])
     assert errors(Constant(0.0), "CartPole-v1", {})["eval/return_rms_error"] == pytest.approx(np.sqrt(squares.mean()))
+
+
+def test_clipped_rewards_are_held_against_clipped_returns():
+    found = errors(Constant(0.0), "CartPole-v1", {}, gamma=0.0, reward_clip=0.25)
+    assert found == {"eval/return_rms_error": 0.25}
+    assert set(errors(Constant(0.0), reward_clip=1.0)) == {"eval/return_rms_error"}
+
+
+def test_a_policy_that_never_ends_an_episode_has_no_values_without_a_discount():
+    left_and_right = np.tile([[1.0, 0.0], [0.0, 1.0]], (4, 1))[:7]
+    with pytest.raises(ConfigError, match=r"gamma: .* give less, such as --data\.gamma"):
+        errors(Tables(np.zeros(7), left_and_right), policy=Greedy())
+
+
+def test_a_wrapped_grid_world_counts_as_elsewhere_and_is_seen_through_its_wrappers():
+    seen = []
+
+    class Halved(gymnasium.ObservationWrapper):
+        def observation(self, observation):
+            return (observation / 2).astype(np.float32)
+
+    class Watching(Constant):
+        def state_values(self, observation):
+            seen.append(observation.max())
+            return super().state_values(observation)
+
+    assert set(errors(Watching(0.0), wrappers=[Halved])) == {"eval/return_rms_error"}
+    assert set(seen) == {0.5}
 
 
 def test_what_a_cut_episode_did_not_show_is_left_out():

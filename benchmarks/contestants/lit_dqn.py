@@ -50,6 +50,7 @@ def measure(work: Work, steps: int, stopwatch: Stopwatch, *, num_envs: int, grad
             # Neither evaluations nor checkpoints while time is taken: no peer has them.
             "data.updates_per_epoch": 1_000_000 * gradient_steps,
             "trainer.limit_val_batches": 0,
+            "trainer.precision": "bf16-mixed" if work.bf16 else "32-true",
             "data.gamma": work.gamma,
             "data.n_step": 1,
             "data.policy.init_args.epsilon": work.epsilon,

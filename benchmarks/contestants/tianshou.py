@@ -79,7 +79,7 @@ def measure(
             self.network = network
 
         def forward(self, obs: Any, state: Any = None, info: Any = None) -> Any:
-            return self.network(torch.as_tensor(obs)), state
+            return self.network(torch.as_tensor(obs)).float(), state
 
     policy = DiscreteQLearningPolicy(
         model=Model(),

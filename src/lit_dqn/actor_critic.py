@@ -14,6 +14,7 @@ from lit_dqn.networks import NatureCNN
 from lit_dqn.objectives import ActorCritic
 from lit_dqn.policies import Softmax
 from lit_dqn.replay import Latest
+from lit_dqn.schedules import Schedule
 from lit_dqn.types import Batch, LossOutput
 
 
@@ -30,6 +31,7 @@ class LitActorCritic(LitAgent):
         network: (observation_shape, num_actions + 1) -> module from [B, *observation_shape] to [B, num_actions + 1].
         objective: the loss of a batch.
         optimizer: called with the parameters of the network.
+        learning_rate: of the optimiser, by env step, as a `Schedule`; None keeps the optimiser's own.
         max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
         init_from: a checkpoint or a `.safetensors` file with the weights to begin with.
 
@@ -39,6 +41,8 @@ class LitActorCritic(LitAgent):
 
     """
 
+    output_name = "preferences_and_state_value"
+
     def __init__(
         self,
         observation_shape: tuple[int, ...],
@@ -46,6 +50,7 @@ class LitActorCritic(LitAgent):
         network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
         objective: ActorCritic = ActorCritic(),  # noqa: B008 - it cannot change
         optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
+        learning_rate: Schedule | None = None,
         max_grad_norm: float | None = 0.5,
         init_from: str | None = None,
     ) -> None:
@@ -55,13 +60,20 @@ class LitActorCritic(LitAgent):
             network=network,
             outputs=(num_actions + 1, "a preference for each action, and V(s)"),
             optimizer=optimizer,
+            learning_rate=learning_rate,
             target_update_period=None,  # what is learned from is fresh, and needs no steady target
             target_update_tau=1.0,
             max_grad_norm=max_grad_norm,
             init_from=init_from,
         )
         self.objective = objective
-        self._remember(network=network, objective=objective, optimizer=optimizer, max_grad_norm=max_grad_norm)
+        self._remember(
+            network=network,
+            objective=objective,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            max_grad_norm=max_grad_norm,
+        )
 
     def batch_loss(self, batch: Batch) -> LossOutput:
         """What the objective says of a batch, at the temperature at which the agent acts now."""

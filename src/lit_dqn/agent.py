@@ -1,6 +1,7 @@
 import copy
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,10 +13,11 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lit_dqn.checkpoint import load_network_weights, read_checkpoint
+from lit_dqn.checkpoint import TRUSTED_PACKAGES, load_network_weights, packages_of, read_checkpoint
 from lit_dqn.errors import ConfigError, TrainingError
-from lit_dqn.networks import update_target
+from lit_dqn.networks import build_network, update_target
 from lit_dqn.policies import Greedy
+from lit_dqn.schedules import Schedule
 from lit_dqn.specification import INSTANTIATOR, specification
 from lit_dqn.training_state import add_training_state, keep_settings_of_optimizer, restore_training_state
 from lit_dqn.types import Batch, Chunk, Episode, LossOutput
@@ -32,6 +34,7 @@ class LitAgent(lightning.LightningModule, ABC):
         network: (observation_shape, num_outputs) -> module from [B, *observation_shape] to [B, num_outputs].
         outputs: what each of the network's outputs is, in words for the user; as many as the network must have.
         optimizer: called with the parameters of the online network.
+        learning_rate: of the optimiser, by env step, as a `Schedule`; None keeps the optimiser's own.
         target_update_period: updates from one update of the target network to the next; None: no target network.
         target_update_tau: τ of target <- τ online + (1 - τ) target.
         max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
@@ -48,6 +51,9 @@ class LitAgent(lightning.LightningModule, ABC):
     has_preferences = True
     """Whether it can choose actions by itself."""
 
+    output_name: str
+    """What its network says, as an identifier."""
+
     def __init__(
         self,
         observation_shape: tuple[int, ...],
@@ -56,6 +62,7 @@ class LitAgent(lightning.LightningModule, ABC):
         network: Callable[[tuple[int, ...], int], nn.Module],
         outputs: tuple[int, str],
         optimizer: OptimizerCallable,
+        learning_rate: Schedule | None,
         target_update_period: int | None,
         target_update_tau: float,
         max_grad_norm: float | None,
@@ -73,6 +80,7 @@ class LitAgent(lightning.LightningModule, ABC):
         self.observation_shape = tuple(observation_shape)
         self.num_actions = num_actions
         self.make_optimizer = optimizer
+        self.learning_rate = learning_rate
         self.target_update_period = target_update_period
         self.target_update_tau = target_update_tau
         self.max_grad_norm = max_grad_norm
@@ -80,7 +88,7 @@ class LitAgent(lightning.LightningModule, ABC):
         self._evaluated: list[Episode] = []
         self._resumed_from: dict[str, Any] | None = None
 
-        self.online = _build_network(network, self.observation_shape, *outputs)
+        self.online = build_network(network, self.observation_shape, *outputs)
         if init_from is not None:
             load_network_weights(self.online, init_from)
         if target_update_period is not None:
@@ -130,6 +138,9 @@ class LitAgent(lightning.LightningModule, ABC):
         """
         self.env_step = chunk.env_step
         optimizer = cast(LightningOptimizer, self.optimizers())
+        if self.learning_rate is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate(chunk.env_step)
         outputs = []
         for batch in chunk.batches:
             output = self.batch_loss(batch)
@@ -189,6 +200,14 @@ class LitAgent(lightning.LightningModule, ABC):
 
     # --- evaluation ---
 
+    def on_validation_epoch_start(self) -> None:
+        """Forget the episodes of an evaluation that was interrupted."""
+        self._evaluated.clear()
+
+    def on_test_epoch_start(self) -> None:
+        """Likewise."""
+        self._evaluated.clear()
+
     def validation_step(self, episode: Episode, batch_idx: int) -> None:
         """Take note of an evaluation episode."""
         self._evaluated.append(episode)
@@ -220,12 +239,19 @@ class LitAgent(lightning.LightningModule, ABC):
             "eval/truncated_episodes": float(sum(not episode.terminated for episode in episodes)),
         }
 
+    def grade(self, metrics: Mapping[str, Tensor]) -> float | None:
+        """How good an evaluation was, by which the best checkpoint is chosen: the mean return; None if it says nothing.
+
+        Args:
+            metrics: what was logged, by name.
+
+        """
+        return metrics["eval/mean_reward"].item() if "eval/mean_reward" in metrics else None
+
     def _log_evaluation(self) -> None:
         if self.trainer.sanity_checking:
-            self._evaluated.clear()
             return
         metrics = self.evaluation_metrics(self._evaluated)
-        self._evaluated.clear()
         if self.trainer.state.fn != "fit":
             self.log_dict(metrics)  # validate and test print what is logged as a table
             return
@@ -262,11 +288,18 @@ def load_agent(checkpoint: str | Path) -> LitAgent:
     """The agent of a checkpoint, of whichever class it is, on the CPU.
 
     Raises:
-        ConfigError: if the file is missing, damaged, or its class is not known here.
+        ConfigError: if the file is missing, damaged, its class is not known here, or it names a package that nobody
+            has imported yet.
 
     """
-    name = read_checkpoint(checkpoint).get("agent", "LitDQN")  # the first checkpoints did not say
-    agents = {agent.__name__: agent for agent in LitAgent.__subclasses__()}
+    contents = read_checkpoint(checkpoint)
+    for package, part in packages_of(contents["hyper_parameters"]).items():
+        if package not in TRUSTED_PACKAGES and package not in sys.modules:
+            raise ConfigError(
+                f"{checkpoint} names {part}, which would be imported; if {package} is yours, import it first."
+            )
+    name = contents.get("agent", "LitDQN")  # the first checkpoints did not say
+    agents = {agent.__name__: agent for agent in _subclasses(LitAgent)}  # type: ignore[type-abstract]
     if name not in agents:
         raise ConfigError(
             f"{checkpoint} holds a {name}, which is none of {', '.join(sorted(agents))}; import its class first."
@@ -274,30 +307,7 @@ def load_agent(checkpoint: str | Path) -> LitAgent:
     return agents[name].load_from_checkpoint(checkpoint, map_location="cpu")
 
 
-def _build_network(
-    make_network: Callable[[tuple[int, ...], int], nn.Module],
-    observation_shape: tuple[int, ...],
-    num_outputs: int,
-    meaning: str,
-) -> nn.Module:
-    """Make the network, and refuse it if it does not map observations to its outputs."""
-    name = getattr(make_network, "__name__", "the network")
-    try:
-        network = make_network(observation_shape, num_outputs)
-        name = type(network).__name__
-        with torch.no_grad():
-            values = network(torch.zeros(2, *observation_shape))
-    except ConfigError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(
-            f"network: {name} does not take observations of shape {observation_shape}: {reason}"
-        ) from error
-    shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-    if shape != (2, num_outputs):
-        raise ConfigError(
-            f"network: {name} maps 2 observations to {shape}, not to {(2, num_outputs)}: {meaning}; "
-            "its last layer must have num_outputs units."
-        )
-    return network
+def _subclasses(cls: type[LitAgent]) -> Iterator[type[LitAgent]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)

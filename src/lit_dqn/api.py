@@ -16,14 +16,15 @@ from matplotlib.figure import Figure
 
 from lit_dqn import plots
 from lit_dqn.agent import LitAgent
-from lit_dqn.callbacks import LiveView
+from lit_dqn.callbacks import LiveView, run_folder
 from lit_dqn.checkpoint import read_checkpoint
-from lit_dqn.cli import CLI, prepare_process
+from lit_dqn.cli import CLI
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.envs import make_env
 from lit_dqn.envs.grid import GridWorld
 from lit_dqn.errors import ConfigError
 from lit_dqn.evaluation import Trajectory
+from lit_dqn.process import prepare_process
 from lit_dqn.specification import specification
 
 Paths = str | Path | Sequence[str | Path]
@@ -94,7 +95,7 @@ class Run:
     @property
     def folder(self) -> Path | None:
         """Where the run keeps its curves, checkpoints and pictures; None without a logger."""
-        return Path(self.trainer.log_dir) if self.trainer.loggers and self.trainer.log_dir else None
+        return run_folder(self.trainer)
 
     def fit(self, *, live: bool = False) -> "Run":
         """Train until a stopping rule ends it.

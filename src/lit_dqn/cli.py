@@ -1,24 +1,17 @@
 """`python -m lit_dqn fit | validate | test | predict | export`: LightningCLI around an agent and ReplayDataModule."""
 
-import difflib
-import inspect
 import logging
-import os
 import re
 import signal
 import sys
 import tempfile
-import warnings
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import torch
-from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lit_dqn.actor_critic import LitActorCritic
 from lit_dqn.agent import LitAgent
 from lit_dqn.callbacks import (
     Checkpoints,
@@ -28,82 +21,22 @@ from lit_dqn.callbacks import (
     TrainingProgress,
     TrainingStatistics,
     TrajectoryWriter,
+    run_folder,
 )
 from lit_dqn.callbacks.progress import error_of_values
 from lit_dqn.checkpoint import Found, ReplayCheckpointIO, find_checkpoint, read_checkpoint
 from lit_dqn.data import ReplayDataModule
-from lit_dqn.dqn import LitDQN
 from lit_dqn.errors import ConfigError, Interrupted, TrainingError
+from lit_dqn.parser import Parser
 from lit_dqn.plan import plan
+from lit_dqn.process import prepare_process
 from lit_dqn.resume import check_goes_on, go_on_in_its_folder, with_settings_of
-from lit_dqn.td import LitTD
 from lit_dqn.trainer_config import Trainer, as_list, check_trainer, folder_of_runs, run_logger
 
 log = logging.getLogger("lit_dqn")
 
-REMEDIES = {
-    "num_workers": "the envs are played in the training process, so there are no workers; "
-    "for more envs side by side set --data.num_envs",
-}
-"""What to do instead of keys that people know from elsewhere."""
-
-UNKNOWN_KEY = re.compile(
-    r"nrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'|Option '([\w.]+)' is not accepted"
-)
-"""How jsonargparse speaks of them."""
-
-UNKNOWN_AGENT = re.compile(r"^Parser key \"model\": .*import path.* Given value: ([\w.]+)$")
-
-AGENTS = (LitDQN, LitTD, LitActorCritic)
-OWNERS_OF_KEYS = (*AGENTS, ReplayDataModule, StoppingRules, Checkpoints, TrainingStatistics, MazeView, Trainer)
-KNOWN_KEYS = [name for owner in OWNERS_OF_KEYS for name in inspect.signature(owner).parameters]
-
-
 REFUSED_BY_AGENT = re.compile(r"Errors: - (.*?) - Expected a <class 'NoneType'>")
 """What the agent itself said, in what jsonargparse makes of it."""
-
-
-class Parser(LightningArgumentParser):
-    """Says what is wrong in one sentence, without the usage text of some hundred keys."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # A misspelt key must not pass for the beginning of another one.
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-
-    def get_defaults(self, *args: Any, **kwargs: Any) -> Namespace:
-        """All defaults; of the agent its class alone."""
-        defaults = super().get_defaults(*args, **kwargs)
-        # Otherwise another class would take over the default arguments of LitDQN where their names agree.
-        if isinstance(defaults.get("model"), Namespace):
-            defaults.model.pop("init_args", None)
-        return defaults
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say it.
-
-        Raises:
-            ConfigError: always.
-
-        """
-        sentence = " ".join(message.split())
-        unknown = UNKNOWN_KEY.search(sentence)
-        unknown_agent = UNKNOWN_AGENT.search(sentence)
-        if unknown_agent:
-            names = ", ".join(agent.__name__ for agent in AGENTS)
-            sentence = f"model: there is no agent {unknown_agent[1]}; give one of {names}, or a class path of your own."
-        elif unknown:
-            key = next(filter(None, unknown.groups()))
-            owner = 'Parser key "model"'  # of the class that was chosen, jsonargparse gives the bare key
-            sentence = self._unknown_key(f"model.{key}" if sentence.startswith(owner) else key)
-        raise ConfigError(sentence) from ex
-
-    def _unknown_key(self, key: str) -> str:
-        name = key.split(".")[-1]
-        if name in REMEDIES:
-            return f"{key}: {REMEDIES[name]}."
-        near = difflib.get_close_matches(name, KNOWN_KEYS, n=1, cutoff=0.75)
-        hint = f"did you mean {near[0]}?" if near else "`python -m lit_dqn fit --help` lists all keys."
-        return f"{key}: there is no such key; {hint}"
 
 
 class CLI(LightningCLI):
@@ -274,11 +207,13 @@ class CLI(LightningCLI):
         """Refuse data or a checkpoint that does not fit the agent before the run makes or changes a folder.
 
         Raises:
-            ConfigError: if the agent cannot learn from these data, or the checkpoint was made with another network, or
-                cannot go on with these settings of the data.
+            ConfigError: if the agent cannot learn from these data, the replay does not fit, or the checkpoint was made
+                with another network, or cannot go on with these settings of the data.
 
         """
         self.model.check_data(self.datamodule)
+        if self.subcommand == "fit":
+            self.datamodule.check_memory()
         if self.resumed is not None:
             data = self.datamodule if self.subcommand == "fit" else None
             check_goes_on(self.checkpoint, self.resumed, self.model, data)
@@ -339,8 +274,8 @@ class CLI(LightningCLI):
         if stop.reason:
             words.append(stop.reason)
         log.info("reached: %s", "; ".join(words))
-        if self.trainer.loggers and self.trainer.log_dir:
-            folder = Path(self.trainer.log_dir)
+        folder = run_folder(self.trainer)
+        if folder is not None:
             log.info("run: %s; look at it with: tensorboard --logdir %s", folder, folder.parent.parent)
 
 
@@ -349,26 +284,6 @@ class _StandardError(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr)
-
-
-class _NoAdvertisement(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "Tip:" not in record.getMessage()
-
-
-_NO_ADVERTISEMENT = _NoAdvertisement()  # one, so that adding it again changes nothing
-
-
-def prepare_process() -> None:
-    """Settings of torch and of warnings that every run wants, whoever starts it."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_NO_ADVERTISEMENT)
-    # Lightning's own call of a function that torch has since renamed; nothing that a user could mend.
-    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
-    # Lightning makes torch look for GPUs through NVML, and fused Adam then looks at every step; we never fork, which
-    # is what this is for.
-    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
-    # Half of Adam's averages of the maze's gradients sink below the smallest normal number, where CPUs are slow.
-    torch.set_flush_denormal(True)
 
 
 def main(args: ArgsType = None) -> None:

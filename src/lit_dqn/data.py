@@ -2,15 +2,18 @@ import inspect
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import gymnasium
 import lightning
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from lit_dqn.collector import Collector
+from lit_dqn.data_settings import check_settings
 from lit_dqn.envs import (
     AtariProtocol,
     Wrapper,
@@ -23,13 +26,13 @@ from lit_dqn.envs import (
     stored_dtype,
 )
 from lit_dqn.errors import ConfigError, TrainingError
-from lit_dqn.evaluation import EvaluationDataset, TrajectoryDataset
+from lit_dqn.evaluation import PlayedDataset, Trajectory, play_episodes, play_trajectories
 from lit_dqn.policies import EpsilonGreedy, Greedy, Policy, UniformRandom
 from lit_dqn.replay import ReplayBuffer, Sampler, Uniform, check_fits, stack_frames
 from lit_dqn.replay_dataset import ReplayDataset
 from lit_dqn.resimulation import ResumeEnv
 from lit_dqn.specification import specification
-from lit_dqn.types import ActionPreferences
+from lit_dqn.types import ActionPreferences, Episode
 
 log = logging.getLogger("lit_dqn")
 
@@ -89,7 +92,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         seed: of episodes, exploration and sampling; None takes the one of `seed_everything`.
 
     Raises:
-        ConfigError: if a value is out of its range, the env cannot be played, or the replay does not fit in memory.
+        ConfigError: if a value is out of its range, or the env cannot be played.
 
     """
 
@@ -145,7 +148,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         self.eval_policy = eval_policy
         self.resume_env = resume_env
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
-        self._check_numbers()
+        check_settings(vars(self))
 
         env = make_env(env_id, env_kwargs, wrappers)
         check_first_observation(env_id, env)
@@ -159,7 +162,6 @@ class ReplayDataModule(lightning.LightningDataModule):
         if frame_stack > 1:
             frames = np.broadcast_to(np.uint8(0), (1, frame_stack, *self._frame_shape))
             self.observation_shape = stack_frames(frames).shape[1:]
-        check_fits(capacity, self.replay_bytes)
         self.save_hyperparameters(specification({name: vars(self)[name] for name in _argument_names(type(self))}))
 
         self.collector: Collector | None = None
@@ -167,58 +169,6 @@ class ReplayDataModule(lightning.LightningDataModule):
         self._refill = False
         self._evaluation_envs: list[gymnasium.Env | VectorEnv] = []
         self._sampling = np.random.default_rng((self.seed, 0, 0, SAMPLING_STREAM))
-
-    def _check_numbers(self) -> None:
-        for key in [
-            "num_envs",
-            "frame_stack",
-            "capacity",
-            "min_replay_size",
-            "env_steps_per_update",
-            "gradient_steps",
-            "batch_size",
-            "updates_per_epoch",
-            "n_step",
-            "eval_episodes",
-            "eval_envs",
-            "eval_max_steps",
-        ]:
-            if getattr(self, key) < 1:
-                raise ConfigError(f"{key}: {getattr(self, key)} must be at least 1.")
-        if not 0 <= self.gamma <= 1:
-            raise ConfigError(f"gamma: {self.gamma} is a discount per step and must lie in [0, 1].")
-        if self.env_processes and is_atari(self.env_id):
-            raise ConfigError(f"env_processes: true is not for {self.env_id}: ALE plays on threads of its own.")
-        if self.reward_clip is not None and self.reward_clip <= 0:
-            raise ConfigError(f"reward_clip: {self.reward_clip} must be positive, or null for no clipping.")
-        if self.batch_size > self.capacity:
-            raise ConfigError(
-                f"batch_size: {self.batch_size} transitions cannot be drawn from a replay with capacity "
-                f"{self.capacity}; set --data.capacity {self.batch_size} or more."
-            )
-        if not self.batch_size <= self.min_replay_size <= self.capacity:
-            raise ConfigError(
-                f"min_replay_size: {self.min_replay_size} must lie between batch_size {self.batch_size} "
-                f"and capacity {self.capacity}."
-            )
-        if self.updates_per_epoch % self.gradient_steps:
-            raise ConfigError(
-                f"updates_per_epoch: {self.updates_per_epoch} must be a multiple of "
-                f"gradient_steps {self.gradient_steps}."
-            )
-        if self.seed < 0:
-            raise ConfigError(f"seed: {self.seed} must not be negative.")
-        if self.gradient_steps > 1 and not self.sampler.random:
-            raise ConfigError(
-                f"gradient_steps: the {self.gradient_steps} batches of a chunk are drawn from one replay, and the "
-                f"sampler {type(self.sampler).__name__} would draw the same one each time; set --data.gradient_steps 1."
-            )
-        if self.env_steps_per_chunk % self.num_envs:
-            raise ConfigError(
-                f"num_envs: {self.num_envs} envs step together, so gradient_steps x env_steps_per_update = "
-                f"{self.env_steps_per_chunk} env steps must be a multiple of {self.num_envs}; "
-                f"set --data.gradient_steps {self.num_envs} or fewer envs."
-            )
 
     @property
     def env_steps_per_chunk(self) -> int:
@@ -236,12 +186,25 @@ class ReplayDataModule(lightning.LightningDataModule):
             frame_stack=self.frame_stack,
         )
 
+    def check_memory(self) -> None:
+        """Refuse a replay that does not fit, before it is allocated; only training has one.
+
+        Raises:
+            ConfigError: naming the capacity that would fit.
+
+        """
+        check_fits(self.capacity, self.replay_bytes)
+
+    def _make_vec(self, num_envs: int) -> VectorEnv:
+        return make_vec(self.env_id, num_envs, self.env_kwargs, self.wrappers, processes=self.env_processes)
+
     # --- training ---
 
     def setup(self, stage: str) -> None:
         """Build the envs and the replay of training, once for each fit."""
         if stage == "fit" and (self.collector is None or self.collector.envs.closed):
-            envs = make_vec(self.env_id, self.num_envs, self.env_kwargs, self.wrappers, processes=self.env_processes)
+            self.check_memory()
+            envs = self._make_vec(self.num_envs)
             replay = ReplayBuffer(
                 self.capacity,
                 self.num_envs,
@@ -268,6 +231,7 @@ class ReplayDataModule(lightning.LightningDataModule):
                 "the checkpoint has no state of ReplayDataModule, so the run cannot go on; "
                 "start anew from its weights with --model.init_from."
             )
+        refill, self._refill = self._refill, False
         return ReplayDataset(
             self.collector,
             self.sampler,
@@ -279,9 +243,13 @@ class ReplayDataModule(lightning.LightningDataModule):
             chunks_per_epoch=self.updates_per_epoch // self.gradient_steps,
             min_replay_size=self.min_replay_size,
             warm_up_policy=self.warm_up_policy,
-            refill=self._refill,
+            refill=refill,
             stopped=lambda: self.stopped,
         )
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """As Lightning has it, but on a CPU there is nothing to move, and looking through a chunk takes time."""
+        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def _agent(self) -> ActionPreferences:
         # The policy acts by the weights of the module, which this room must not import.
@@ -289,24 +257,24 @@ class ReplayDataModule(lightning.LightningDataModule):
 
     # --- evaluation ---
 
-    def val_dataloader(self) -> EvaluationDataset:
+    def val_dataloader(self) -> PlayedDataset[Episode]:
         """`eval_episodes` episodes with the same seeds each time, in envs of their own."""
-        return self._evaluation_dataset(EVALUATION_ENV)
+        return self._evaluation_episodes(EVALUATION_ENV)
 
-    def test_dataloader(self) -> EvaluationDataset:
+    def test_dataloader(self) -> PlayedDataset[Episode]:
         """As `val_dataloader`, with other seeds."""
-        return self._evaluation_dataset(TEST_ENV)
+        return self._evaluation_episodes(TEST_ENV)
 
-    def _evaluation_dataset(self, env: int) -> EvaluationDataset:
-        envs = make_vec(self.env_id, min(self.eval_envs, self.eval_episodes), self.env_kwargs, self.wrappers)
+    def _evaluation_episodes(self, env: int) -> PlayedDataset[Episode]:
+        envs = self._make_vec(min(self.eval_envs, self.eval_episodes))
         self._evaluation_envs.append(envs)
-        return EvaluationDataset(envs, **self._evaluation(env))
+        return PlayedDataset(envs, self._seeds(env), partial(play_episodes, **self._evaluation()))
 
-    def predict_dataloader(self) -> TrajectoryDataset:
+    def predict_dataloader(self) -> PlayedDataset[Trajectory]:
         """The same episodes as `test_dataloader`, with pictures where the env can render them."""
         env = make_env_with_pictures(self.env_id, self.env_kwargs, self.wrappers)
         self._evaluation_envs.append(env)
-        return TrajectoryDataset(env, **self._evaluation(TEST_ENV))
+        return PlayedDataset(env, self._seeds(TEST_ENV), partial(play_trajectories, **self._evaluation()))
 
     @property
     def evaluation_seeds(self) -> list[int]:
@@ -332,11 +300,10 @@ class ReplayDataModule(lightning.LightningDataModule):
             protocol["wrappers"] = specification(self.wrappers)
         return {**protocol, **specification(env)}
 
-    def _evaluation(self, env: int) -> dict[str, Any]:
+    def _evaluation(self) -> dict[str, Any]:
         return {
             "agent": self._agent(),
             "policy": self.eval_policy,
-            "seeds": self._seeds(env),
             "max_steps": self.eval_max_steps,
             "frame_stack": self.frame_stack,
         }

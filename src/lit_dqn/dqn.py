@@ -10,6 +10,7 @@ from torch import nn
 from lit_dqn.agent import LitAgent
 from lit_dqn.networks import NatureCNN
 from lit_dqn.objectives import Objective, QLearning
+from lit_dqn.schedules import Schedule
 from lit_dqn.types import Batch, LossOutput
 
 
@@ -24,6 +25,7 @@ class LitDQN(LitAgent):
         network: (observation_shape, num_actions) -> module from [B, *observation_shape] to [B, num_actions].
         objective: the loss of a batch.
         optimizer: called with the parameters of the online network.
+        learning_rate: of the optimiser, by env step, as a `Schedule`; None keeps the optimiser's own.
         target_update_period: updates from one update of the target network to the next (Mnih et al. 2015: C).
         target_update_tau: τ of target <- τ online + (1 - τ) target; 1 copies. For Polyak averaging take a small τ
             with the period 1.
@@ -37,6 +39,8 @@ class LitDQN(LitAgent):
 
     """
 
+    output_name = "q_values"
+
     def __init__(
         self,
         observation_shape: tuple[int, ...],
@@ -44,6 +48,7 @@ class LitDQN(LitAgent):
         network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
         objective: Objective = QLearning(),  # noqa: B008 - it cannot change
         optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
+        learning_rate: Schedule | None = None,
         target_update_period: int = 1000,
         target_update_tau: float = 1.0,
         max_grad_norm: float | None = None,
@@ -55,6 +60,7 @@ class LitDQN(LitAgent):
             network=network,
             outputs=(num_actions, "one value for each action"),
             optimizer=optimizer,
+            learning_rate=learning_rate,
             target_update_period=target_update_period,
             target_update_tau=target_update_tau,
             max_grad_norm=max_grad_norm,
@@ -65,6 +71,7 @@ class LitDQN(LitAgent):
             network=network,
             objective=objective,
             optimizer=optimizer,
+            learning_rate=learning_rate,
             target_update_period=target_update_period,
             target_update_tau=target_update_tau,
             max_grad_norm=max_grad_norm,

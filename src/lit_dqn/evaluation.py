@@ -1,9 +1,9 @@
 """Playing without learning: to grade an agent, or to watch it."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 import gymnasium
 import numpy as np
@@ -18,6 +18,8 @@ from lit_dqn.frame_stack import FrameStack
 from lit_dqn.policies import Policy
 from lit_dqn.replay import stack_frames
 from lit_dqn.types import ActionPreferences, Episode
+
+Played = TypeVar("Played")
 
 
 def play_episodes(
@@ -138,50 +140,6 @@ def play_episode(
         stack.push(next_frame[None])
 
 
-class EvaluationDataset(IterableDataset[Episode]):
-    """Evaluation episodes, played with the agent as it is when they are asked for.
-
-    Args:
-        envs: as `make_vec` makes them; they play side by side.
-        agent: what it prefers.
-        policy: how it acts.
-        seeds: one episode each.
-        max_steps: cap on the agent steps of an episode.
-        frame_stack: frames in an observation.
-
-    """
-
-    def __init__(
-        self,
-        envs: VectorEnv,
-        agent: ActionPreferences,
-        policy: Policy,
-        *,
-        seeds: Sequence[int],
-        max_steps: int,
-        frame_stack: int,
-    ) -> None:
-        self.envs = envs
-        self.agent = agent
-        self.policy = policy
-        self.seeds = seeds
-        self.max_steps = max_steps
-        self.frame_stack = frame_stack
-
-    def __len__(self) -> int:
-        return len(self.seeds)
-
-    def __iter__(self) -> Iterator[Episode]:
-        return play_episodes(
-            self.envs,
-            self.agent,
-            self.policy,
-            seeds=self.seeds,
-            max_steps=self.max_steps,
-            frame_stack=self.frame_stack,
-        )
-
-
 @dataclass
 class Trajectory:
     """An episode that was played to be watched; T is its length."""
@@ -208,58 +166,62 @@ class Trajectory:
         return seen.ndim == 3 and seen.dtype == np.uint8
 
 
-class TrajectoryDataset(IterableDataset[Trajectory]):
-    """Evaluation episodes with all that was seen, one after the other.
+def play_trajectories(
+    env: gymnasium.Env,
+    agent: ActionPreferences,
+    policy: Policy,
+    *,
+    seeds: Sequence[int],
+    max_steps: int,
+    frame_stack: int = 1,
+) -> Iterator[Trajectory]:
+    """Play episodes one after the other, with all that was seen.
 
     Args:
         env: as `make_env_with_pictures` makes it.
         agent: what it prefers.
-        policy: how it acts.
-        seeds: one episode each.
+        policy: how actions follow from them; schedules are asked for env step 0.
+        seeds: one episode each, of the env and of the policy.
         max_steps: cap on the agent steps of an episode.
         frame_stack: frames in an observation.
+
+    Yields:
+        One trajectory for each seed.
+
+    """
+    for seed in seeds:
+        steps = list(play_episode(env, agent, policy, seed=seed, max_steps=max_steps, frame_stack=frame_stack))
+        yield Trajectory(
+            seed=seed,
+            observation=np.stack([step.observation for step in steps] + [steps[-1].next_observation]),
+            action=np.array([step.action for step in steps]),
+            reward=np.array([step.reward for step in steps]),
+            terminated=steps[-1].terminated,
+            pictures=cast(list, env.render()) if isinstance(env, RenderCollection) else [],
+            fps=env.metadata.get("render_fps", 30),
+            frame_stack=frame_stack,
+        )
+
+
+class PlayedDataset(IterableDataset[Played]):
+    """Episodes that are played when they are asked for, with the agent as it is then.
+
+    Args:
+        envs: an env or a vector env.
+        seeds: one episode each.
+        play: plays them: (envs, seeds=seeds) -> what an episode is to be.
 
     """
 
     def __init__(
-        self,
-        env: gymnasium.Env,
-        agent: ActionPreferences,
-        policy: Policy,
-        *,
-        seeds: Sequence[int],
-        max_steps: int,
-        frame_stack: int,
+        self, envs: gymnasium.Env | VectorEnv, seeds: Sequence[int], play: Callable[..., Iterator[Played]]
     ) -> None:
-        self.env = env
-        self.agent = agent
-        self.policy = policy
+        self.envs = envs
         self.seeds = seeds
-        self.max_steps = max_steps
-        self.frame_stack = frame_stack
+        self.play = play
 
     def __len__(self) -> int:
         return len(self.seeds)
 
-    def __iter__(self) -> Iterator[Trajectory]:
-        for seed in self.seeds:
-            steps = list(
-                play_episode(
-                    self.env,
-                    self.agent,
-                    self.policy,
-                    seed=seed,
-                    max_steps=self.max_steps,
-                    frame_stack=self.frame_stack,
-                )
-            )
-            yield Trajectory(
-                seed=seed,
-                observation=np.stack([step.observation for step in steps] + [steps[-1].next_observation]),
-                action=np.array([step.action for step in steps]),
-                reward=np.array([step.reward for step in steps]),
-                terminated=steps[-1].terminated,
-                pictures=cast(list, self.env.render()) if isinstance(self.env, RenderCollection) else [],
-                fps=self.env.metadata.get("render_fps", 30),
-                frame_stack=self.frame_stack,
-            )
+    def __iter__(self) -> Iterator[Played]:
+        return self.play(self.envs, seeds=self.seeds)

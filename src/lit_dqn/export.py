@@ -26,15 +26,18 @@ TOLERANCE = 1e-4
 adds up in another order."""
 
 
-def export_agent(online: nn.Module, observation: Tensor, settings: Mapping[str, Any], folder: Path) -> None:
+def export_agent(
+    online: nn.Module, observation: Tensor, settings: Mapping[str, Any], folder: Path, *, output_name: str
+) -> None:
     """Write a network, and check each file that was written against it.
 
     Args:
-        online: from [B, *observation_shape] to [B, num_actions].
+        online: from [B, *observation_shape] to [B, number of outputs].
         observation: [B, *observation_shape], B >= 2, as the envs show them.
         settings: what `fit` needs to know to train such an agent.
         folder: where `model.safetensors`, `config.yaml` and, with the extra `export`, `model.onnx` go. The ONNX network
             takes what the env shows: images as uint8, for the scaling is inside.
+        output_name: of the ONNX network's output.
 
     Raises:
         TrainingError: if what was written does not give the values of the live network.
@@ -62,7 +65,7 @@ def export_agent(online: nn.Module, observation: Tensor, settings: Mapping[str, 
         (observation,),
         folder / ONNX,
         input_names=["observation"],
-        output_names=["q_values"],
+        output_names=[output_name],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         external_data=False,
         verbose=False,

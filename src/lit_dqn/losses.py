@@ -55,7 +55,7 @@ def bootstrap(q_t_value: Tensor, q_t_selector: Tensor) -> Tensor:
 
 
 def td_target(reward: Tensor, discount: Tensor, bootstrap_value: Tensor) -> Tensor:
-    """R + discount * bootstrap (Sutton & Barto 2020, eq. 6.1 and 7.1). All arguments and the result are [B].
+    """R + discount * bootstrap (Sutton & Barto 2020, eq. 7.1, and the target in 6.2). All tensors are [B].
 
     Raises:
         ValueError: if the shapes differ.
@@ -75,9 +75,8 @@ def huber(td_error: Tensor, delta: float = 1.0) -> Tensor:
 
     With `delta` 1 its gradient is the TD error clipped to [-1, 1] (Mnih et al. 2015, Methods).
     """
-    absolute = td_error.abs()
-    quadratic = absolute.clamp(max=delta)
-    return 0.5 * quadratic.square() + delta * (absolute - quadratic)
+    clipped = td_error.clamp(-delta, delta)
+    return clipped * (td_error - 0.5 * clipped)
 
 
 def q_learning_td_error(q_tm1: Tensor, batch: Batch, q_t_value: Tensor, q_t_selector: Tensor) -> Tensor:

@@ -143,7 +143,8 @@ def _check_image(name: str, observation_shape: tuple[int, ...]) -> None:
     if len(observation_shape) == 3 and observation_shape[2] <= 4 < observation_shape[0]:
         raise ConfigError(
             f"network: {name} takes images (channels, height, width), but {tuple(observation_shape)} looks like "
-            "(height, width, channels); move the axis with gymnasium.wrappers.TransformObservation."
+            "(height, width, channels); give images as uint8, which are turned by themselves, or move the axis with "
+            "gymnasium.wrappers.TransformObservation."
         )
     if len(observation_shape) == 2:
         raise ConfigError(
@@ -193,3 +194,43 @@ def update_target(online: nn.Module, target: nn.Module, tau: float = 1.0) -> Non
     # Buffers (such as batch norm's means) are statistics, not weights: they are copied as they are.
     for source, destination in zip(online.buffers(), target.buffers(), strict=True):
         destination.copy_(source)
+
+
+def build_network(
+    make_network: NetworkFactory,
+    observation_shape: tuple[int, ...],
+    num_outputs: int,
+    meaning: str,
+) -> nn.Module:
+    """Make a network, and try it on two observations.
+
+    Args:
+        make_network: (observation_shape, num_outputs) -> module from [B, *observation_shape] to [B, num_outputs].
+        observation_shape: of one observation, frames stacked.
+        num_outputs: that the agent needs.
+        meaning: of the outputs, in words for the user.
+
+    Raises:
+        ConfigError: if the network cannot be made, or does not map observations to so many outputs.
+
+    """
+    name = getattr(make_network, "__name__", "the network")
+    try:
+        network = make_network(observation_shape, num_outputs)
+        name = type(network).__name__
+        with torch.no_grad():
+            values = network(torch.zeros(2, *observation_shape))
+    except ConfigError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"network: {name} does not take observations of shape {observation_shape}: {reason}"
+        ) from error
+    shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+    if shape != (2, num_outputs):
+        raise ConfigError(
+            f"network: {name} maps 2 observations to {shape}, not to {(2, num_outputs)}: {meaning}; "
+            "its last layer must have num_outputs units."
+        )
+    return network

@@ -4,18 +4,15 @@ import time
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from numpy.typing import NDArray
 
 from lit_dqn.agent import LitAgent
 from lit_dqn.callbacks import StoppingRules
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.envs import AtariProtocol, is_atari
-from lit_dqn.policies import Generators, Policy
+from lit_dqn.policies import EpsilonGreedy, Policy, Softmax
 from lit_dqn.replay import available_bytes
-from lit_dqn.types import ActionPreferences
 
 WARM_UP_SECONDS, TRIAL_SECONDS = 2.0, 10.0
 TRIAL_CAPACITY = 5_000
@@ -45,7 +42,7 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
     data.capacity = min(data.capacity, max(TRIAL_CAPACITY, data.batch_size))
     data.min_replay_size = min(data.min_replay_size, data.capacity // 2 + data.batch_size)
     # Later in the run the network is asked for nearly every action, and not for the first ones.
-    data.policy = _AsLater(data.policy, env_steps or 10**9)
+    data.policy = _as_later(data.policy, env_steps or 10**9)
     trainer.callbacks.append(trial)  # type: ignore[attr-defined]
     trainer.fit(model, datamodule=data)
     print(
@@ -101,17 +98,13 @@ def _after(data: ReplayDataModule, updates: int) -> int:
     return data.min_replay_size + updates * data.env_steps_per_update
 
 
-class _AsLater(Policy):
-    """Acts as a policy will at a later env step."""
-
-    def __init__(self, policy: Policy, env_step: int) -> None:
-        self.policy = policy
-        self.env_step = env_step
-
-    def act(
-        self, agent: ActionPreferences, observation: NDArray, env_step: int, generators: Generators
-    ) -> NDArray[np.int64]:
-        return self.policy.act(agent, observation, self.env_step, generators)
+def _as_later(policy: Policy, env_step: int) -> Policy:
+    """A policy without its schedule, as it will act at an env step."""
+    if isinstance(policy, EpsilonGreedy):
+        return EpsilonGreedy(policy.epsilon(env_step))
+    if isinstance(policy, Softmax):
+        return Softmax(policy.temperature(env_step))
+    return policy
 
 
 class _Trial(Callback):

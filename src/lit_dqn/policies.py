@@ -69,7 +69,7 @@ class Greedy(Policy):
         self, agent: ActionPreferences, observation: NDArray, env_step: int, generators: Generators
     ) -> NDArray[np.int64]:
         """Actions [N]."""
-        return np.array([_best(*row) for row in zip(agent.preferences(observation), generators, strict=True)])
+        return _best(agent.preferences(observation), generators)
 
     def probabilities(self, agent: ActionPreferences, observation: NDArray, env_step: int) -> NDArray[np.float64]:
         """Shared among the best actions, 0 for all others."""
@@ -107,13 +107,10 @@ class EpsilonGreedy(Policy):
         explore = np.array([generator.random() < epsilon for generator in generators])
         if explore.all():
             return UniformRandom().act(agent, observation, env_step, generators)
-        preferences = agent.preferences(observation)
-        return np.array(
-            [
-                generator.integers(agent.num_actions) if random else _best(preferences[env], generator)
-                for env, (generator, random) in enumerate(zip(generators, explore, strict=True))
-            ]
-        )
+        action = _best(agent.preferences(observation), generators, ~explore)
+        for env in map(int, np.flatnonzero(explore)):
+            action[env] = generators[env].integers(agent.num_actions)
+        return action
 
     def probabilities(self, agent: ActionPreferences, observation: NDArray, env_step: int) -> NDArray[np.float64]:
         """ε shared among all actions, 1 - ε among the best."""
@@ -166,7 +163,13 @@ class Softmax(Policy):
         return {"temperature": self.temperature(env_step)}
 
 
-def _best(preferences: NDArray[np.float32], generator: np.random.Generator) -> int:
-    """The action with the highest value; the generator is asked only to break a tie."""
-    best = np.flatnonzero(preferences == preferences.max())
-    return int(generator.choice(best)) if len(best) > 1 else int(preferences.argmax())
+def _best(
+    preferences: NDArray[np.float32], generators: Generators, mask: NDArray[np.bool_] | bool = True
+) -> NDArray[np.int64]:
+    """The actions [N] with the highest values; in the envs of `mask` the generator is asked to break a tie."""
+    best = preferences == preferences.max(axis=1, keepdims=True)
+    action = preferences.argmax(axis=1)
+    if np.count_nonzero(best) > len(best):
+        for env in map(int, np.flatnonzero((best.sum(axis=1) > 1) & mask)):
+            action[env] = generators[env].choice(np.flatnonzero(best[env]))
+    return action

@@ -3,7 +3,6 @@
 import csv
 import io
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import yaml
 from jsonargparse import Namespace
 
 from lit_dqn import durable
-from lit_dqn.checkpoint import DATA_KEY, Found, check_shapes
+from lit_dqn.checkpoint import DATA_KEY, TRUSTED_PACKAGES, Found, check_shapes, packages_of
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.errors import ConfigError
 
@@ -21,21 +20,6 @@ log = logging.getLogger("lit_dqn")
 
 FROM_THE_DATA = ("_instantiator", "observation_shape", "num_actions")
 """Hyper-parameters of the agent that are no settings."""
-
-
-DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-TRUSTED_PACKAGES = {"lit_dqn", "torch", "lightning", "gymnasium"}
-"""A checkpoint of a stranger may name any module, and naming it is enough to run its code."""
-
-
-def _packages(settings: Any) -> dict[str, str]:
-    """The packages that settings name, each with one of the names."""
-    if isinstance(settings, str):
-        return {settings.split(".")[0]: settings} if DOTTED_NAME.fullmatch(settings) else {}
-    if isinstance(settings, Mapping):
-        settings = list(settings.values())
-    parts = settings if isinstance(settings, Sequence) else ()
-    return {package: name for part in parts for package, name in _packages(part).items()}
 
 
 def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,8 +47,8 @@ def with_settings_of(checkpoint: Mapping[str, Any], words: Sequence[str], config
 
     """
     settings = settings_of(checkpoint)
-    trusted = TRUSTED_PACKAGES | _packages(config[config.subcommand].as_dict()).keys()
-    for package, name in _packages(settings).items():
+    trusted = TRUSTED_PACKAGES | packages_of(config[config.subcommand].as_dict()).keys()
+    for package, name in packages_of(settings).items():
         if package not in trusted:
             raise ConfigError(
                 f"ckpt_path: the checkpoint names {name}, which would be imported, and neither the command line nor a "

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from lit_dqn.agent import LitAgent
 from lit_dqn.errors import ConfigError
 from lit_dqn.networks import NatureCNN
 from lit_dqn.objectives import TDLearning
+from lit_dqn.schedules import Schedule
 from lit_dqn.types import Batch, Episode, LossOutput
 from lit_dqn.value_errors import value_errors
 
@@ -28,6 +29,7 @@ class LitTD(LitAgent):
         network: (observation_shape, 1) -> module from [B, *observation_shape] to [B, 1].
         objective: the loss of a batch.
         optimizer: called with the parameters of the online network.
+        learning_rate: of the optimiser, by env step, as a `Schedule`; None keeps the optimiser's own.
         target_update_period: updates from one update of the target network to the next. 1 is the book's
             semi-gradient TD, where the network that learns also grades s'.
         target_update_tau: τ of target <- τ online + (1 - τ) target; 1 copies.
@@ -41,6 +43,7 @@ class LitTD(LitAgent):
     """
 
     has_preferences = False
+    output_name = "state_value"
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class LitTD(LitAgent):
         network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
         objective: TDLearning = TDLearning(),  # noqa: B008 - it cannot change
         optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
+        learning_rate: Schedule | None = None,
         target_update_period: int = 1,
         target_update_tau: float = 1.0,
         max_grad_norm: float | None = None,
@@ -60,6 +64,7 @@ class LitTD(LitAgent):
             network=network,
             outputs=(1, "V(s) alone"),
             optimizer=optimizer,
+            learning_rate=learning_rate,
             target_update_period=target_update_period,
             target_update_tau=target_update_tau,
             max_grad_norm=max_grad_norm,
@@ -70,6 +75,7 @@ class LitTD(LitAgent):
             network=network,
             objective=objective,
             optimizer=optimizer,
+            learning_rate=learning_rate,
             target_update_period=target_update_period,
             target_update_tau=target_update_tau,
             max_grad_norm=max_grad_norm,
@@ -114,11 +120,18 @@ class LitTD(LitAgent):
             self,
             data.env_id,
             data.env_kwargs,
+            data.wrappers,
             policy=data.policy,
             gamma=data.gamma,
             frame_stack=data.frame_stack,
+            reward_clip=data.reward_clip,
             seeds=data.evaluation_seeds,
             max_steps=data.eval_max_steps,
             env_step=self.env_step,
         )
         return {**super().evaluation_metrics(episodes), **errors}
+
+    def grade(self, metrics: Mapping[str, Tensor]) -> float | None:
+        """The error of V, with a minus; the return is that of a policy that does not learn."""
+        errors = [metrics[name] for name in ("eval/value_rms_error", "eval/return_rms_error") if name in metrics]
+        return -errors[0].item() if errors else None

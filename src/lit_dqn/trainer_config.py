@@ -7,9 +7,9 @@ import lightning
 import numpy as np
 from jsonargparse import Namespace
 
+from lit_dqn.agent import LitAgent
 from lit_dqn.checkpoint import read_checkpoint
 from lit_dqn.data import ReplayDataModule
-from lit_dqn.dqn import LitDQN
 from lit_dqn.errors import ConfigError
 from lit_dqn.export import export_agent
 from lit_dqn.resume import settings_of
@@ -23,7 +23,7 @@ class Trainer(lightning.Trainer):
 
     def export(
         self,
-        model: LitDQN,
+        model: LitAgent,
         datamodule: ReplayDataModule,
         ckpt_path: str | None = None,
         output_dir: str = "export",
@@ -52,7 +52,9 @@ class Trainer(lightning.Trainer):
         starts = np.array(collector.replay.starts[-OBSERVATIONS:])
         batch = collector.replay.sample(np.resize(starts, max(len(starts), 2)))
         datamodule.teardown("fit")
-        export_agent(model.online, batch.observation, settings_of(checkpoint), Path(output_dir))
+        export_agent(
+            model.online, batch.observation, settings_of(checkpoint), Path(output_dir), output_name=model.output_name
+        )
 
 
 def check_trainer(config: Namespace) -> None:

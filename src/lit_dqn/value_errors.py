@@ -7,9 +7,10 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_dqn.envs import make_env
+from lit_dqn.envs import Wrapper, make_env
 from lit_dqn.envs.grid import GridWorld
 from lit_dqn.envs.grid_values import acting_states, observe_all, policy_state_values
+from lit_dqn.errors import ConfigError
 from lit_dqn.evaluation import play_episode
 from lit_dqn.policies import Policy
 from lit_dqn.replay import stack_frames
@@ -31,10 +32,12 @@ def value_errors(
     agent: StateValues,
     env_id: str,
     env_kwargs: Mapping[str, Any],
+    wrappers: Sequence[Wrapper] = (),
     *,
     policy: Policy,
     gamma: float,
     frame_stack: int,
+    reward_clip: float | None = None,
     seeds: Sequence[int],
     max_steps: int,
     env_step: int,
@@ -48,9 +51,11 @@ def value_errors(
         agent: whose V.
         env_id: of the env, as for `make_env`.
         env_kwargs: likewise.
+        wrappers: likewise; what they make of a grid world is not known exactly, and counts as elsewhere.
         policy: whose values V should be.
         gamma: γ, per step.
         frame_stack: frames in an observation.
+        reward_clip: bound of each step's reward in what V learns from; clipped rewards count as elsewhere.
         seeds: of the episodes that are played where the truth is not known.
         max_steps: cap on the agent steps of each.
         env_step: what the policy's schedules are asked for.
@@ -59,18 +64,28 @@ def value_errors(
         `eval/value_rms_error` and `eval/value_relative_error` (`compare`) over the states that an agent can act in;
         or `eval/return_rms_error` over the steps of the episodes, nothing if all of them were cut too soon to tell.
 
+    Raises:
+        ConfigError: if γ is 1 and the policy never ends an episode from some state, which then has no value.
+
     """
-    env = make_env(env_id, env_kwargs)
+    env = make_env(env_id, env_kwargs, wrappers)
     try:
-        if isinstance(env.unwrapped, GridWorld):
+        if isinstance(env.unwrapped, GridWorld) and not wrappers and reward_clip is None:
             world = env.unwrapped
             observation = stacked_observations(world, frame_stack)
-            truth = policy_state_values(world, policy.probabilities(agent, observation, env_step), gamma)
+            truth = _true_values(world, policy.probabilities(agent, observation, env_step), gamma)
             states = acting_states(world)
             return compare(agent.state_values(observation)[states], truth[states])
-        return _errors_of_returns(agent, env, policy, gamma, frame_stack, seeds, max_steps)
+        return _errors_of_returns(agent, env, policy, gamma, frame_stack, reward_clip, seeds, max_steps)
     finally:
         env.close()
+
+
+def _true_values(world: GridWorld, probabilities: NDArray, gamma: float) -> NDArray[np.float64]:
+    try:
+        return policy_state_values(world, probabilities, gamma)
+    except ValueError as error:
+        raise ConfigError(f"gamma: {error}, such as --data.gamma 0.99.") from error
 
 
 def stacked_observations(world: GridWorld, frame_stack: int) -> NDArray:
@@ -92,7 +107,7 @@ def compare(values: NDArray, truth: NDArray) -> dict[str, float]:
     }
 
 
-def discounted_returns(rewards: Sequence[float], gamma: float) -> NDArray[np.float64]:
+def discounted_returns(rewards: Sequence[float] | NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
     """G_t for every step of an episode (Sutton & Barto 2020, eq. 3.9), as [T]."""
     returns = np.zeros(len(rewards) + 1)
     for step in reversed(range(len(rewards))):
@@ -106,6 +121,7 @@ def _errors_of_returns(
     policy: Policy,
     gamma: float,
     frame_stack: int,
+    reward_clip: float | None,
     seeds: Sequence[int],
     max_steps: int,
 ) -> dict[str, float]:
@@ -116,7 +132,10 @@ def _errors_of_returns(
         if frame_stack > 1:
             back = np.arange(len(steps))[:, None] + np.arange(1 - frame_stack, 1)
             observation = stack_frames(observation[np.maximum(back, 0)])
-        error = agent.state_values(observation) - discounted_returns([step.reward for step in steps], gamma)
+        rewards = np.array([step.reward for step in steps])
+        if reward_clip is not None:
+            rewards = rewards.clip(-reward_clip, reward_clip)
+        error = agent.state_values(observation) - discounted_returns(rewards, gamma)
         if steps[-1].truncated:
             error = error[gamma ** np.arange(len(steps), 0, -1) < NEGLIGIBLE]
         squares.append(cast(NDArray, error) ** 2)

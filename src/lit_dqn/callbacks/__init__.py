@@ -3,6 +3,7 @@ from lit_dqn.callbacks.live_view import LiveView
 from lit_dqn.callbacks.maze_view import MazeView
 from lit_dqn.callbacks.progress import TrainingProgress
 from lit_dqn.callbacks.results import ResultsWriter
+from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.callbacks.statistics import TrainingStatistics
 from lit_dqn.callbacks.stopping import StoppingRules
 from lit_dqn.callbacks.trajectories import TrajectoryWriter
@@ -16,4 +17,5 @@ __all__ = [
     "TrainingProgress",
     "TrainingStatistics",
     "TrajectoryWriter",
+    "run_folder",
 ]

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from lit_dqn import durable
+from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.checkpoint import BEST, DATA_KEY, LAST, CheckpointFolder, ReplayCheckpointIO, env_step_of
 from lit_dqn.errors import ConfigError, Interrupted, TrainingError
 
@@ -21,7 +22,8 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, 
 
 
 class Checkpoints(Checkpoint):
-    """Keeps the last checkpoints, to go on from, and `best.ckpt`, the best by `eval/mean_reward`.
+    """Keeps the last checkpoints, to go on from, and `best.ckpt`, the best by the agent's grade: `eval/mean_reward`, or
+    for `LitTD` the error of V.
 
     Both are written after an evaluation, so that the weights and their grade belong together; the newer of two
     equal grades is kept. The last is also written between evaluations, when the run ends, and when a signal ends it:
@@ -57,7 +59,7 @@ class Checkpoints(Checkpoint):
         self.keep_last = keep_last
         self.save_replay = save_replay
         self.max_failed_saves = max_failed_saves
-        self.best_mean_reward = float("-inf")
+        self.best_grade = float("-inf")
         self._kept: list[Path] = []  # oldest first
         self._saved_at: tuple[int, int] | None = None  # update, env step
         self._failed_saves = 0
@@ -65,7 +67,8 @@ class Checkpoints(Checkpoint):
 
     def folder(self, trainer: lightning.Trainer) -> Path | None:
         """`checkpoints/` in the run's folder; None for a run without a logger, which has no folder."""
-        return Path(trainer.log_dir) / "checkpoints" if trainer.loggers and trainer.log_dir else None
+        folder = run_folder(trainer)
+        return None if folder is None else folder / "checkpoints"
 
     @property
     def last_saved(self) -> Path | None:
@@ -84,7 +87,7 @@ class Checkpoints(Checkpoint):
             # Those ahead of where the run goes on from are broken, or of a future that will be another.
             self._kept = [path for path in CheckpointFolder(folder).numbered() if env_step_of(path) <= env_step]
             if not (folder / BEST).exists() and not self._bring_best(trainer, folder, env_step):
-                self.best_mean_reward = float("-inf")
+                self.best_grade = float("-inf")
         self._listen(trainer)
 
     @staticmethod
@@ -111,14 +114,15 @@ class Checkpoints(Checkpoint):
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Keep the weights if they are the best so far."""
         folder = self.folder(trainer)
-        mean_reward = trainer.callback_metrics.get("eval/mean_reward")
-        if trainer.state.fn != "fit" or trainer.sanity_checking or folder is None or mean_reward is None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking or folder is None:
             return
-        before = self.best_mean_reward
-        if mean_reward.item() >= before:
-            self.best_mean_reward = mean_reward.item()
+        agent: Any = pl_module
+        grade = agent.grade(trainer.callback_metrics)
+        before = self.best_grade
+        if grade is not None and grade >= before:
+            self.best_grade = grade
             if not self._save(trainer, also_as=BEST):
-                self.best_mean_reward = before
+                self.best_grade = before
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the last checkpoint if it is time."""
@@ -139,11 +143,12 @@ class Checkpoints(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The best grade so far."""
-        return {"best_mean_reward": self.best_mean_reward}
+        return {"best_grade": self.best_grade}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the best grade."""
-        self.best_mean_reward = state_dict["best_mean_reward"]
+        # The mean return was the only grade once, and gave it its name.
+        self.best_grade = state_dict["best_grade"] if "best_grade" in state_dict else state_dict["best_mean_reward"]
 
     # --- signals ---
 

@@ -1,6 +1,5 @@
 import io
 import time
-from pathlib import Path
 from typing import Any
 
 import lightning
@@ -8,6 +7,7 @@ from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 
 from lit_dqn.callbacks.maze_view import draw_last_episode, grid_world_of
+from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.errors import ConfigError
 from lit_dqn.plots import EPISODES_FILE, plot_episodes
 
@@ -54,7 +54,7 @@ class LiveView(Callback):
         collector = trainer.datamodule.collector  # type: ignore[attr-defined]
         if grid_world_of(collector) is not None:
             self._show("grid", draw_last_episode(collector, agent))
-        folder = Path(trainer.log_dir) if trainer.loggers and trainer.log_dir else None
+        folder = run_folder(trainer)
         if folder is not None and collector.episodes and (folder / EPISODES_FILE).is_file():
             try:
                 self._show("episodes", plot_episodes(folder))

@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 import lightning
@@ -7,9 +6,11 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 
+from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.collector import Collector
+from lit_dqn.envs import stored_dtype
 from lit_dqn.envs.grid import GridWorld
-from lit_dqn.envs.grid_values import policy_state_values
+from lit_dqn.envs.grid_values import observe_all, policy_state_values
 from lit_dqn.errors import ConfigError
 from lit_dqn.plots import draw_agent, draw_preferences, draw_values_beside_truth, figure_to_array, grid_path
 from lit_dqn.value_errors import stacked_observations
@@ -50,9 +51,9 @@ class MazeView(Callback):
         """Save the pictures of the trained agent."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         world = grid_world_of(data.collector)
-        if not trainer.loggers or not trainer.log_dir or world is None:
+        folder = run_folder(trainer)
+        if folder is None or world is None:
             return
-        folder = Path(trainer.log_dir)
         draw_last_episode(data.collector, pl_module).savefig(folder / MAZE_PNG, dpi=120)
         name, figure = _draw_the_rest(world, pl_module, data)
         figure.savefig(folder / name, dpi=100)
@@ -68,11 +69,14 @@ class MazeView(Callback):
 
 
 def grid_world_of(collector: Collector) -> GridWorld | None:
-    """The grid world that a collector plays; None if it plays something else."""
+    """The grid world that a collector plays; None if it plays something else, or sees it otherwise through wrappers."""
     if not isinstance(collector.envs, SyncVectorEnv):
         return None
-    env = collector.envs.envs[0].unwrapped
-    return env if isinstance(env, GridWorld) else None
+    world = collector.envs.envs[0].unwrapped
+    if not isinstance(world, GridWorld):
+        return None
+    drawn, space = observe_all(world), collector.envs.single_observation_space
+    return world if drawn.shape[1:] == space.shape and stored_dtype(space) == drawn.dtype else None
 
 
 def draw_last_episode(collector: Collector, agent: Any) -> Figure:

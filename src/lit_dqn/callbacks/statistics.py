@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.errors import ConfigError
 from lit_dqn.plots import EPISODES_FILE
 from lit_dqn.types import Episode
@@ -20,8 +21,9 @@ FIELDS = ("episode", "env_step", "env", "return", "length", "terminated", "secon
 class TrainingStatistics(Callback):
     """Watches the collector and the updates from outside and writes to the loggers, with env steps on the x-axis.
 
-    Every finished episode also becomes a line of `episodes.csv` in the run's folder. Means over updates are logged
-    every `trainer.log_every_n_steps` training steps.
+    It takes the finished episodes out of the collector, so callbacks that look at them (`StoppingRules`) must stand
+    before it. Every finished episode also becomes a line of `episodes.csv` in the run's folder. Means over updates are
+    logged every `trainer.log_every_n_steps` training steps.
 
     Args:
         window: episodes behind `rollout/ep_rew_mean` and `rollout/ep_len_mean`.
@@ -70,12 +72,14 @@ class TrainingStatistics(Callback):
     ) -> None:
         """Take the finished episodes out of the collector, and log if it is time."""
         collector = trainer.datamodule.collector  # type: ignore[attr-defined]
-        self._outputs.append(outputs)
         if collector.finished:
             self._note_episodes(trainer, collector.finished)
             collector.finished.clear()
         period: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if period and (trainer.fit_loop.total_batch_idx + 1) % period == 0:
+        if period == 0:
+            return  # Lightning's word for never
+        self._outputs.append(outputs)
+        if (trainer.fit_loop.total_batch_idx + 1) % period == 0:
             self._log_means(trainer)
             self._outputs.clear()
 
@@ -116,6 +120,7 @@ class TrainingStatistics(Callback):
             "time/total_timesteps": float(env_step),
             "time/seconds": seconds,
             "train/n_updates": float(trainer.global_step),
+            "train/learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
         }
         metrics |= {f"rollout/{name}": value for name, value in data.policy.metrics(env_step).items()}
         for name in self._outputs[0] if self._outputs else ():
@@ -139,7 +144,8 @@ class TrainingStatistics(Callback):
 
     @staticmethod
     def _csv_path(trainer: lightning.Trainer) -> Path | None:
-        return Path(trainer.log_dir) / EPISODES_FILE if trainer.loggers and trainer.log_dir else None
+        folder = run_folder(trainer)
+        return None if folder is None else folder / EPISODES_FILE
 
     def state_dict(self) -> dict[str, Any]:
         """The episodes and updates behind the next points, and the wall time."""

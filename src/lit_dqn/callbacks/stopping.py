@@ -97,6 +97,9 @@ class StoppingRules(Callback):
             shares.append(collector.env_step / self.max_env_steps)
         if trainer.max_steps > 0:
             shares.append(trainer.global_step / trainer.max_steps)
+        if (trainer.max_epochs or 0) > 0:
+            updates = trainer.max_epochs * trainer.datamodule.updates_per_epoch  # type: ignore[attr-defined]
+            shares.append(trainer.global_step / updates)
         return min(max(shares), 1.0)
 
     def state_dict(self) -> dict[str, Any]:

@@ -174,6 +174,8 @@ def make_vec(
 ) -> VectorEnv:
     """A vector env of `num_envs` copies that never resets itself: whoever steps it resets what ended.
 
+    The observations that it gives may be overwritten by its next step; whoever keeps them copies them.
+
     Args:
         env_id: as for `make_env`.
         num_envs: copies.
@@ -192,7 +194,7 @@ def make_vec(
     make = partial(make_env, env_id, env_kwargs, wrappers)
     if processes:
         return ProcessVec(env_id, make, num_envs)
-    return SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED)
+    return SyncVectorEnv([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
 
 
 def check_first_observation(env_id: str, env: gymnasium.Env) -> None:

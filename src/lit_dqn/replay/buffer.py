@@ -52,7 +52,7 @@ class ReplayBuffer:
         self.gamma = gamma
         self.n_step = n_step
         self.frame_stack = frame_stack
-        self.reward_clip = np.inf if reward_clip is None else reward_clip
+        self.reward_clip = reward_clip
         layout = _layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack)
         # Zeros are mapped by the system when first written: memory grows with the timesteps that are there.
         arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
@@ -110,7 +110,8 @@ class ReplayBuffer:
         self._step[columns, next_row] = self._step[columns, row] + 1
         self._complete_starts(timestep.last, longest_window=self.n_step)
         self._head += 1 + timestep.last
-        self._step[columns[timestep.last], self._head[timestep.last] % self._rows] = 0
+        if timestep.last.any():
+            self._step[columns[timestep.last], self._head[timestep.last] % self._rows] = 0
         self._forget_overwritten()
 
     def cut_episodes(self, envs: NDArray[np.bool_] | None = None) -> None:
@@ -137,14 +138,16 @@ class ReplayBuffer:
             starts: [B], numbers out of `starts`.
 
         """
-        column = self._start_column[starts % self.capacity]
-        row = self._start_row[starts % self.capacity]
+        places = starts % self.capacity
+        column, row = self._start_column[places], self._start_row[places]
         reward = np.zeros(len(starts), np.float32)
         discount = np.ones(len(starts), np.float32)
         end = row  # where each window ends: the row of its next observation
         goes_on = np.ones(len(starts), bool)
         for _ in range(self.n_step):
-            step_reward = self._reward[column, end].clip(-self.reward_clip, self.reward_clip)
+            step_reward = self._reward[column, end]
+            if self.reward_clip is not None:
+                step_reward = step_reward.clip(-self.reward_clip, self.reward_clip)
             reward += goes_on * discount * step_reward
             discount *= np.where(goes_on, np.float32(self.gamma) * self._discount[column, end], 1)
             ended = self._last[column, end]
@@ -219,6 +222,8 @@ class ReplayBuffer:
         for window in range(longest_window, 0, -1):
             complete = step >= window - 1
             if window < self.n_step:
+                if not last.any():
+                    break
                 complete &= last
             columns = self._columns[complete]
             if len(columns):

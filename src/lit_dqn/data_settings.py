@@ -1,0 +1,79 @@
+"""What the settings of `ReplayDataModule` must keep to, by themselves and together."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lit_dqn.envs import is_atari
+from lit_dqn.errors import ConfigError
+
+COUNTS = (
+    "num_envs",
+    "frame_stack",
+    "capacity",
+    "min_replay_size",
+    "env_steps_per_update",
+    "gradient_steps",
+    "batch_size",
+    "updates_per_epoch",
+    "n_step",
+    "eval_episodes",
+    "eval_envs",
+    "eval_max_steps",
+)
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that cannot work, before anything is built.
+
+    Args:
+        settings: the arguments of `ReplayDataModule` by their names.
+
+    Raises:
+        ConfigError: naming the first key that is out of its range, its value, and one that fits.
+
+    """
+    for key in COUNTS:
+        if settings[key] < 1:
+            raise ConfigError(f"{key}: {settings[key]} must be at least 1.")
+    if not 0 <= settings["gamma"] <= 1:
+        raise ConfigError(f"gamma: {settings['gamma']} is a discount per step and must lie in [0, 1].")
+    if settings["reward_clip"] is not None and settings["reward_clip"] <= 0:
+        raise ConfigError(f"reward_clip: {settings['reward_clip']} must be positive, or null for no clipping.")
+    if settings["seed"] < 0:
+        raise ConfigError(f"seed: {settings['seed']} must not be negative.")
+    if settings["env_processes"] and is_atari(settings["env_id"]):
+        raise ConfigError(f"env_processes: true is not for {settings['env_id']}: ALE plays on threads of its own.")
+    _check_replay(settings["batch_size"], settings["min_replay_size"], settings["capacity"])
+    _check_chunk(settings)
+
+
+def _check_replay(batch_size: int, min_replay_size: int, capacity: int) -> None:
+    if batch_size > capacity:
+        raise ConfigError(
+            f"batch_size: {batch_size} transitions cannot be drawn from a replay with capacity {capacity}; "
+            f"set --data.capacity {batch_size} or more."
+        )
+    if not batch_size <= min_replay_size <= capacity:
+        raise ConfigError(
+            f"min_replay_size: {min_replay_size} must lie between batch_size {batch_size} and capacity {capacity}."
+        )
+
+
+def _check_chunk(settings: Mapping[str, Any]) -> None:
+    gradient_steps, num_envs, sampler = settings["gradient_steps"], settings["num_envs"], settings["sampler"]
+    if settings["updates_per_epoch"] % gradient_steps:
+        raise ConfigError(
+            f"updates_per_epoch: {settings['updates_per_epoch']} must be a multiple of gradient_steps {gradient_steps}."
+        )
+    if gradient_steps > 1 and not sampler.random:
+        raise ConfigError(
+            f"gradient_steps: the {gradient_steps} batches of a chunk are drawn from one replay, and the sampler "
+            f"{type(sampler).__name__} would draw the same one each time; set --data.gradient_steps 1."
+        )
+    env_steps_per_chunk = gradient_steps * settings["env_steps_per_update"]
+    if env_steps_per_chunk % num_envs:
+        raise ConfigError(
+            f"num_envs: {num_envs} envs step together, so gradient_steps x env_steps_per_update = "
+            f"{env_steps_per_chunk} env steps must be a multiple of {num_envs}; "
+            f"set --data.gradient_steps {num_envs} or fewer envs."
+        )

@@ -1,0 +1,77 @@
+"""The parser of the command line, whose errors are sentences for people."""
+
+import difflib
+import inspect
+import re
+from typing import Any, NoReturn
+
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lit_dqn.actor_critic import LitActorCritic
+from lit_dqn.callbacks import Checkpoints, MazeView, StoppingRules, TrainingStatistics
+from lit_dqn.data import ReplayDataModule
+from lit_dqn.dqn import LitDQN
+from lit_dqn.errors import ConfigError
+from lit_dqn.td import LitTD
+from lit_dqn.trainer_config import Trainer
+
+REMEDIES = {
+    "num_workers": "the envs are played in the training process, so there are no workers; "
+    "for more envs side by side set --data.num_envs",
+}
+"""What to do instead of keys that people know from elsewhere."""
+
+UNKNOWN_KEY = re.compile(
+    r"nrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'|Option '([\w.]+)' is not accepted"
+)
+"""How jsonargparse speaks of them."""
+
+UNKNOWN_AGENT = re.compile(r"^Parser key \"model\": .*import path.* Given value: ([\w.]+)$")
+
+AGENTS = (LitDQN, LitTD, LitActorCritic)
+OWNERS_OF_KEYS = (*AGENTS, ReplayDataModule, StoppingRules, Checkpoints, TrainingStatistics, MazeView, Trainer)
+KNOWN_KEYS = [name for owner in OWNERS_OF_KEYS for name in inspect.signature(owner).parameters]
+
+
+class Parser(LightningArgumentParser):
+    """Says what is wrong in one sentence, without the usage text of some hundred keys."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # A misspelt key must not pass for the beginning of another one.
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def get_defaults(self, *args: Any, **kwargs: Any) -> Namespace:
+        """All defaults; of the agent its class alone."""
+        defaults = super().get_defaults(*args, **kwargs)
+        # Otherwise another class would take over the default arguments of LitDQN where their names agree.
+        if isinstance(defaults.get("model"), Namespace):
+            defaults.model.pop("init_args", None)
+        return defaults
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say it.
+
+        Raises:
+            ConfigError: always.
+
+        """
+        sentence = " ".join(message.split())
+        unknown = UNKNOWN_KEY.search(sentence)
+        unknown_agent = UNKNOWN_AGENT.search(sentence)
+        if unknown_agent:
+            names = ", ".join(agent.__name__ for agent in AGENTS)
+            sentence = f"model: there is no agent {unknown_agent[1]}; give one of {names}, or a class path of your own."
+        elif unknown:
+            key = next(filter(None, unknown.groups()))
+            owner = 'Parser key "model"'  # of the class that was chosen, jsonargparse gives the bare key
+            sentence = self._unknown_key(f"model.{key}" if sentence.startswith(owner) else key)
+        raise ConfigError(sentence) from ex
+
+    def _unknown_key(self, key: str) -> str:
+        name = key.split(".")[-1]
+        if name in REMEDIES:
+            return f"{key}: {REMEDIES[name]}."
+        near = difflib.get_close_matches(name, KNOWN_KEYS, n=1, cutoff=0.75)
+        hint = f"did you mean {near[0]}?" if near else "`python -m lit_dqn fit --help` lists all keys."
+        return f"{key}: there is no such key; {hint}"
