@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install fit pong resume tensorboard test test-slow prove-resume check format benchmark results-classic maximization-bias notebook clean
+.PHONY: help install fit pong resume tensorboard test test-slow prove-resume check format benchmark benchmark-peers results-classic maximization-bias notebook clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,16 @@ format: install  ## put the code into the project's format
 benchmark: install  ## E4 of the lesson against Stable-Baselines3 and a bare loop (about 20 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[benchmark]'
 	$(BIN)/python benchmarks/lesson.py
+
+benchmark-peers: install  ## Pong and CartPole against four peers, which get an environment of their own (about 40 minutes)
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/peers.txt
+	test -d .venv-peers/cleanrl || git clone --depth 1 https://github.com/vwxyzjn/cleanrl .venv-peers/cleanrl
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/acting.py
+	for script in pong cartpole replay; do \
+		$(BIN)/python benchmarks/$$script.py --peer-python .venv-peers/bin/python --cleanrl .venv-peers/cleanrl || exit 1; \
+	done
 
 notebook: install  ## run the lesson's notebooks from top to bottom, in a few minutes (QUICK in their first cell)
 	$(BIN)/jupytext --quiet --to ipynb --update notebooks/*.py

@@ -1,6 +1,6 @@
 """Env steps/s on Pong, beside Stable-Baselines3, CleanRL, Tianshou and TorchRL.
 
-    python benchmarks/pong.py --peer-python .venv-peers/bin/python --cleanrl ../cleanrl
+    python benchmarks/pong.py --peer-python .venv-peers/bin/python --cleanrl .venv-peers/cleanrl
 
 The CNN of Mnih et al. (2015), 32 transitions in a batch, one update for each 4 agent steps, in the learning phase;
 games as ALE/Pong-v5 means them (sticky actions 0.25, 4 frames a step), 84 x 84 pixels, 4 frames stacked. Networks
