@@ -9,7 +9,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lit_dqn import MLP, ConfigError, LitDQN, LitTD, ReplayDataModule, TrainingError, UniformRandom, durable
@@ -93,6 +93,22 @@ def test_a_log_that_was_cut_in_the_middle_of_a_line_is_mended_on_resume(tmp_path
     fit(tmp_path, StoppingRules(max_episodes=7), Checkpoints(), TrainingStatistics(), resume=last)
     with log.open() as file:
         assert [int(line["episode"]) for line in csv.DictReader(file)] == list(range(1, 8))
+
+
+def test_the_best_v_is_kept_and_not_the_last(tmp_path):
+    errors = iter([0.3, 0.1, 0.2])
+
+    class Grade(lightning.Callback):
+        def on_validation_epoch_end(self, trainer, pl_module):
+            trainer.callback_metrics["eval/value_rms_error"] = torch.tensor(next(errors))
+
+    walk = {"env_id": "lit_dqn/RandomWalk-v0", "env_kwargs": {"observation": "one_hot"}, "eval_policy": UniformRandom()}
+    data = make_data(policy=UniformRandom(), **walk)
+    agent = LitTD(data.observation_shape, 2, network=MLP)
+    agent.evaluation_metrics = super(LitTD, agent).evaluation_metrics
+    fit(tmp_path, StoppingRules(), Grade(), Checkpoints(), agent=agent, data=data, max_epochs=3)
+    folder = tmp_path / "run/checkpoints"
+    assert (folder / "best.ckpt").samefile(folder / "env_step_70.ckpt")
 
 
 def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
@@ -222,7 +238,7 @@ def test_the_maze_view_leaves_a_maze_alone_that_is_seen_through_wrappers(tmp_pat
 
 
 def test_without_a_logger_that_has_a_folder_for_each_version_nothing_is_kept(tmp_path, monkeypatch):
-    class Elsewhere(TensorBoardLogger.__base__):
+    class Elsewhere(Logger):
         """A logger of another kind, whose `save_dir` all runs share."""
 
         name = version = "elsewhere"

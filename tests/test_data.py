@@ -1,11 +1,13 @@
 import os
 
+import lightning
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import SyncVectorEnv
 
 from lit_dqn import ConfigError, Greedy, Latest, LitDQN, ReplayDataModule
-from lit_dqn.envs import make_vec
+from lit_dqn.envs.processes import ProcessVec
 from lit_dqn.types import Chunk
 from test_dqn import make_agent, make_data, make_trainer
 
@@ -67,16 +69,17 @@ def test_evaluation_plays_the_same_episodes_each_time_and_leaves_training_alone(
     assert data.collector is None
 
 
-def test_evaluation_plays_in_processes_where_training_does(monkeypatch):
-    made = []
-    monkeypatch.setattr(
-        "lit_dqn.data.make_vec",
-        lambda *args, processes: made.append((args[1], processes)) or make_vec(*args, processes=processes),
-    )
-    for env_processes in (False, True):
-        data = make_data(env_processes=env_processes, eval_envs=2, eval_max_steps=3)
-        make_trainer().validate(make_agent(), datamodule=data, verbose=False)
-    assert made == [(2, False), (2, True)]
+@pytest.mark.parametrize(("env_processes", "kind"), [(False, SyncVectorEnv), (True, ProcessVec)])
+def test_evaluation_plays_in_processes_where_training_does(env_processes, kind):
+    class Look(lightning.Callback):
+        def on_validation_start(self, trainer, pl_module):
+            assert type(trainer.val_dataloaders.envs) is kind
+            looked.append(trainer.val_dataloaders.envs.num_envs)
+
+    looked = []
+    data = make_data(env_processes=env_processes, eval_envs=2, eval_max_steps=3)
+    make_trainer(callbacks=[Look()]).validate(make_agent(), datamodule=data, verbose=False)
+    assert looked == [2]
 
 
 def test_a_cap_on_the_steps_is_reported_as_truncation():

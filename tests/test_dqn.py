@@ -207,6 +207,12 @@ def test_values_out_of_range_are_named(key, value):
         make_agent(**{key: value})
 
 
+def test_a_learning_rate_is_a_number_or_a_schedule_and_not_negative():
+    assert make_agent(learning_rate=0.5).learning_rate(7) == 0.5
+    with pytest.raises(ConfigError, match=r"learning_rate: from 0\.1 to -0\.1, but"):
+        make_agent(learning_rate=Linear(0.1, -0.1, 100))
+
+
 def test_a_network_that_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match="does not take observations"):
         LitDQN((4,), 2, network=lambda shape, actions: nn.Linear(5, actions))
@@ -230,13 +236,21 @@ class OwnDQN(LitDQN):
     """Somebody's own agent."""
 
 
-def test_load_agent_knows_subclasses_of_agents_and_refuses_packages_that_nobody_has_imported(tmp_path):
+def test_load_agent_knows_subclasses_of_agents_and_refuses_packages_that_nobody_has_imported(tmp_path, monkeypatch):
     agent, trainer = OwnDQN((4,), 2, network=SMALL), make_trainer()
     trainer.fit(agent, datamodule=make_data())
     trainer.save_checkpoint(tmp_path / "own.ckpt", weights_only=False)
     assert type(load_agent(tmp_path / "own.ckpt")) is OwnDQN
     checkpoint = torch.load(tmp_path / "own.ckpt", weights_only=True)
-    checkpoint["hyper_parameters"]["network"] = "stranger.make"
-    torch.save(checkpoint, tmp_path / "own.ckpt")
-    with pytest.raises(ConfigError, match=r"names stranger\.make, which would be imported"):
-        load_agent(tmp_path / "own.ckpt")
+    for network in ("stranger.make", '{"class_path": "stranger.make"}'):
+        checkpoint["hyper_parameters"]["network"] = network
+        torch.save(checkpoint, tmp_path / "own.ckpt")
+        with pytest.raises(ConfigError, match="cannot be built: .* No module named 'stranger'"):
+            load_agent(tmp_path / "own.ckpt")
+    (tmp_path / "stranger.py").write_text("raise AssertionError('this code has been run')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for network in ("stranger.make", '{"class_path": "stranger.make"}'):
+        checkpoint["hyper_parameters"]["network"] = network
+        torch.save(checkpoint, tmp_path / "own.ckpt")
+        with pytest.raises(ConfigError, match=r"names stranger\.make, which would be imported"):
+            load_agent(tmp_path / "own.ckpt")

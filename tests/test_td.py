@@ -73,7 +73,7 @@ def test_only_the_online_network_learns_and_the_target_follows_at_its_period():
 def test_the_best_v_is_the_one_with_the_smallest_error():
     agent = LitTD((7,), 2, network=LINEAR)
     returns = {"eval/mean_reward": torch.tensor(9.0)}
-    assert agent.grade(returns) is None
+    assert agent.grade(returns) == float("-inf")
     grades = [agent.grade(returns | {"eval/value_rms_error": torch.tensor(error)}) for error in (0.3, 0.1)]
     assert grades[0] < grades[1]
     grades = [agent.grade(returns | {"eval/return_rms_error": torch.tensor(error)}) for error in (3.0, 1.0)]

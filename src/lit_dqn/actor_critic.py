@@ -31,7 +31,7 @@ class LitActorCritic(LitAgent):
         network: (observation_shape, num_actions + 1) -> module from [B, *observation_shape] to [B, num_actions + 1].
         objective: the loss of a batch.
         optimizer: called with the parameters of the network.
-        learning_rate: of the optimiser, by env step, as a `Schedule`; None keeps the optimiser's own.
+        learning_rate: of the optimiser, a number or a schedule over env steps; None keeps the optimiser's own.
         max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
         init_from: a checkpoint or a `.safetensors` file with the weights to begin with.
 
@@ -50,7 +50,7 @@ class LitActorCritic(LitAgent):
         network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
         objective: ActorCritic = ActorCritic(),  # noqa: B008 - it cannot change
         optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
-        learning_rate: Schedule | None = None,
+        learning_rate: Schedule | float | None = None,
         max_grad_norm: float | None = 0.5,
         init_from: str | None = None,
     ) -> None:

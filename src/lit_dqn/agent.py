@@ -1,3 +1,4 @@
+import argparse
 import copy
 import sys
 from abc import ABC, abstractmethod
@@ -17,7 +18,7 @@ from lit_dqn.checkpoint import TRUSTED_PACKAGES, load_network_weights, packages_
 from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.networks import build_network, update_target
 from lit_dqn.policies import Greedy
-from lit_dqn.schedules import Schedule
+from lit_dqn.schedules import Constant, Schedule
 from lit_dqn.specification import INSTANTIATOR, specification
 from lit_dqn.training_state import add_training_state, keep_settings_of_optimizer, restore_training_state
 from lit_dqn.types import Batch, Chunk, Episode, LossOutput
@@ -34,7 +35,7 @@ class LitAgent(lightning.LightningModule, ABC):
         network: (observation_shape, num_outputs) -> module from [B, *observation_shape] to [B, num_outputs].
         outputs: what each of the network's outputs is, in words for the user; as many as the network must have.
         optimizer: called with the parameters of the online network.
-        learning_rate: of the optimiser, by env step, as a `Schedule`; None keeps the optimiser's own.
+        learning_rate: of the optimiser, a number or a schedule over env steps; None keeps the optimiser's own.
         target_update_period: updates from one update of the target network to the next; None: no target network.
         target_update_tau: τ of target <- τ online + (1 - τ) target.
         max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
@@ -51,7 +52,7 @@ class LitAgent(lightning.LightningModule, ABC):
     has_preferences = True
     """Whether it can choose actions by itself."""
 
-    output_name: str
+    output_name = "outputs"
     """What its network says, as an identifier."""
 
     def __init__(
@@ -62,7 +63,7 @@ class LitAgent(lightning.LightningModule, ABC):
         network: Callable[[tuple[int, ...], int], nn.Module],
         outputs: tuple[int, str],
         optimizer: OptimizerCallable,
-        learning_rate: Schedule | None,
+        learning_rate: Schedule | float | None = None,
         target_update_period: int | None,
         target_update_tau: float,
         max_grad_norm: float | None,
@@ -75,6 +76,12 @@ class LitAgent(lightning.LightningModule, ABC):
             raise ConfigError(f"target_update_tau: {target_update_tau} must lie in (0, 1]; 1 copies the weights.")
         if max_grad_norm is not None and max_grad_norm <= 0:
             raise ConfigError(f"max_grad_norm: {max_grad_norm} must be positive, or null for no clipping.")
+        if isinstance(learning_rate, int | float):
+            learning_rate = Constant(learning_rate)
+        if learning_rate is not None and min(learning_rate.start, learning_rate.end) < 0:
+            raise ConfigError(
+                f"learning_rate: from {learning_rate.start} to {learning_rate.end}, but it must not be negative."
+            )
         # Lightning's automatic optimisation makes one update per training step; a chunk holds several.
         self.automatic_optimization = False
         self.observation_shape = tuple(observation_shape)
@@ -288,23 +295,29 @@ def load_agent(checkpoint: str | Path) -> LitAgent:
     """The agent of a checkpoint, of whichever class it is, on the CPU.
 
     Raises:
-        ConfigError: if the file is missing, damaged, its class is not known here, or it names a package that nobody
-            has imported yet.
+        ConfigError: if the file is missing, damaged, its class is not known here, a part of it cannot be made, or it
+            names a package that nobody has imported yet.
 
     """
     contents = read_checkpoint(checkpoint)
-    for package, part in packages_of(contents["hyper_parameters"]).items():
+    arguments = [contents.get(key) for key in ("hyper_parameters", "hparams", "module_arguments")]  # Lightning's keys
+    for package, part in packages_of(arguments).items():
         if package not in TRUSTED_PACKAGES and package not in sys.modules:
             raise ConfigError(
                 f"{checkpoint} names {part}, which would be imported; if {package} is yours, import it first."
             )
     name = contents.get("agent", "LitDQN")  # the first checkpoints did not say
-    agents = {agent.__name__: agent for agent in _subclasses(LitAgent)}  # type: ignore[type-abstract]
+    agents: dict[str, type[LitAgent]] = {}
+    for agent in _subclasses(LitAgent):  # type: ignore[type-abstract]
+        agents.setdefault(agent.__name__, agent)
     if name not in agents:
         raise ConfigError(
             f"{checkpoint} holds a {name}, which is none of {', '.join(sorted(agents))}; import its class first."
         )
-    return agents[name].load_from_checkpoint(checkpoint, map_location="cpu")
+    try:
+        return agents[name].load_from_checkpoint(checkpoint, map_location="cpu")
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"{checkpoint}: the agent cannot be built: {' '.join(str(error).split())}") from error
 
 
 def _subclasses(cls: type[LitAgent]) -> Iterator[type[LitAgent]]:

@@ -203,6 +203,7 @@ class ReplayDataModule(lightning.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Build the envs and the replay of training, once for each fit."""
         if stage == "fit" and (self.collector is None or self.collector.envs.closed):
+            self.collector = None  # and with it the replay of a fit before this one
             self.check_memory()
             envs = self._make_vec(self.num_envs)
             replay = ReplayBuffer(

@@ -25,7 +25,7 @@ class LitDQN(LitAgent):
         network: (observation_shape, num_actions) -> module from [B, *observation_shape] to [B, num_actions].
         objective: the loss of a batch.
         optimizer: called with the parameters of the online network.
-        learning_rate: of the optimiser, by env step, as a `Schedule`; None keeps the optimiser's own.
+        learning_rate: of the optimiser, a number or a schedule over env steps; None keeps the optimiser's own.
         target_update_period: updates from one update of the target network to the next (Mnih et al. 2015: C).
         target_update_tau: τ of target <- τ online + (1 - τ) target; 1 copies. For Polyak averaging take a small τ
             with the period 1.
@@ -48,7 +48,7 @@ class LitDQN(LitAgent):
         network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
         objective: Objective = QLearning(),  # noqa: B008 - it cannot change
         optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
-        learning_rate: Schedule | None = None,
+        learning_rate: Schedule | float | None = None,
         target_update_period: int = 1000,
         target_update_tau: float = 1.0,
         max_grad_norm: float | None = None,

@@ -17,9 +17,6 @@ NetworkFactory = Callable[[tuple[int, ...], int], nn.Module]
 def to_float(observation: Tensor) -> Tensor:
     """uint8 to float32 in [0, 1], bool to 0 and 1; anything else as it is. Calling it again changes nothing."""
     if observation.dtype == torch.uint8:
-        if observation.ndim == 4:
-            # Channels last, which convolutions are faster with; moving bytes is cheaper than moving floats.
-            observation = torch.stack(observation.unbind(1), dim=-1).permute(0, 3, 1, 2)
         return observation.float().mul_(1 / 255)
     return observation.float() if observation.dtype == torch.bool else observation
 
@@ -95,6 +92,9 @@ class CNN(nn.Sequential):
     def forward(self, observation: Tensor) -> Tensor:
         """[B, channels, height, width] to [B, num_outputs]."""
         *torso, head = self
+        if observation.dtype == torch.uint8:
+            # Channels last, which convolutions are faster with; moving bytes is cheaper than moving floats.
+            observation = torch.stack(observation.unbind(1), dim=-1).permute(0, 3, 1, 2)
         features = to_float(observation)
         for layer in torso:
             features = layer(features)

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.losses import entropy, huber, policy_gradient, q_learning_td_error, select, squared, td_target
-from lit_dqn.networks import to_float
 from lit_dqn.types import Batch, LossOutput
 
 
@@ -44,9 +43,8 @@ class Objective(_OfTDErrors, ABC):
         """The loss [B] of a batch, and its metrics."""
         q_tm1 = online(batch.observation)
         with torch.no_grad():
-            next_observation = to_float(batch.next_observation)
-            q_t_value = target(next_observation)
-            q_t_selector = self.select_with(online, next_observation, q_t_value)
+            q_t_value = target(batch.next_observation)
+            q_t_selector = self.select_with(online, batch.next_observation, q_t_value)
         td_error = q_learning_td_error(q_tm1, batch, q_t_value, q_t_selector)
         metrics = {"q_value": q_tm1.detach().mean(), "td_error": td_error.detach().abs().mean()}
         return LossOutput(self.loss(td_error), metrics)

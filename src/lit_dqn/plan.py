@@ -99,10 +99,10 @@ def _after(data: ReplayDataModule, updates: int) -> int:
 
 
 def _as_later(policy: Policy, env_step: int) -> Policy:
-    """A policy without its schedule, as it will act at an env step."""
-    if isinstance(policy, EpsilonGreedy):
+    """A policy without its schedule, as it will act at an env step; one of another kind as it is."""
+    if type(policy) is EpsilonGreedy:
         return EpsilonGreedy(policy.epsilon(env_step))
-    if isinstance(policy, Softmax):
+    if type(policy) is Softmax:
         return Softmax(policy.temperature(env_step))
     return policy
 

@@ -169,7 +169,6 @@ def _best(
     """The actions [N] with the highest values; in the envs of `mask` the generator is asked to break a tie."""
     best = preferences == preferences.max(axis=1, keepdims=True)
     action = preferences.argmax(axis=1)
-    if np.count_nonzero(best) > len(best):
-        for env in map(int, np.flatnonzero((best.sum(axis=1) > 1) & mask)):
-            action[env] = generators[env].choice(np.flatnonzero(best[env]))
+    for env in map(int, np.flatnonzero((best.sum(axis=1) > 1) & mask)):
+        action[env] = generators[env].choice(np.flatnonzero(best[env]))
     return action

@@ -29,7 +29,7 @@ class LitTD(LitAgent):
         network: (observation_shape, 1) -> module from [B, *observation_shape] to [B, 1].
         objective: the loss of a batch.
         optimizer: called with the parameters of the online network.
-        learning_rate: of the optimiser, by env step, as a `Schedule`; None keeps the optimiser's own.
+        learning_rate: of the optimiser, a number or a schedule over env steps; None keeps the optimiser's own.
         target_update_period: updates from one update of the target network to the next. 1 is the book's
             semi-gradient TD, where the network that learns also grades s'.
         target_update_tau: τ of target <- τ online + (1 - τ) target; 1 copies.
@@ -52,7 +52,7 @@ class LitTD(LitAgent):
         network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
         objective: TDLearning = TDLearning(),  # noqa: B008 - it cannot change
         optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
-        learning_rate: Schedule | None = None,
+        learning_rate: Schedule | float | None = None,
         target_update_period: int = 1,
         target_update_tau: float = 1.0,
         max_grad_norm: float | None = None,
@@ -132,6 +132,6 @@ class LitTD(LitAgent):
         return {**super().evaluation_metrics(episodes), **errors}
 
     def grade(self, metrics: Mapping[str, Tensor]) -> float | None:
-        """The error of V, with a minus; the return is that of a policy that does not learn."""
+        """The error of V, with a minus, for the return is that of a policy that does not learn; -inf without one."""
         errors = [metrics[name] for name in ("eval/value_rms_error", "eval/return_rms_error") if name in metrics]
-        return -errors[0].item() if errors else None
+        return -errors[0].item() if errors else float("-inf")

@@ -17,6 +17,9 @@ from lit_dqn.resume import settings_of
 OBSERVATIONS = 64
 """How many an export is checked on."""
 
+SMALL_CAPACITY = 1_000
+"""Timesteps of the replay that they are drawn from: that of training may not fit on the machine that exports."""
+
 
 class Trainer(lightning.Trainer):
     """Lightning's Trainer with one verb more."""
@@ -45,6 +48,7 @@ class Trainer(lightning.Trainer):
             raise ConfigError("ckpt_path: export needs an agent; give --ckpt_path best, or a file.")
         checkpoint = read_checkpoint(ckpt_path)
         model.load_state_dict(checkpoint["state_dict"])
+        datamodule.capacity = min(datamodule.capacity, SMALL_CAPACITY)
         datamodule.setup("fit")
         collector = datamodule.collector
         assert collector is not None

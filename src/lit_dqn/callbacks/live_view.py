@@ -52,8 +52,8 @@ class LiveView(Callback):
 
     def _draw(self, trainer: lightning.Trainer, agent: Any) -> None:
         collector = trainer.datamodule.collector  # type: ignore[attr-defined]
-        if grid_world_of(collector) is not None:
-            self._show("grid", draw_last_episode(collector, agent))
+        if grid_world_of(trainer.datamodule) is not None:  # type: ignore[attr-defined]
+            self._show("grid", draw_last_episode(trainer.datamodule, agent))  # type: ignore[attr-defined]
         folder = run_folder(trainer)
         if folder is not None and collector.episodes and (folder / EPISODES_FILE).is_file():
             try:

@@ -7,10 +7,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 
 from lit_dqn.callbacks.run_folder import run_folder
-from lit_dqn.collector import Collector
-from lit_dqn.envs import stored_dtype
 from lit_dqn.envs.grid import GridWorld
-from lit_dqn.envs.grid_values import observe_all, policy_state_values
+from lit_dqn.envs.grid_values import policy_state_values
 from lit_dqn.errors import ConfigError
 from lit_dqn.plots import draw_agent, draw_preferences, draw_values_beside_truth, figure_to_array, grid_path
 from lit_dqn.value_errors import stacked_observations
@@ -43,18 +41,18 @@ class MazeView(Callback):
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         self._evaluations += 1
-        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
-        if self._evaluations % self.every_n_evaluations == 0 and grid_world_of(collector) is not None:
-            _send(trainer, "maze", draw_last_episode(collector, pl_module))
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if self._evaluations % self.every_n_evaluations == 0 and grid_world_of(data) is not None:
+            _send(trainer, "maze", draw_last_episode(data, pl_module))
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save the pictures of the trained agent."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        world = grid_world_of(data.collector)
+        world = grid_world_of(data)
         folder = run_folder(trainer)
         if folder is None or world is None:
             return
-        draw_last_episode(data.collector, pl_module).savefig(folder / MAZE_PNG, dpi=120)
+        draw_last_episode(data, pl_module).savefig(folder / MAZE_PNG, dpi=120)
         name, figure = _draw_the_rest(world, pl_module, data)
         figure.savefig(folder / name, dpi=100)
         _send(trainer, name.removesuffix(".png"), figure)
@@ -68,20 +66,17 @@ class MazeView(Callback):
         self._evaluations = state_dict["evaluations"]
 
 
-def grid_world_of(collector: Collector) -> GridWorld | None:
-    """The grid world that a collector plays; None if it plays something else, or sees it otherwise through wrappers."""
-    if not isinstance(collector.envs, SyncVectorEnv):
+def grid_world_of(data: Any) -> GridWorld | None:
+    """The grid world that a data module plays; None if it plays something else, or sees it through wrappers."""
+    if not isinstance(data.collector.envs, SyncVectorEnv) or data.wrappers:
         return None
-    world = collector.envs.envs[0].unwrapped
-    if not isinstance(world, GridWorld):
-        return None
-    drawn, space = observe_all(world), collector.envs.single_observation_space
-    return world if drawn.shape[1:] == space.shape and stored_dtype(space) == drawn.dtype else None
+    world = data.collector.envs.envs[0].unwrapped
+    return world if isinstance(world, GridWorld) else None
 
 
-def draw_last_episode(collector: Collector, agent: Any) -> Figure:
-    """The picture of an agent (`LitAgent`) in the grid world that a collector plays."""
-    world = grid_world_of(collector)
+def draw_last_episode(data: Any, agent: Any) -> Figure:
+    """The picture of an agent (`LitAgent`) in the grid world that a data module plays."""
+    world, collector = grid_world_of(data), data.collector
     assert world is not None
     path = grid_path(world, collector.replay.last_episode(env=0))
     title = f"env step {collector.env_step:,}, episode {collector.episodes:,}"

@@ -52,7 +52,8 @@ class TrajectoryWriter(Callback):
         )
         if batch.pictures:
             saved.append(Animation(batch.pictures, batch.fps).save(folder / name))
-        world = trainer.predict_dataloaders.envs.unwrapped  # type: ignore[union-attr]
+        seen_as_it_is = not trainer.datamodule.wrappers  # type: ignore[attr-defined]
+        world = trainer.predict_dataloaders.envs.unwrapped if seen_as_it_is else None  # type: ignore[union-attr]
         for suffix, figure in _pictures(world, pl_module, batch, batch_idx):
             saved.append(folder / f"{name}{suffix}.png")
             figure.savefig(saved[-1], dpi=100)
