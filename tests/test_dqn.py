@@ -245,7 +245,7 @@ def test_load_agent_knows_subclasses_of_agents_and_refuses_packages_that_nobody_
     for network in ("stranger.make", '{"class_path": "stranger.make"}'):
         checkpoint["hyper_parameters"]["network"] = network
         torch.save(checkpoint, tmp_path / "own.ckpt")
-        with pytest.raises(ConfigError, match="cannot be built: .* No module named 'stranger'"):
+        with pytest.raises(ConfigError, match=r"cannot be built: .* No module named 'stranger'"):
             load_agent(tmp_path / "own.ckpt")
     (tmp_path / "stranger.py").write_text("raise AssertionError('this code has been run')\n")
     monkeypatch.syspath_prepend(tmp_path)
