@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml
 fit: install  ## the main job: learn the maze from pixels (CONFIG=configs/... for another run)
 	$(BIN)/python -m lit_dqn fit --config $(CONFIG)
 
-pong: install  ## learn Atari's Pong, in about an hour
+pong: install  ## train on Atari's Pong for an hour or so
 	$(BIN)/python -m lit_dqn fit --config configs/atari/pong_fast.yaml
 
 resume: install  ## go on from the last checkpoint of CONFIG's run
