@@ -31,6 +31,7 @@ FLOORS = {
         "td",
         "actor_critic",
         "checkpoint_policy",
+        "loading",
         "data",
         "checkpoint",
         "callbacks",
@@ -42,10 +43,11 @@ FLOORS = {
 }
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS.values()) for room in rooms}
 SECOND = list(FLOORS).index("second floor")
-NEIGHBOURS = {("dqn", "agent"), ("td", "agent"), ("actor_critic", "agent"), ("checkpoint_policy", "agent")}
+NEIGHBOURS = {("dqn", "agent"), ("td", "agent"), ("actor_critic", "agent"), ("loading", "agent")}
 NEIGHBOURS |= {("agent", "checkpoint"), ("callbacks", "plots")}
 NEIGHBOURS |= {("callbacks", "checkpoint")}  # when to save, and how
-NEIGHBOURS |= {("agent", "training_state")}
+NEIGHBOURS |= {("agent", "training_state"), ("loading", "checkpoint")}
+NEIGHBOURS |= {("checkpoint_policy", "loading"), ("checkpoint_policy", "agent")}
 """Who may import whom on the second floor; all others meet at the trainer or the door."""
 
 

@@ -1,7 +1,7 @@
 """Deep Q-learning on PyTorch Lightning. Importing lit_dqn registers its grid worlds with Gymnasium."""
 
 from lit_dqn.actor_critic import LitActorCritic
-from lit_dqn.agent import LitAgent, load_agent
+from lit_dqn.agent import LitAgent
 from lit_dqn.api import Run
 from lit_dqn.checkpoint import ReplayCheckpointIO
 from lit_dqn.checkpoint_policy import CheckpointPolicy
@@ -9,6 +9,7 @@ from lit_dqn.data import ReplayDataModule
 from lit_dqn.dqn import LitDQN
 from lit_dqn.envs import make_env
 from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn.loading import load_agent
 from lit_dqn.networks import CNN, MLP, NatureCNN
 from lit_dqn.objectives import ActorCritic, DoubleQLearning, QLearning, TDLearning
 from lit_dqn.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom

@@ -59,20 +59,13 @@ class LitActorCritic(LitAgent):
             num_actions,
             network=network,
             outputs=(num_actions + 1, "a preference for each action, and V(s)"),
+            objective=objective,
             optimizer=optimizer,
             learning_rate=learning_rate,
             target_update_period=None,  # what is learned from is fresh, and needs no steady target
             target_update_tau=1.0,
             max_grad_norm=max_grad_norm,
             init_from=init_from,
-        )
-        self.objective = objective
-        self._remember(
-            network=network,
-            objective=objective,
-            optimizer=optimizer,
-            learning_rate=learning_rate,
-            max_grad_norm=max_grad_norm,
         )
 
     def batch_loss(self, batch: Batch) -> LossOutput:

@@ -1,9 +1,6 @@
-import argparse
 import copy
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import lightning
@@ -14,7 +11,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lit_dqn.checkpoint import TRUSTED_PACKAGES, load_network_weights, packages_of, read_checkpoint
+from lit_dqn.checkpoint import load_network_weights
 from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.networks import build_network, update_target
 from lit_dqn.policies import Greedy
@@ -33,7 +30,8 @@ class LitAgent(lightning.LightningModule, ABC):
         observation_shape: of one observation, frames stacked.
         num_actions: of the env.
         network: (observation_shape, num_outputs) -> module from [B, *observation_shape] to [B, num_outputs].
-        outputs: what each of the network's outputs is, in words for the user; as many as the network must have.
+        outputs: as many as the network must have, and what they are, in words for the user.
+        objective: the loss of a batch.
         optimizer: called with the parameters of the online network.
         learning_rate: of the optimiser, a number or a schedule over env steps; None keeps the optimiser's own.
         target_update_period: updates from one update of the target network to the next; None: no target network.
@@ -62,6 +60,7 @@ class LitAgent(lightning.LightningModule, ABC):
         *,
         network: Callable[[tuple[int, ...], int], nn.Module],
         outputs: tuple[int, str],
+        objective: Any,
         optimizer: OptimizerCallable,
         learning_rate: Schedule | float | None = None,
         target_update_period: int | None,
@@ -86,6 +85,7 @@ class LitAgent(lightning.LightningModule, ABC):
         self.automatic_optimization = False
         self.observation_shape = tuple(observation_shape)
         self.num_actions = num_actions
+        self.objective = objective
         self.make_optimizer = optimizer
         self.learning_rate = learning_rate
         self.target_update_period = target_update_period
@@ -101,10 +101,19 @@ class LitAgent(lightning.LightningModule, ABC):
         if target_update_period is not None:
             self.target = copy.deepcopy(self.online).requires_grad_(False)
 
-    def _remember(self, **arguments: Any) -> None:
-        """Put the arguments that a checkpoint needs to build this agent again among its hyper-parameters."""
-        shape = {"observation_shape": self.observation_shape, "num_actions": self.num_actions}
-        self.save_hyperparameters(specification({"_instantiator": INSTANTIATOR, **shape, **arguments}))
+        arguments = {
+            "observation_shape": self.observation_shape,
+            "num_actions": num_actions,
+            "network": network,
+            "objective": objective,
+            "optimizer": optimizer,
+            "learning_rate": learning_rate,
+            "max_grad_norm": max_grad_norm,
+        }
+        if target_update_period is not None:
+            arguments |= {"target_update_period": target_update_period, "target_update_tau": target_update_tau}
+        # A checkpoint builds the agent again from these; the weights to begin with are no part of what it is.
+        self.save_hyperparameters(specification({"_instantiator": INSTANTIATOR, **arguments}))
 
     # --- learning ---
 
@@ -289,38 +298,3 @@ class LitAgent(lightning.LightningModule, ABC):
         if self._resumed_from is not None:
             restore_training_state(self._resumed_from)
             self._resumed_from = None
-
-
-def load_agent(checkpoint: str | Path) -> LitAgent:
-    """The agent of a checkpoint, of whichever class it is, on the CPU.
-
-    Raises:
-        ConfigError: if the file is missing, damaged, its class is not known here, a part of it cannot be made, or it
-            names a package that nobody has imported yet.
-
-    """
-    contents = read_checkpoint(checkpoint)
-    arguments = [contents.get(key) for key in ("hyper_parameters", "hparams", "module_arguments")]  # Lightning's keys
-    for package, part in packages_of(arguments).items():
-        if package not in TRUSTED_PACKAGES and package not in sys.modules:
-            raise ConfigError(
-                f"{checkpoint} names {part}, which would be imported; if {package} is yours, import it first."
-            )
-    name = contents.get("agent", "LitDQN")  # the first checkpoints did not say
-    agents: dict[str, type[LitAgent]] = {}
-    for agent in _subclasses(LitAgent):  # type: ignore[type-abstract]
-        agents.setdefault(agent.__name__, agent)
-    if name not in agents:
-        raise ConfigError(
-            f"{checkpoint} holds a {name}, which is none of {', '.join(sorted(agents))}; import its class first."
-        )
-    try:
-        return agents[name].load_from_checkpoint(checkpoint, map_location="cpu")
-    except argparse.ArgumentError as error:
-        raise ConfigError(f"{checkpoint}: the agent cannot be built: {' '.join(str(error).split())}") from error
-
-
-def _subclasses(cls: type[LitAgent]) -> Iterator[type[LitAgent]]:
-    for subclass in cls.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)

@@ -3,7 +3,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_dqn.agent import LitAgent, load_agent
+from lit_dqn.agent import LitAgent
+from lit_dqn.loading import load_agent
 from lit_dqn.policies import Greedy, Policy
 from lit_dqn.types import ActionPreferences
 

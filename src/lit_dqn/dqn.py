@@ -59,22 +59,13 @@ class LitDQN(LitAgent):
             num_actions,
             network=network,
             outputs=(num_actions, "one value for each action"),
-            optimizer=optimizer,
-            learning_rate=learning_rate,
-            target_update_period=target_update_period,
-            target_update_tau=target_update_tau,
-            max_grad_norm=max_grad_norm,
-            init_from=init_from,
-        )
-        self.objective = objective
-        self._remember(
-            network=network,
             objective=objective,
             optimizer=optimizer,
             learning_rate=learning_rate,
             target_update_period=target_update_period,
             target_update_tau=target_update_tau,
             max_grad_norm=max_grad_norm,
+            init_from=init_from,
         )
 
     def batch_loss(self, batch: Batch) -> LossOutput:

@@ -63,22 +63,13 @@ class LitTD(LitAgent):
             num_actions,
             network=network,
             outputs=(1, "V(s) alone"),
-            optimizer=optimizer,
-            learning_rate=learning_rate,
-            target_update_period=target_update_period,
-            target_update_tau=target_update_tau,
-            max_grad_norm=max_grad_norm,
-            init_from=init_from,
-        )
-        self.objective = objective
-        self._remember(
-            network=network,
             objective=objective,
             optimizer=optimizer,
             learning_rate=learning_rate,
             target_update_period=target_update_period,
             target_update_tau=target_update_tau,
             max_grad_norm=max_grad_norm,
+            init_from=init_from,
         )
 
     def batch_loss(self, batch: Batch) -> LossOutput:
