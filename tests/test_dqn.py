@@ -8,7 +8,19 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from lit_dqn import MLP, ConfigError, DoubleQLearning, Linear, LitDQN, ReplayDataModule, TrainingError, load_agent
+from lit_dqn import (
+    MLP,
+    ConfigError,
+    DoubleQLearning,
+    Linear,
+    LitDQN,
+    QLearning,
+    QuantileNetwork,
+    QuantileRegression,
+    ReplayDataModule,
+    TrainingError,
+    load_agent,
+)
 from lit_dqn.types import Batch, Chunk
 
 SMALL = partial(MLP, hidden_sizes=(16,))
@@ -218,6 +230,49 @@ def test_a_network_that_does_not_fit_is_refused():
         LitDQN((4,), 2, network=lambda shape, actions: nn.Linear(5, actions))
     with pytest.raises(ConfigError, match="one value for each action"):
         LitDQN((4,), 2, network=lambda shape, actions: nn.Linear(4, 7))
+
+
+class SumOfTDErrors(QLearning):
+    def __call__(self, online, target, batch):
+        output = super().__call__(online, target, batch)
+        return output._replace(loss=output.loss.sum())
+
+
+@pytest.mark.parametrize(
+    ("objective", "reason"),
+    [(QuantileRegression(), "needs a network of quantiles, not MLP"), (SumOfTDErrors(), r"loss of shape \(\) of 2")],
+)
+def test_an_objective_that_does_not_fit_is_told_before_the_warm_up(objective, reason):
+    with pytest.raises(ConfigError, match=f"objective: .*{reason}"):
+        make_agent(objective=objective)
+
+
+def test_the_trials_of_a_new_agent_leave_no_trace_in_its_network():
+    agent = LitDQN((4,), 2, network=Normalised)
+    fresh = nn.BatchNorm1d(4).state_dict()
+    assert agent.online.training
+    assert same({name: agent.online.state_dict()[f"0.{name}"] for name in fresh}, fresh)
+
+
+class Normalised(nn.Sequential):
+    def __init__(self, shape, actions):
+        super().__init__(nn.BatchNorm1d(*shape), nn.Linear(*shape, actions))
+
+
+def test_quantile_regression_learns_acts_and_comes_back_from_its_checkpoint(tmp_path):
+    torch.manual_seed(0)
+    network = partial(QuantileNetwork, network=SMALL, num_quantiles=5)
+    agent = LitDQN((4,), 2, network=network, objective=QuantileRegression())
+    before = copy.deepcopy(agent.online.state_dict())
+    trainer = make_trainer()
+    trainer.fit(agent, datamodule=make_data())
+    assert not same(agent.online.state_dict(), before)
+    assert agent.q_values(np.ones((3, 4), np.float32)).shape == (3, 2)
+    trainer.save_checkpoint(tmp_path / "agent.ckpt", weights_only=False)
+    loaded = load_agent(tmp_path / "agent.ckpt")
+    assert same(agent.online.state_dict(), loaded.online.state_dict())
+    assert loaded.objective == agent.objective
+    assert loaded.act(np.ones(4)) == agent.act(np.ones(4))
 
 
 def test_an_interrupted_evaluation_leaves_nothing_to_the_next():

@@ -10,6 +10,7 @@ from lit_dqn.losses import (
     huber,
     policy_gradient,
     q_learning_td_error,
+    quantile_huber,
     select,
     squared,
     td_target,
@@ -38,6 +39,11 @@ def test_select_takes_the_chosen_entry_of_each_row():
 def test_select_refuses_an_index_of_another_shape(index):
     with pytest.raises(ValueError, match="select takes"):
         select(Q_TM1, index)
+
+
+def test_select_takes_all_numbers_of_the_chosen_action():
+    values = torch.arange(18.0).view(3, 3, 2)
+    assert select(values, tensor([2, 0, 1])).tolist() == [[4, 5], [6, 7], [14, 15]]
 
 
 def test_select_refuses_values_without_actions():
@@ -100,6 +106,54 @@ def test_with_discount_0_the_next_observation_has_no_influence():
     near = q_learning_td_error(Q_TM1, no_future, Q_T_VALUE, Q_T_SELECTOR)
     assert near.tolist() == [0, -2, -5]
     assert q_learning_td_error(Q_TM1, no_future, huge, -huge).tolist() == near.tolist()
+
+
+QUANTILES = tensor([[-1.0, 0.5, 2.0], [0.0, 0.0, 4.0]])
+SAMPLES = tensor([[0.0, 3.0], [-2.0, 1.0]])
+
+
+def quantile_loss_by_hand(quantiles, samples, kappa):
+    """Equations 9 and 10 of Dabney et al. (2018), for one transition, term by term; Huber's loss divided by kappa."""
+    total = 0.0
+    for i, theta in enumerate(quantiles):
+        midpoint = (2 * (i + 1) - 1) / (2 * len(quantiles))
+        for sample in samples:
+            u = sample - theta
+            huber = 0.5 * u * u if abs(u) <= kappa else kappa * (abs(u) - 0.5 * kappa)
+            total += abs(midpoint - (u < 0)) * huber / kappa / len(samples)
+    return total
+
+
+@pytest.mark.parametrize("kappa", [0.5, 1.0, 10.0])
+def test_the_quantile_loss_is_the_papers_sum(kappa):
+    expected = [quantile_loss_by_hand(*row, kappa) for row in zip(QUANTILES.tolist(), SAMPLES.tolist(), strict=True)]
+    torch.testing.assert_close(quantile_huber(QUANTILES, SAMPLES, kappa), tensor(expected))
+
+
+def test_quantile_regression_finds_the_quantiles_of_what_it_sees():
+    generator = torch.Generator().manual_seed(0)
+    quantiles = torch.zeros(1, 5, requires_grad=True)
+    optimizer = torch.optim.Adam([quantiles], lr=0.01)
+    for _ in range(2000):
+        optimizer.zero_grad()
+        quantile_huber(quantiles, torch.rand(1, 256, generator=generator) * 10, 0.01).sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(quantiles.detach(), tensor([[1.0, 3.0, 5.0, 7.0, 9.0]]), rtol=0, atol=0.3)
+
+
+def test_no_gradient_flows_through_the_samples():
+    quantiles, samples = QUANTILES.clone().requires_grad_(), SAMPLES.clone().requires_grad_()
+    quantile_huber(quantiles, samples).sum().backward()
+    assert quantiles.grad is not None
+    assert samples.grad is None
+
+
+@pytest.mark.parametrize(
+    ("quantiles", "samples"), [((2, 3), (3, 2)), ((2,), (2, 2)), ((2, 3), (2,)), ((2, 1, 3), (2, 2))]
+)
+def test_the_quantile_loss_refuses_to_broadcast(quantiles, samples):
+    with pytest.raises(ValueError, match="quantile_huber takes"):
+        quantile_huber(torch.zeros(quantiles), torch.zeros(samples))
 
 
 TD_ERROR = torch.linspace(-4, 4, 81, dtype=torch.float64)

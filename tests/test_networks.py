@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.networks import CNN, MLP, NatureCNN, to_float, update_target
+from lit_dqn.networks import CNN, MLP, NatureCNN, QuantileNetwork, to_float, update_target
 
 
 def count(network):
@@ -163,3 +163,19 @@ def test_a_bool_image_is_zeros_and_ones():
     image = torch.rand(2, 1, 20, 20) > 0.5
     network = CNN((1, 20, 20), 3, filters=[4], kernel_sizes=[6], strides=[2], dense_size=16)
     torch.testing.assert_close(network(image), network(image.float()))
+
+
+def test_a_quantile_network_asks_for_all_quantiles_and_says_their_means():
+    network = QuantileNetwork((4,), 3, num_quantiles=5, network=MLP)
+    observation = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
+    quantiles = network.quantiles(observation)
+    assert quantiles.shape == (2, 3, 5)
+    assert torch.equal(quantiles.flatten(1), network.network(observation))
+    torch.testing.assert_close(network(observation), quantiles.mean(dim=2))
+
+
+def test_a_quantile_network_refuses_what_does_not_fit():
+    with pytest.raises(ConfigError, match=r"num_quantiles: 0 must be at least 1"):
+        QuantileNetwork((4,), 3, num_quantiles=0, network=MLP)
+    with pytest.raises(ConfigError, match="network: NatureCNN takes images"):
+        QuantileNetwork((4,), 3)

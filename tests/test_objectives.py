@@ -3,7 +3,9 @@ import torch
 from torch import nn, tensor
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.objectives import ActorCritic, DoubleQLearning, QLearning, TDLearning
+from lit_dqn.losses import quantile_huber
+from lit_dqn.networks import QuantileNetwork
+from lit_dqn.objectives import ActorCritic, DoubleQLearning, QLearning, QuantileRegression, TDLearning
 from lit_dqn.types import Batch
 
 
@@ -102,6 +104,56 @@ class Bytes(nn.Module):
 def test_a_huber_delta_that_is_not_positive_is_refused_with_key_and_value(rule, delta):
     with pytest.raises(ConfigError, match=rf"huber_delta: {delta} "):
         rule(huber_delta=delta)
+
+
+def quantile_table(*rows):
+    """Two quantiles of three actions in each state."""
+    return QuantileNetwork((1,), 3, network=lambda shape, outputs: Table(*rows), num_quantiles=2)
+
+
+QUANTILES = [1, 3, 99, 99, 91, 91], [99, 99, 91, 91, 2, 4], [0] * 6, [0] * 6
+# In state 2 the second action has the highest mean, 20, in state 3 the first; the third has the highest quantile.
+QUANTILES_OF_TARGET = [99] * 6, [91] * 6, [10, 11, 15, 25, 0, 30], [50, 60, 54, 54, 0, 99]
+
+
+def test_quantile_regression_goes_towards_the_quantiles_of_the_action_with_the_highest_mean():
+    online, target = quantile_table(*QUANTILES), quantile_table(*QUANTILES_OF_TARGET)
+    output = QuantileRegression(huber_delta=2.0)(online, target, BATCH)
+    chosen = tensor([[1.0, 3.0], [2.0, 4.0]])
+    samples = tensor([[1 + 0.9 * 15, 1 + 0.9 * 25], [-2 + 0.5 * 50, -2 + 0.5 * 60]])
+    torch.testing.assert_close(output.loss, quantile_huber(chosen, samples, 2.0))
+    assert output.metrics["q_value"].item() == pytest.approx((2 + 99 + 91 + 99 + 91 + 3) / 6)
+    assert output.metrics["td_error"].item() == pytest.approx(((1 + 0.9 * 20 - 2) + (-2 + 0.5 * 55 - 3)) / 2)
+    output.loss.sum().backward()
+    moved = online.network.values.grad.nonzero().tolist()
+    assert moved == [[0, 0], [0, 1], [1, 4], [1, 5]]
+    assert target.network.values.grad is None
+
+
+def test_quantile_regression_with_discount_0_learns_the_rewards():
+    final = BATCH._replace(discount=torch.zeros(2))
+    loss = QuantileRegression()(quantile_table(*QUANTILES), quantile_table(*QUANTILES_OF_TARGET), final).loss
+    torch.testing.assert_close(loss, quantile_huber(tensor([[1.0, 3.0], [2.0, 4.0]]), tensor([[1.0], [-2.0]])))
+
+
+def test_a_quantile_network_is_to_others_a_network_of_its_means():
+    online, target = quantile_table(*QUANTILES), quantile_table(*QUANTILES_OF_TARGET)
+    assert online(BATCH.observation).tolist() == [[2, 99, 91], [99, 91, 3]]
+    means = Table([2, 99, 91], [99, 91, 3]), Table([0, 0, 0], [0, 0, 0], [10.5, 20, 15], [55, 54, 49.5])
+    torch.testing.assert_close(QLearning()(online, target, BATCH).loss, QLearning()(*means, BATCH).loss)
+
+
+def test_quantile_regression_refuses_a_network_without_quantiles():
+    with pytest.raises(
+        ConfigError, match=r"QuantileRegression needs a network of quantiles, not Table; .*QuantileNetwork"
+    ):
+        QuantileRegression()(Table(*ONLINE), Table(*TARGET), BATCH)
+
+
+@pytest.mark.parametrize("delta", [0.0, -1.0])
+def test_the_kappa_of_quantile_regression_must_be_positive(delta):
+    with pytest.raises(ConfigError, match=rf"huber_delta: {delta} "):
+        QuantileRegression(huber_delta=delta)
 
 
 # V of the same states; the decoys are the values that the other transitions bootstrap from, or start in.

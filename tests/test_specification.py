@@ -61,6 +61,7 @@ def test_an_object_is_its_class_and_its_constructors_arguments():
     [
         lit_dqn.QLearning(),
         lit_dqn.DoubleQLearning(huber_delta=2.0),
+        lit_dqn.QuantileRegression(huber_delta=2.0),
         lit_dqn.EpsilonGreedy(0.25),
         lit_dqn.EpsilonGreedy(lit_dqn.Exponential(1.0, 0.01, 50)),
         lit_dqn.Softmax(lit_dqn.Linear(2.0, 0.5, 10)),
@@ -89,6 +90,20 @@ def test_what_lightnings_command_line_makes_of_a_class_is_described_by_that_clas
     described = specification(factory)
     assert described["class_path"] == "lit_dqn.networks.MLP"
     assert described["init_args"] == {"hidden_sizes": [7]}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_network_inside_a_network_is_described_with_it():
+    parser = LightningArgumentParser()
+    parser.add_argument("--network", type=lit_dqn.networks.NetworkFactory)
+    inner = {"class_path": "lit_dqn.MLP", "init_args": {"hidden_sizes": [7]}}
+    outer = {"class_path": "lit_dqn.QuantileNetwork", "init_args": {"num_quantiles": 5, "network": inner}}
+    factory = parser.instantiate_classes(parser.parse_object({"network": outer})).network
+    assert factory((4,), 2).network[-1].out_features == 10
+    described = specification(factory)
+    assert described["init_args"]["num_quantiles"] == 5
+    assert described["init_args"]["network"]["class_path"] == "lit_dqn.networks.MLP"
+    assert described["init_args"]["network"]["init_args"] == {"hidden_sizes": [7]}
 
 
 def test_lightning_still_has_the_instantiator_that_is_written_into_checkpoints():

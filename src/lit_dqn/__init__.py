@@ -10,8 +10,8 @@ from lit_dqn.dqn import LitDQN
 from lit_dqn.envs import make_env
 from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.loading import load_agent
-from lit_dqn.networks import CNN, MLP, NatureCNN
-from lit_dqn.objectives import ActorCritic, DoubleQLearning, QLearning, TDLearning
+from lit_dqn.networks import CNN, MLP, NatureCNN, QuantileNetwork
+from lit_dqn.objectives import ActorCritic, DoubleQLearning, QLearning, QuantileRegression, TDLearning
 from lit_dqn.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom
 from lit_dqn.replay import Latest, Uniform
 from lit_dqn.schedules import Constant, Exponential, Linear
@@ -36,6 +36,8 @@ __all__ = [
     "LitTD",
     "NatureCNN",
     "QLearning",
+    "QuantileNetwork",
+    "QuantileRegression",
     "ReplayCheckpointIO",
     "ReplayDataModule",
     "Run",

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lit_dqn.agent import LitAgent
+from lit_dqn.errors import ConfigError
 from lit_dqn.networks import NatureCNN
 from lit_dqn.objectives import Objective, QLearning
 from lit_dqn.schedules import Schedule
@@ -67,6 +68,20 @@ class LitDQN(LitAgent):
             max_grad_norm=max_grad_norm,
             init_from=init_from,
         )
+        self._try_objective()
+
+    def _try_objective(self) -> None:
+        """Two transitions of nothing: what does not fit together is told now, not after the warm-up."""
+        observation, zeros = torch.zeros(2, *self.observation_shape), torch.zeros(2)
+        self.online.eval()
+        with torch.no_grad():
+            loss = self.batch_loss(Batch(observation, zeros.long(), zeros, zeros, observation)).loss
+        self.online.train()
+        if loss.shape != (2,):
+            raise ConfigError(
+                f"objective: {type(self.objective).__name__} makes a loss of shape {tuple(loss.shape)} of 2 "
+                "transitions; it must be (2,), one for each: the mean is taken by the agent."
+            )
 
     def batch_loss(self, batch: Batch) -> LossOutput:
         """What the objective says of a batch."""

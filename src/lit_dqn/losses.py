@@ -1,5 +1,6 @@
 """Equations as functions of tensors, batch first. A tensor of another shape raises; nothing is broadcast."""
 
+import torch
 from torch import Tensor
 
 from lit_dqn.types import Batch
@@ -12,24 +13,25 @@ def _check_shapes(name: str, *tensors: Tensor) -> None:
 
 
 def select(values: Tensor, index: Tensor) -> Tensor:
-    """The value of one action per row.
+    """What belongs to one action per row.
 
     Args:
-        values: [B, A].
+        values: [B, A], or [B, A, N] with N numbers for each action.
         index: [B], int64, actions.
 
     Returns:
-        [B], `values[b, index[b]]`.
+        [B] or [B, N], `values[b, index[b]]`.
 
     Raises:
         ValueError: if the shapes differ from these.
 
     """
-    if values.ndim != 2 or index.shape != values.shape[:1]:
+    if values.ndim not in (2, 3) or index.shape != values.shape[:1]:
         raise ValueError(
-            f"select takes values [B, A] and index [B], not {tuple(values.shape)} and {tuple(index.shape)}."
+            f"select takes values [B, A] or [B, A, N] and index [B], not {tuple(values.shape)} and "
+            f"{tuple(index.shape)}."
         )
-    return values.gather(1, index.unsqueeze(1)).squeeze(1)
+    return values.take_along_dim(index.view(-1, *[1] * (values.ndim - 1)), dim=1).squeeze(1)
 
 
 def bootstrap(q_t_value: Tensor, q_t_selector: Tensor) -> Tensor:
@@ -91,6 +93,34 @@ def q_learning_td_error(q_tm1: Tensor, batch: Batch, q_t_value: Tensor, q_t_sele
     """
     target = td_target(batch.reward, batch.discount, bootstrap(q_t_value, q_t_selector))
     return target.detach() - select(q_tm1, batch.action)
+
+
+def quantile_huber(quantiles: Tensor, target: Tensor, delta: float = 1.0) -> Tensor:
+    """The loss of quantile regression, [B] (Dabney et al. 2018, "Distributional RL with quantile regression", eq. 10).
+
+    The i-th of N quantiles stands at the midpoint (i + ½) / N, i from 0 on; the expectation over the target's samples
+    is their mean.
+
+    Args:
+        quantiles: [B, N], θ(s, a) of the action that was taken; the only argument through which the gradient flows.
+        target: [B, M], samples of the return, each as likely as the other.
+        delta: κ, where Huber's loss turns from square to linear; it is divided by κ, as in "Implicit quantile networks"
+            (Dabney et al. 2018), so that it becomes the loss of quantiles proper as κ goes to 0.
+
+    Raises:
+        ValueError: if the shapes differ from these.
+
+    """
+    if quantiles.ndim != 2 or target.ndim != 2 or len(quantiles) != len(target):
+        raise ValueError(
+            "quantile_huber takes quantiles [B, N] and target [B, M], "
+            f"not {tuple(quantiles.shape)} and {tuple(target.shape)}."
+        )
+    count = quantiles.shape[1]
+    midpoints = (torch.arange(count, device=quantiles.device, dtype=quantiles.dtype) + 0.5) / count
+    error = target.detach().unsqueeze(1) - quantiles.unsqueeze(2)  # [B, N, M]
+    weight = (midpoints.unsqueeze(1) - (error.detach() < 0).to(error.dtype)).abs()
+    return (weight * huber(error, delta)).mean(dim=2).sum(dim=1) / delta
 
 
 def policy_gradient(log_probability: Tensor, advantage: Tensor) -> Tensor:

@@ -185,6 +185,49 @@ class MLP(nn.Sequential):
         return super().forward(to_float(observation))
 
 
+class QuantileNetwork(nn.Module):
+    """Quantiles of the return of each action; called, it gives their means, which are the action values.
+
+    Dabney et al. 2018, "Distributional reinforcement learning with quantile regression". What learns them is
+    `QuantileRegression`; everyone else sees a network like any other.
+
+    Args:
+        observation_shape: any that `network` takes.
+        num_outputs: one per action.
+        network: (observation_shape, n) -> module from [B, *observation_shape] to [B, n]; it is asked for
+            `num_outputs` x `num_quantiles`.
+        num_quantiles: N; the paper takes 200.
+
+    Raises:
+        ConfigError: if there is no quantile, or `network` does not take the observations.
+
+    """
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        num_outputs: int,
+        network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
+        num_quantiles: int = 200,
+    ) -> None:
+        super().__init__()
+        if num_quantiles < 1:
+            raise ConfigError(f"num_quantiles: {num_quantiles} must be at least 1.")
+        self.num_outputs = num_outputs
+        self.num_quantiles = num_quantiles
+        self.network = build_network(
+            network, observation_shape, num_outputs * num_quantiles, f"{num_quantiles} quantiles for each action"
+        )
+
+    def quantiles(self, observation: Tensor) -> Tensor:
+        """[B, *observation_shape] to [B, num_outputs, num_quantiles]."""
+        return self.network(observation).unflatten(1, (self.num_outputs, self.num_quantiles))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """[B, *observation_shape] to the means, [B, num_outputs]."""
+        return self.quantiles(observation).mean(dim=2)
+
+
 @torch.no_grad()
 def update_target(online: nn.Module, target: nn.Module, tau: float = 1.0) -> None:
     """Target <- τ online + (1 - τ) target: a copy with τ = 1 (Mnih et al. 2015), Polyak averaging below."""
@@ -221,8 +264,10 @@ def build_network(
     try:
         network = make_network(observation_shape, num_outputs)
         name = type(network).__name__
+        network.eval()  # no statistics, such as batch norm's, of observations that are none
         with torch.no_grad():
             values = network(torch.zeros(2, *observation_shape))
+        network.train()
     except ConfigError:
         raise
     except Exception as error:

@@ -7,7 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.losses import entropy, huber, policy_gradient, q_learning_td_error, select, squared, td_target
+from lit_dqn.losses import (
+    entropy,
+    huber,
+    policy_gradient,
+    q_learning_td_error,
+    quantile_huber,
+    select,
+    squared,
+    td_target,
+)
+from lit_dqn.networks import QuantileNetwork
 from lit_dqn.types import Batch, LossOutput
 
 
@@ -26,9 +36,17 @@ class _OfTDErrors:
         return squared(td_error) if self.huber_delta is None else huber(td_error, self.huber_delta)
 
 
+class Objective(ABC):
+    """A rule of the Q-learning family: what `LitDQN` learns by."""
+
+    @abstractmethod
+    def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
+        """The loss [B] of a batch, and its metrics."""
+
+
 @dataclass(frozen=True)
-class Objective(_OfTDErrors, ABC):
-    """A rule of the Q-learning family.
+class _OfActionValues(_OfTDErrors, Objective):
+    """The TD error of Q(s, a), with one network or another to pick the action at s'.
 
     Args:
         huber_delta: where the loss turns from square to linear: 1 clips the TD error's gradient to [-1, 1]
@@ -54,7 +72,7 @@ class Objective(_OfTDErrors, ABC):
         """Q(s', ·) [B, A] of whoever picks the action at s'."""
 
 
-class QLearning(Objective):
+class QLearning(_OfActionValues):
     """y = R + discount * max_a Q_target(s', a) (Mnih et al. 2015): the target network picks and grades."""
 
     def select_with(self, online: nn.Module, next_observation: Tensor, q_t_value: Tensor) -> Tensor:
@@ -62,12 +80,50 @@ class QLearning(Objective):
         return q_t_value
 
 
-class DoubleQLearning(Objective):
+class DoubleQLearning(_OfActionValues):
     """y = R + discount * Q_target(s', argmax_a Q_online(s', a)) (van Hasselt et al. 2016, eq. 4)."""
 
     def select_with(self, online: nn.Module, next_observation: Tensor, q_t_value: Tensor) -> Tensor:
         """The online network's values."""
         return online(next_observation)
+
+
+@dataclass(frozen=True)
+class QuantileRegression(Objective):
+    """The distribution of the return by its quantiles: each θ(s, a) towards R + discount * θ_target(s', a*).
+
+    a* = argmax_a of the mean of θ_target(s', a) (Dabney et al. 2018, algorithm 1). The network is a `QuantileNetwork`.
+
+    Args:
+        huber_delta: κ of the quantile Huber loss (eq. 10).
+
+    Raises:
+        ConfigError: if `huber_delta` is not positive, or the network has no quantiles.
+
+    """
+
+    huber_delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.huber_delta <= 0:
+            raise ConfigError(f"huber_delta: {self.huber_delta} must be positive.")
+
+    def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
+        """The loss [B] of a batch, and its metrics."""
+        if not (isinstance(online, QuantileNetwork) and isinstance(target, QuantileNetwork)):
+            raise ConfigError(
+                f"objective: QuantileRegression needs a network of quantiles, not {type(online).__name__}; "
+                "use --model.network lit_dqn.QuantileNetwork."
+            )
+        theta_tm1 = online.quantiles(batch.observation)
+        chosen = select(theta_tm1, batch.action)
+        with torch.no_grad():
+            theta_t = target.quantiles(batch.next_observation)
+            sampled = select(theta_t, theta_t.mean(dim=2).argmax(dim=1))
+            y = batch.reward.unsqueeze(1) + batch.discount.unsqueeze(1) * sampled
+        td_error = y.mean(dim=1) - chosen.detach().mean(dim=1)
+        metrics = {"q_value": theta_tm1.detach().mean(), "td_error": td_error.abs().mean()}
+        return LossOutput(quantile_huber(chosen, y, self.huber_delta), metrics)
 
 
 @dataclass(frozen=True)
