@@ -118,6 +118,24 @@ def test_fit_then_resume_then_look(folder, monkeypatch, capsys):
     assert sorted(path.name for path in folder.iterdir()) == ["lightning_logs", "predictions"]
 
 
+def test_every_verb_takes_the_config_that_a_run_has_kept(folder, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime")
+    runs = folder / "lightning_logs/cartpole"
+    kept = ("--config", runs / "version_0/config.yaml")
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny()) == 0
+    assert run(monkeypatch, "fit", *kept, "--stop.max_env_steps=140", "--ckpt_path=last") == 0
+    assert run(monkeypatch, "fit", *kept, "--plan") == 0
+    for verb in ("validate", "test", "predict", "export"):
+        assert run(monkeypatch, verb, *kept, f"--ckpt_path={runs / 'version_0'}") == 0, capsys.readouterr().err
+    # Kept by a run that went on, it begins another one all the same.
+    assert run(monkeypatch, "fit", *kept) == 0, capsys.readouterr().err
+    assert sorted(path.name for path in runs.iterdir()) == ["version_0", "version_1"]
+    capsys.readouterr()
+    assert run(monkeypatch, "fit", "--print_config", *CARTPOLE) == 0
+    (folder / "printed.yaml").write_text(capsys.readouterr().out)
+    assert run(monkeypatch, "test", "--config", "printed.yaml", *tiny()) == 0
+
+
 def test_a_run_is_never_written_over(folder, monkeypatch, capsys):
     version = "--trainer.logger.init_args.version=0"
     assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), version) == 0

@@ -5,11 +5,13 @@ import re
 import signal
 import sys
 import tempfile
+from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lit_dqn.agent import LitAgent
@@ -39,6 +41,19 @@ REFUSED_BY_AGENT = re.compile(r"Errors: - (.*?) - Expected a <class 'NoneType'>"
 """What the agent itself said, in what jsonargparse makes of it."""
 
 
+class SaveRunConfig(SaveConfigCallback):
+    """Keeps what the run is, not how it was called, so that each verb takes the file and a new run begins anew."""
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, **kwargs: Any) -> None:
+        config = config.clone()
+        for key in ("ckpt_path", "weights_only"):
+            config.pop(key, None)
+        logger = run_logger(config.trainer.logger)
+        if logger is not None:
+            logger.init_args.version = None
+        super().__init__(parser, config, **kwargs)
+
+
 class CLI(LightningCLI):
     """LightningCLI with the callbacks of lit_dqn, checkpoints that hold a replay, and errors for people."""
 
@@ -53,6 +68,7 @@ class CLI(LightningCLI):
             args=args,
             trainer_class=Trainer,
             parser_class=Parser,
+            save_config_callback=SaveRunConfig,
             # The optimiser belongs to the online network alone; LightningCLI would hand it the target network too.
             auto_configure_optimizers=False,
             # A checkpoint describes its agent itself, whether it was made by this command line or not.
@@ -92,7 +108,10 @@ class CLI(LightningCLI):
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "fit":
             parser.add_argument(
-                "--plan", action="store_true", help="Print what the run needs and how long it will take; do not run it."
+                "--plan",
+                action="store_true",
+                default=SUPPRESS,  # a question, no setting: --print_config shall not write it into a file for all verbs
+                help="Print what the run needs and how long it will take; do not run it.",
             )
         return parser
 
@@ -143,7 +162,7 @@ class CLI(LightningCLI):
                 go_on_in_its_folder(self.checkpoint, self.resumed.path, logger)
                 self.save_config_kwargs = {"overwrite": True}
             config.ckpt_path = str(self.resumed.path)
-        if self.subcommand == "fit" and config.plan:
+        if "plan" in config:
             # Nothing of the trial is kept.
             config.trainer.logger = False
             config.trainer.limit_val_batches = 0
