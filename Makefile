@@ -62,7 +62,7 @@ benchmark-peers: install  ## Pong and CartPole against four peers, which get an 
 		$(BIN)/python benchmarks/$$script.py --peer-python .venv-peers/bin/python --cleanrl .venv-peers/cleanrl || exit 1; \
 	done
 
-notebook: install  ## run the lesson's notebooks from top to bottom, in a few minutes (QUICK in their first cell)
+notebook: install  ## run the lesson's notebooks from top to bottom, in a few minutes (QUICK in lesson15's first cell)
 	$(BIN)/jupytext --quiet --to ipynb --update notebooks/*.py
 	$(BIN)/jupyter-execute --inplace --timeout=1800 notebooks/*.ipynb
 

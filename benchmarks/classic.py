@@ -12,6 +12,7 @@ training return over env steps), docs/images/classic.png, and the table in docs/
 
 import argparse
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -48,10 +49,9 @@ def train(config: str, seed: int) -> tuple[Row, list[Row]]:
     said = lit_dqn("fit", *common, *logger).stderr
     run = Path(re.findall(r"^run: (.+?);", said, re.MULTILINE)[-1])
     checkpoint = ["--ckpt_path", str(ROOT / run), "--data.eval_episodes", str(TEST_EPISODES)]
-    table = lit_dqn("test", *common, *checkpoint).stdout
-    greedy = re.search(r"eval/mean_reward\D+(-?[\d.]+)", table)
+    lit_dqn("test", *common, *checkpoint)
+    greedy = json.loads((ROOT / run / "results.json").read_text())[-1]["return"]["mean"]
     minutes, seconds = re.findall(r"updates in (\d+):(\d+) min", said)[-1]
-    assert greedy is not None
     with (ROOT / run / "episodes.csv").open() as file:
         episodes = list(csv.DictReader(file))
     env_step, returns = (np.array([float(episode[key]) for episode in episodes]) for key in ("env_step", "return"))
@@ -61,7 +61,7 @@ def train(config: str, seed: int) -> tuple[Row, list[Row]]:
         "env_steps": f"{int(env_step[-1])}",
         "minutes": f"{int(minutes) + int(seconds) / 60:.1f}",
         "training_return": f"{returns[-WINDOW:].mean():.2f}",
-        "greedy_return": greedy[1],
+        "greedy_return": f"{greedy:.2f}",
     }
     ends = np.linspace(0, env_step[-1], POINTS + 1)[1:].round().astype(int)
     curve = [

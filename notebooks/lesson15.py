@@ -280,7 +280,7 @@ runs["E4 replay 1000"].plot()
 # %% [markdown]
 # ## 6. Watching an agent without training it
 #
-# `configs/maze_fast.yaml` changes four things about E4: a buffer that forgets nothing, a target network that follows
+# `configs/maze_fast.yaml` changes four things about E4: a buffer of 10,000 timesteps, a target network that follows
 # sooner, exploration that declines, and twice the episodes. It learns the shortest way.
 
 # %%

@@ -123,7 +123,10 @@ def test_every_verb_takes_the_config_that_a_run_has_kept(folder, monkeypatch, ca
     runs = folder / "lightning_logs/cartpole"
     kept = ("--config", runs / "version_0/config.yaml")
     assert run(monkeypatch, "fit", *CARTPOLE, *tiny()) == 0
+    before = (runs / "version_0/config.yaml").read_text()
     assert run(monkeypatch, "fit", *kept, "--stop.max_env_steps=140", "--ckpt_path=last") == 0
+    after = (runs / "version_0/config.yaml").read_text()
+    assert after == before.replace("max_env_steps: 80", "max_env_steps: 140")
     assert run(monkeypatch, "fit", *kept, "--plan") == 0
     for verb in ("validate", "test", "predict", "export"):
         assert run(monkeypatch, verb, *kept, f"--ckpt_path={runs / 'version_0'}") == 0, capsys.readouterr().err
@@ -134,6 +137,23 @@ def test_every_verb_takes_the_config_that_a_run_has_kept(folder, monkeypatch, ca
     assert run(monkeypatch, "fit", "--print_config", *CARTPOLE) == 0
     (folder / "printed.yaml").write_text(capsys.readouterr().out)
     assert run(monkeypatch, "test", "--config", "printed.yaml", *tiny()) == 0
+
+
+def test_a_file_may_say_that_no_plan_is_asked_for(folder, monkeypatch):
+    (folder / "asked.yaml").write_text("plan: false\n")
+    assert run(monkeypatch, "fit", *CARTPOLE, "--config=asked.yaml", *tiny()) == 0
+    assert (folder / "lightning_logs/cartpole/version_0/checkpoints/last.ckpt").exists()
+
+
+def test_a_run_that_began_with_weights_from_elsewhere_goes_on_without_them(folder, monkeypatch, capsys):
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny()) == 0
+    weights = folder / "weights.ckpt"
+    (folder / "lightning_logs/cartpole/version_0/checkpoints/last.ckpt").rename(weights)
+    logger = ("--trainer.logger.init_args.name=warm", f"--model.init_from={weights}")
+    assert run(monkeypatch, "fit", *CARTPOLE, *logger, *tiny()) == 0
+    weights.unlink()
+    further = tiny(**{"stop.max_env_steps": 140})
+    assert run(monkeypatch, "fit", *CARTPOLE, *logger, *further, "--ckpt_path=last") == 0, capsys.readouterr().err
 
 
 def test_a_run_is_never_written_over(folder, monkeypatch, capsys):

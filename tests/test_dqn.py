@@ -238,9 +238,21 @@ class SumOfTDErrors(QLearning):
         return output._replace(loss=output.loss.sum())
 
 
+class BareTensor(QLearning):
+    def __call__(self, online, target, batch):
+        return super().__call__(online, target, batch).loss
+
+
 @pytest.mark.parametrize(
     ("objective", "reason"),
-    [(QuantileRegression(), "needs a network of quantiles, not MLP"), (SumOfTDErrors(), r"loss of shape \(\) of 2")],
+    [
+        (
+            QuantileRegression(),
+            r"needs a network of quantiles, not MLP; .* --model.network.network lit_dqn.networks.MLP",
+        ),
+        (SumOfTDErrors(), r"loss of shape \(\) of 2"),
+        (BareTensor(), "BareTensor makes no loss of the outputs of MLP: .*no attribute 'loss'"),
+    ],
 )
 def test_an_objective_that_does_not_fit_is_told_before_the_warm_up(objective, reason):
     with pytest.raises(ConfigError, match=f"objective: .*{reason}"):
@@ -251,7 +263,9 @@ def test_the_trials_of_a_new_agent_leave_no_trace_in_its_network():
     agent = LitDQN((4,), 2, network=Normalised)
     fresh = nn.BatchNorm1d(4).state_dict()
     assert agent.online.training
-    assert same({name: agent.online.state_dict()[f"0.{name}"] for name in fresh}, fresh)
+    assert agent.training
+    for network in (agent.online, agent.target):
+        assert same({name: network.state_dict()[f"0.{name}"] for name in fresh}, fresh)
 
 
 class Normalised(nn.Sequential):

@@ -1,5 +1,6 @@
 """`python -m lit_dqn fit | validate | test | predict | export`: LightningCLI around an agent and ReplayDataModule."""
 
+import copy
 import logging
 import re
 import signal
@@ -44,14 +45,13 @@ REFUSED_BY_AGENT = re.compile(r"Errors: - (.*?) - Expected a <class 'NoneType'>"
 class SaveRunConfig(SaveConfigCallback):
     """Keeps what the run is, not how it was called, so that each verb takes the file and a new run begins anew."""
 
-    def __init__(self, parser: LightningArgumentParser, config: Namespace, **kwargs: Any) -> None:
-        config = config.clone()
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, as_given: Namespace, **kwargs: Any) -> None:
         for key in ("ckpt_path", "weights_only"):
-            config.pop(key, None)
-        logger = run_logger(config.trainer.logger)
-        if logger is not None:
+            as_given.pop(key, None)
+        logger = run_logger(as_given.trainer.logger)
+        if logger is not None and "version" in logger.init_args:
             logger.init_args.version = None
-        super().__init__(parser, config, **kwargs)
+        super().__init__(parser, as_given, **kwargs)
 
 
 class CLI(LightningCLI):
@@ -154,15 +154,19 @@ class CLI(LightningCLI):
 
         """
         config = self.config[self.subcommand]
+        # Going on in a run's folder changes the logger, which is not what the run is.
+        self.save_config_kwargs = {"as_given": copy.deepcopy(config)}
         check_trainer(config.trainer)
         logger = run_logger(config.trainer.logger)
         runs = folder_of_runs(logger)
+        goes_on_in_its_folder = config.ckpt_path == "last" and self.subcommand == "fit"
         if self.resumed is not None:
-            if config.ckpt_path == "last" and self.subcommand == "fit" and logger is not None:
+            if goes_on_in_its_folder and logger is not None:
                 go_on_in_its_folder(self.checkpoint, self.resumed.path, logger)
-                self.save_config_kwargs = {"overwrite": True}
+                self.save_config_kwargs["overwrite"] = True
             config.ckpt_path = str(self.resumed.path)
-        if "plan" in config:
+            config.model.init_args.init_from = None  # the checkpoint has the weights
+        if config.get("plan"):
             # Nothing of the trial is kept.
             config.trainer.logger = False
             config.trainer.limit_val_batches = 0
@@ -180,7 +184,7 @@ class CLI(LightningCLI):
             # Nothing to save, and nowhere to save it.
             self.save_config_callback = None
             log.warning("the run has no TensorBoardLogger or CSVLogger, so it has no folder and keeps no checkpoint")
-        elif runs is not None and logger.init_args.get("version") is not None and not self.save_config_kwargs:
+        elif runs is not None and logger.init_args.get("version") is not None and not goes_on_in_its_folder:
             version = logger.init_args.version
             folder = runs / (version if isinstance(version, str) else f"version_{version}")
             if folder.exists():

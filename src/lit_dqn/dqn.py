@@ -72,15 +72,25 @@ class LitDQN(LitAgent):
 
     def _try_objective(self) -> None:
         """Two transitions of nothing: what does not fit together is told now, not after the warm-up."""
+        name = type(self.objective).__name__
         observation, zeros = torch.zeros(2, *self.observation_shape), torch.zeros(2)
-        self.online.eval()
-        with torch.no_grad():
-            loss = self.batch_loss(Batch(observation, zeros.long(), zeros, zeros, observation)).loss
-        self.online.train()
-        if loss.shape != (2,):
+        self.eval()
+        try:
+            with torch.no_grad():
+                batch = Batch(observation, zeros.long(), zeros, zeros, observation)
+                shape = tuple(self.objective(self.online, self.target, batch).loss.shape)
+        except ConfigError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())
             raise ConfigError(
-                f"objective: {type(self.objective).__name__} makes a loss of shape {tuple(loss.shape)} of 2 "
-                "transitions; it must be (2,), one for each: the mean is taken by the agent."
+                f"objective: {name} makes no loss of the outputs of {type(self.online).__name__}: {reason}"
+            ) from error
+        self.train()
+        if shape != (2,):
+            raise ConfigError(
+                f"objective: {name} makes a loss of shape {shape} of 2 transitions; it must be (2,), one for each: "
+                "the agent takes the mean."
             )
 
     def batch_loss(self, batch: Batch) -> LossOutput:

@@ -117,7 +117,7 @@ def quantile_huber(quantiles: Tensor, target: Tensor, delta: float = 1.0) -> Ten
             f"not {tuple(quantiles.shape)} and {tuple(target.shape)}."
         )
     count = quantiles.shape[1]
-    midpoints = (torch.arange(count, device=quantiles.device, dtype=quantiles.dtype) + 0.5) / count
+    midpoints = (torch.arange(count, device=quantiles.device, dtype=torch.float32) + 0.5) / count
     error = target.detach().unsqueeze(1) - quantiles.unsqueeze(2)  # [B, N, M]
     weight = (midpoints.unsqueeze(1) - (error.detach() < 0).to(error.dtype)).abs()
     return (weight * huber(error, delta)).mean(dim=2).sum(dim=1) / delta

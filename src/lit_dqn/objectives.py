@@ -112,8 +112,8 @@ class QuantileRegression(Objective):
         """The loss [B] of a batch, and its metrics."""
         if not (isinstance(online, QuantileNetwork) and isinstance(target, QuantileNetwork)):
             raise ConfigError(
-                f"objective: QuantileRegression needs a network of quantiles, not {type(online).__name__}; "
-                "use --model.network lit_dqn.QuantileNetwork."
+                f"objective: QuantileRegression needs a network of quantiles, not {type(online).__name__}; put it into "
+                f"one: --model.network lit_dqn.QuantileNetwork --model.network.network {_path_of(type(online))}."
             )
         theta_tm1 = online.quantiles(batch.observation)
         chosen = select(theta_tm1, batch.action)
@@ -124,6 +124,10 @@ class QuantileRegression(Objective):
         td_error = y.mean(dim=1) - chosen.detach().mean(dim=1)
         metrics = {"q_value": theta_tm1.detach().mean(), "td_error": td_error.abs().mean()}
         return LossOutput(quantile_huber(chosen, y, self.huber_delta), metrics)
+
+
+def _path_of(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 @dataclass(frozen=True)

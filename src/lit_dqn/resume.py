@@ -65,7 +65,7 @@ def go_on_in_its_folder(checkpoint: Mapping[str, Any], path: Path, logger: Names
     """Let a run go on in its own folder and its own curves, without what was played after the checkpoint."""
     logger.init_args.version = path.parent.parent.name
     if logger.class_path.endswith("TensorBoardLogger"):
-        logger.dict_kwargs = {"purge_step": checkpoint["env_step"] + 1}
+        logger.dict_kwargs = {**(logger.get("dict_kwargs") or {}), "purge_step": checkpoint["env_step"] + 1}
         logger.init_args.default_hp_metric = False  # the point that it logs at the start is there already
     else:
         _set_aside(path.parent.parent / "metrics.csv", checkpoint["env_step"])
