@@ -12,6 +12,7 @@ from lit_dqn.losses import (
     q_learning_td_error,
     quantile_huber,
     select,
+    soft_value,
     squared,
     td_target,
 )
@@ -106,6 +107,12 @@ def test_with_discount_0_the_next_observation_has_no_influence():
     near = q_learning_td_error(Q_TM1, no_future, Q_T_VALUE, Q_T_SELECTOR)
     assert near.tolist() == [0, -2, -5]
     assert q_learning_td_error(Q_TM1, no_future, huge, -huge).tolist() == near.tolist()
+
+
+def test_the_soft_value_is_the_mean_of_the_policy_and_its_entropy():
+    policy = (Q_TM1 / 2).softmax(dim=1)
+    torch.testing.assert_close(soft_value(Q_TM1, 2.0), (policy * (Q_TM1 - 2 * policy.log())).sum(dim=1))
+    torch.testing.assert_close(soft_value(Q_TM1, 1e-4), Q_TM1.max(dim=1).values)
 
 
 QUANTILES = tensor([[-1.0, 0.5, 2.0], [0.0, 0.0, 4.0]])

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn, tensor
@@ -5,7 +7,14 @@ from torch import nn, tensor
 from lit_dqn.errors import ConfigError
 from lit_dqn.losses import quantile_huber
 from lit_dqn.networks import QuantileNetwork
-from lit_dqn.objectives import ActorCritic, DoubleQLearning, QLearning, QuantileRegression, TDLearning
+from lit_dqn.objectives import (
+    ActorCritic,
+    DoubleQLearning,
+    MunchausenQLearning,
+    QLearning,
+    QuantileRegression,
+    TDLearning,
+)
 from lit_dqn.types import Batch
 
 
@@ -104,6 +113,51 @@ class Bytes(nn.Module):
 def test_a_huber_delta_that_is_not_positive_is_refused_with_key_and_value(rule, delta):
     with pytest.raises(ConfigError, match=rf"huber_delta: {delta} "):
         rule(huber_delta=delta)
+
+
+def munchausen_targets_by_hand(alpha, temperature, lowest):
+    """The target of M-DQN (Vieillard et al. 2020), action by action."""
+    targets = []
+    for before, after, action, reward, discount in zip(
+        TARGET_OF_MUNCHAUSEN[:2], TARGET_OF_MUNCHAUSEN[2:], [0, 2], [1.0, -2.0], [0.9, 0.5], strict=True
+    ):
+        policies = []
+        for values in (before, after):
+            weights = [math.exp(value / temperature) for value in values]
+            policies.append([weight / sum(weights) for weight in weights])
+        bonus = max(temperature * math.log(policies[0][action]), lowest)
+        soft = sum(p * (q - temperature * math.log(p)) for p, q in zip(policies[1], after, strict=True))
+        targets.append(reward + alpha * bonus + discount * soft)
+    return targets
+
+
+TARGET_OF_MUNCHAUSEN = [1.0, 2.0, 1.5], [0.0, 3.0, -1.0], [0.5, 0.7, -0.3], [2.0, 1.9, 1.5]
+
+
+@pytest.mark.parametrize(("alpha", "temperature", "lowest"), [(0.9, 0.5, -1.0), (0.5, 0.3, -10.0), (0.0, 2.0, -1.0)])
+def test_munchausen_adds_the_log_policy_of_the_target_network(alpha, temperature, lowest):
+    online, target = Table(*ONLINE), Table(*TARGET_OF_MUNCHAUSEN)
+    output = MunchausenQLearning(alpha=alpha, temperature=temperature, lowest=lowest)(online, target, BATCH)
+    errors = tensor(munchausen_targets_by_hand(alpha, temperature, lowest)) - tensor([1.0, 2.0])
+    torch.testing.assert_close(output.loss, 0.5 * errors**2)
+    output.loss.sum().backward()
+    expected = torch.zeros(4, 3)
+    expected[0, 0], expected[1, 2] = -errors
+    torch.testing.assert_close(online.values.grad, expected)
+    assert target.values.grad is None
+
+
+def test_munchausen_without_its_bonus_and_without_heat_is_q_learning():
+    cold = MunchausenQLearning(alpha=0.0, temperature=1e-3)(Table(*ONLINE), Table(*TARGET), BATCH).loss
+    torch.testing.assert_close(cold, QLearning()(Table(*ONLINE), Table(*TARGET), BATCH).loss)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("alpha", 1.0), ("alpha", -0.1), ("temperature", 0.0), ("lowest", 0.0), ("huber_delta", 0.0)]
+)
+def test_values_of_munchausen_out_of_range_are_named(key, value):
+    with pytest.raises(ConfigError, match=f"{key}: {value} "):
+        MunchausenQLearning(**{key: value})
 
 
 def quantile_table(*rows):

@@ -62,6 +62,7 @@ def test_an_object_is_its_class_and_its_constructors_arguments():
         lit_dqn.QLearning(),
         lit_dqn.DoubleQLearning(huber_delta=2.0),
         lit_dqn.QuantileRegression(huber_delta=2.0),
+        lit_dqn.MunchausenQLearning(huber_delta=1.0, alpha=0.5),
         lit_dqn.EpsilonGreedy(0.25),
         lit_dqn.EpsilonGreedy(lit_dqn.Exponential(1.0, 0.01, 50)),
         lit_dqn.Softmax(lit_dqn.Linear(2.0, 0.5, 10)),

@@ -11,7 +11,14 @@ from lit_dqn.envs import make_env
 from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.loading import load_agent
 from lit_dqn.networks import CNN, MLP, NatureCNN, QuantileNetwork
-from lit_dqn.objectives import ActorCritic, DoubleQLearning, QLearning, QuantileRegression, TDLearning
+from lit_dqn.objectives import (
+    ActorCritic,
+    DoubleQLearning,
+    MunchausenQLearning,
+    QLearning,
+    QuantileRegression,
+    TDLearning,
+)
 from lit_dqn.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom
 from lit_dqn.replay import Latest, Uniform
 from lit_dqn.schedules import Constant, Exponential, Linear
@@ -34,6 +41,7 @@ __all__ = [
     "LitAgent",
     "LitDQN",
     "LitTD",
+    "MunchausenQLearning",
     "NatureCNN",
     "QLearning",
     "QuantileNetwork",

@@ -95,6 +95,20 @@ def q_learning_td_error(q_tm1: Tensor, batch: Batch, q_t_value: Tensor, q_t_sele
     return target.detach() - select(q_tm1, batch.action)
 
 
+def soft_value(q_values: Tensor, temperature: float) -> Tensor:
+    """V(s) of π = softmax(Q / τ) with its entropy, Σ_a π(a|s) (Q(s, a) - τ ln π(a|s)) = τ ln Σ_a exp(Q(s, a) / τ).
+
+    Args:
+        q_values: [B, A].
+        temperature: τ; as it goes to 0 this becomes max_a Q(s, a).
+
+    Returns:
+        [B].
+
+    """
+    return temperature * (q_values / temperature).logsumexp(dim=1)
+
+
 def quantile_huber(quantiles: Tensor, target: Tensor, delta: float = 1.0) -> Tensor:
     """The loss of quantile regression, [B] (Dabney et al. 2018, "Distributional RL with quantile regression", eq. 10).
 
