@@ -71,6 +71,18 @@ def test_each_stopping_rule_ends_the_run_at_its_limit_and_says_so(tmp_path, capl
     assert stop.progress(trainer) == (0.0 if "mean_return" in rule else 1.0)
 
 
+@pytest.mark.parametrize("limit", [{"max_steps": 40, "max_epochs": 8}, {"max_epochs": 4, "max_steps": 80}])
+def test_progress_is_the_share_of_the_nearest_of_the_trainers_limits(tmp_path, limit):
+    class HalfWay(lightning.Callback):
+        def on_train_batch_end(self, trainer, *args) -> None:
+            if trainer.global_step == 20:
+                self.progress = stop.progress(trainer)
+
+    stop, half_way = StoppingRules(), HalfWay()
+    fit(tmp_path, stop, half_way, data=make_data(updates_per_epoch=10), check_val_every_n_epoch=1000, **limit)
+    assert half_way.progress == 0.5
+
+
 def test_a_resumed_run_goes_on_to_a_further_limit_and_not_beyond(tmp_path):
     last = tmp_path / "run/checkpoints/last.ckpt"
     trainer, first = fit(tmp_path, StoppingRules(max_episodes=5), Checkpoints(), TrainingStatistics())

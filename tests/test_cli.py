@@ -122,7 +122,7 @@ def test_every_verb_takes_the_config_that_a_run_has_kept(folder, monkeypatch, ca
     pytest.importorskip("onnxruntime")
     runs = folder / "lightning_logs/cartpole"
     kept = ("--config", runs / "version_0/config.yaml")
-    assert run(monkeypatch, "fit", *CARTPOLE, *tiny()) == 0
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), "--trainer.logger.init_args.version=0") == 0
     before = (runs / "version_0/config.yaml").read_text()
     assert run(monkeypatch, "fit", *kept, "--stop.max_env_steps=140", "--ckpt_path=last") == 0
     after = (runs / "version_0/config.yaml").read_text()

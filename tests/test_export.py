@@ -19,6 +19,9 @@ def test_an_agent_is_exported_with_a_config_that_trains_on_from_it(tmp_path, mon
     best = next(Path("lightning_logs").rglob("best.ckpt"))
     agent, weights = LitDQN.load_from_checkpoint(best), safetensors.torch.load_file("out/model.safetensors")
     assert all(torch.equal(weights[name], tensor) for name, tensor in agent.online.state_dict().items())
+    # A few steps are played to check it, for which nobody needs the replay of the run.
+    vast = tiny(**{"data.capacity": 9_000_000_000_000})
+    assert run(monkeypatch, "export", *CARTPOLE, *vast, "--ckpt_path=best", "--output_dir=again") == 0
     config = yaml.safe_load(Path("out/config.yaml").read_text())
     assert config["data"]["env_id"] == "CartPole-v1"
     assert config["seed_everything"] == 1

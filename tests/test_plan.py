@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from lit_dqn import EpsilonGreedy
 from test_cli import CONFIGS, run
 
 CARTPOLE = f"--config={CONFIGS / 'cartpole.yaml'}"
@@ -28,6 +29,20 @@ def test_the_plan_gives_sizes_and_speed_and_leaves_nothing_behind(tmp_path, monk
     expected = 1_000_000 / float(speed.replace(",", "")) / 60
     assert abs(int(hours) * 60 + int(minutes) - expected) < 0.05 * expected + 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_trial_is_played_as_the_end_of_the_run_will_be(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rates = set()
+
+    def act(policy, agent, observation, env_step, generators):
+        rates.add(policy.epsilon(env_step))
+        return epsilon_greedy(policy, agent, observation, env_step, generators)
+
+    epsilon_greedy = EpsilonGreedy.act
+    monkeypatch.setattr(EpsilonGreedy, "act", act)
+    assert plan(monkeypatch, capsys, CARTPOLE, "--data.policy.init_args.epsilon.end=0.125")[0] == 0
+    assert rates == {0.125}
 
 
 def test_a_plan_of_what_cannot_fit_names_what_would(tmp_path, monkeypatch, capsys):
