@@ -164,11 +164,12 @@ def test_a_run_goes_on_in_another_folder_from_a_path_and_keeps_its_best(folder, 
 
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_checkpoint(folder, monkeypatch, capsys):
+    own = ["--model.learning_rate=null"]  # the file's schedule would set the optimiser's
     settings = ["--model.max_grad_norm=3", "--model.optimizer.init_args.lr=0.001", "--data.eval_max_steps=7"]
-    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), "--model.target_update_tau=0.5", *settings) == 0
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), *own, "--model.target_update_tau=0.5", *settings) == 0
     capsys.readouterr()
     further = tiny(**{"stop.max_env_steps": 140})
-    arguments = ["--model.optimizer.init_args.lr=0.002", "--ckpt_path=last"]
+    arguments = [*own, "--model.optimizer.init_args.lr=0.002", "--ckpt_path=last"]
     assert run(monkeypatch, "fit", *CARTPOLE, *further, *arguments) == 0
     said = capsys.readouterr().err
     assert "resume: model.optimizer.init_args.lr is 0.002 now; it was 0.001 in the checkpoint" in said
