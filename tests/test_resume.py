@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Timer
 
 from lit_dqn import MLP, ConfigError, LitDQN
@@ -23,7 +24,7 @@ from lit_dqn.envs import make_vec
 from lit_dqn.policies import UniformRandom
 from lit_dqn.replay import ReplayBuffer
 from lit_dqn.resimulation import ResumeEnv
-from lit_dqn.resume import _set_aside
+from lit_dqn.resume import _set_aside, go_on_in_its_folder
 from prove_resume import differences, flat
 from test_cli import CARTPOLE, run, tiny
 
@@ -161,6 +162,14 @@ def test_a_run_goes_on_in_another_folder_from_a_path_and_keeps_its_best(folder, 
     assert run(monkeypatch, "fit", *CARTPOLE, *further, f"--ckpt_path={checkpoints(1)}") == 0
     assert differences(state(checkpoints(0) / "last.ckpt"), state(checkpoints(2) / "last.ckpt")) == []
     assert (checkpoints(2) / "best.ckpt").exists()
+
+
+def test_going_on_in_its_folder_keeps_what_else_the_logger_was_told():
+    checkpoint, run = {"env_step": 80}, Path("runs/version_3")
+    logger = Namespace(class_path="TensorBoardLogger", init_args=Namespace(), dict_kwargs={"flush_secs": 5})
+    go_on_in_its_folder(checkpoint, run / "checkpoints/last.ckpt", logger)
+    assert logger.dict_kwargs == {"flush_secs": 5, "purge_step": 81}
+    assert logger.init_args.version == "version_3"
 
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_checkpoint(folder, monkeypatch, capsys):

@@ -10,9 +10,8 @@ from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lit_dqn.agent import LitAgent
@@ -29,29 +28,17 @@ from lit_dqn.callbacks import (
 from lit_dqn.callbacks.progress import error_of_values
 from lit_dqn.checkpoint import Found, ReplayCheckpointIO, find_checkpoint, read_checkpoint
 from lit_dqn.data import ReplayDataModule
-from lit_dqn.errors import ConfigError, Interrupted, TrainingError
+from lit_dqn.errors import ConfigError, Interrupted, TrainingError, one_line
 from lit_dqn.parser import Parser
 from lit_dqn.plan import plan
 from lit_dqn.process import prepare_process
 from lit_dqn.resume import check_goes_on, go_on_in_its_folder, with_settings_of
-from lit_dqn.trainer_config import Trainer, as_list, check_trainer, folder_of_runs, run_logger
+from lit_dqn.trainer_config import SaveRunConfig, Trainer, as_list, check_trainer, folder_of_runs, run_logger
 
 log = logging.getLogger("lit_dqn")
 
 REFUSED_BY_AGENT = re.compile(r"Errors: - (.*?) - Expected a <class 'NoneType'>")
 """What the agent itself said, in what jsonargparse makes of it."""
-
-
-class SaveRunConfig(SaveConfigCallback):
-    """Keeps what the run is, not how it was called, so that each verb takes the file and a new run begins anew."""
-
-    def __init__(self, parser: LightningArgumentParser, config: Namespace, as_given: Namespace, **kwargs: Any) -> None:
-        for key in ("ckpt_path", "weights_only"):
-            as_given.pop(key, None)
-        logger = run_logger(as_given.trainer.logger)
-        if logger is not None and "version" in logger.init_args:
-            logger.init_args.version = None
-        super().__init__(parser, as_given, **kwargs)
 
 
 class CLI(LightningCLI):
@@ -206,7 +193,7 @@ class CLI(LightningCLI):
             raise
         except (TypeError, ValueError, MisconfigurationException) as error:
             log.debug("while building the parts", exc_info=True)
-            sentence = " ".join(str(error).split())
+            sentence = one_line(error)
             refused = REFUSED_BY_AGENT.search(sentence)
             raise ConfigError(refused[1] if refused else sentence) from error
 

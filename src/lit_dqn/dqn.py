@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lit_dqn.agent import LitAgent
-from lit_dqn.errors import ConfigError
+from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.networks import NatureCNN
 from lit_dqn.objectives import Objective, QLearning
 from lit_dqn.schedules import Schedule
@@ -82,9 +82,8 @@ class LitDQN(LitAgent):
         except ConfigError:
             raise
         except Exception as error:
-            reason = " ".join(str(error).split())
             raise ConfigError(
-                f"objective: {name} makes no loss of the outputs of {type(self.online).__name__}: {reason}"
+                f"objective: {name} makes no loss of the outputs of {type(self.online).__name__}: {one_line(error)}"
             ) from error
         self.train()
         if shape != (2,):

@@ -6,6 +6,11 @@ class TrainingError(RuntimeError):
     """Training cannot go on; the message is one sentence that says where it stopped and what to try."""
 
 
+def one_line(error: Exception) -> str:
+    """What an error says, without its line breaks."""
+    return " ".join(str(error).split())
+
+
 class Interrupted(Exception):
     """A signal ended the run after its state was saved.
 

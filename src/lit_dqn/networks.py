@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lit_dqn.errors import ConfigError
+from lit_dqn.errors import ConfigError, one_line
 
 NetworkFactory = Callable[[tuple[int, ...], int], nn.Module]
 """(observation_shape, num_outputs) -> a module from [B, *observation_shape] to [B, num_outputs]."""
@@ -271,7 +271,7 @@ def build_network(
     except ConfigError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ConfigError(
             f"network: {name} does not take observations of shape {observation_shape}: {reason}"
         ) from error

@@ -19,6 +19,7 @@ from lit_dqn.losses import (
     td_target,
 )
 from lit_dqn.networks import QuantileNetwork
+from lit_dqn.specification import specification
 from lit_dqn.types import Batch, LossOutput
 
 
@@ -157,9 +158,10 @@ class QuantileRegression(Objective):
     def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
         """The loss [B] of a batch, and its metrics."""
         if not (isinstance(online, QuantileNetwork) and isinstance(target, QuantileNetwork)):
+            class_path = specification(type(online))["class_path"]
             raise ConfigError(
                 f"objective: QuantileRegression needs a network of quantiles, not {type(online).__name__}; put it into "
-                f"one: --model.network lit_dqn.QuantileNetwork --model.network.network {_path_of(type(online))}."
+                f"one: --model.network lit_dqn.QuantileNetwork --model.network.network {class_path}."
             )
         theta_tm1 = online.quantiles(batch.observation)
         chosen = select(theta_tm1, batch.action)
@@ -170,10 +172,6 @@ class QuantileRegression(Objective):
         td_error = y.mean(dim=1) - chosen.detach().mean(dim=1)
         metrics = {"q_value": theta_tm1.detach().mean(), "td_error": td_error.abs().mean()}
         return LossOutput(quantile_huber(chosen, y, self.huber_delta), metrics)
-
-
-def _path_of(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the command line says of the Trainer and its loggers."""
+"""What the command line says of the Trainer and its loggers, and what of that a run keeps."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import lightning
 import numpy as np
 from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from lit_dqn.agent import LitAgent
 from lit_dqn.checkpoint import read_checkpoint
@@ -59,6 +60,18 @@ class Trainer(lightning.Trainer):
         export_agent(
             model.online, batch.observation, settings_of(checkpoint), Path(output_dir), output_name=model.output_name
         )
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Keeps what the run is, not how it was called, so that each verb takes the file and a new run begins anew."""
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, as_given: Namespace, **kwargs: Any) -> None:
+        for key in ("ckpt_path", "weights_only"):
+            as_given.pop(key, None)
+        logger = run_logger(as_given.trainer.logger)
+        if logger is not None and "version" in logger.init_args:
+            logger.init_args.version = None
+        super().__init__(parser, as_given, **kwargs)
 
 
 def check_trainer(config: Namespace) -> None:

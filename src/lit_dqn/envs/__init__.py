@@ -15,7 +15,7 @@ from lit_dqn.envs.atari_scores import human_normalised_score
 from lit_dqn.envs.episodes import episode_seed
 from lit_dqn.envs.maximization_bias import register_maximization_bias
 from lit_dqn.envs.processes import ProcessVec
-from lit_dqn.errors import ConfigError
+from lit_dqn.errors import ConfigError, one_line
 
 __all__ = [
     "AtariProtocol",
@@ -69,7 +69,7 @@ def make_env(
         hint = f"did you mean {' or '.join(near)}?" if near else "is the package that registers it installed?"
         raise ConfigError(f"env_id: there is no environment {env_id!r}; {hint}") from error
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ConfigError(
             f"env_id: {env_id!r} with env_kwargs {dict(env_kwargs or {})} cannot be made: {reason}"
         ) from error
