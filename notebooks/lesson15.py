@@ -375,7 +375,8 @@ pole.animate()
 # %% [markdown]
 # ## 9. Acrobot
 #
-# Any environment of Gymnasium with discrete actions can be learned, by its name alone. Acrobot has two links and a motor
+# Any environment of Gymnasium with discrete actions and array observations can be learned; the config of a similar one is a
+# good start. Acrobot has two links and a motor
 # between them; the tip should swing above the line, and every step until then costs 1.
 
 # %%

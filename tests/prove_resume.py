@@ -92,7 +92,8 @@ CASES = {
         "--trainer.logger.init_args.name=pong",
     ],
 }
-CHUNKS_BETWEEN_EVALUATIONS = {"maze": 30, "maze_double": 30, "cartpole": 30, "pong": 10}
+CASES["cartpole_ahead"] = [*CASES["cartpole"], "--data.play_ahead=true"]
+CHUNKS_BETWEEN_EVALUATIONS = {"maze": 30, "maze_double": 30, "cartpole": 30, "cartpole_ahead": 30, "pong": 10}
 SEGMENT_BYTES = 20_000
 """So small that these small replays have many, of which most are linked and not written."""
 

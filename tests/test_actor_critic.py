@@ -125,6 +125,7 @@ def test_the_loss_knows_the_temperature_of_the_policy_that_plays(monkeypatch):
     [
         ({"policy": EpsilonGreedy()}, "policy: LitActorCritic learns from its own policy, which EpsilonGreedy is not"),
         ({"sampler": Uniform()}, "sampler: LitActorCritic learns from what its policy has just played"),
+        ({"play_ahead": True}, "play_ahead: true would let LitActorCritic learn"),
         ({"env_steps_per_update": 8}, "batch_size: 32 transitions from 8 env steps"),
     ],
 )

@@ -57,6 +57,8 @@ def test_a_run_goes_on_from_its_checkpoint_and_has_its_weights_before(folder):
     np.testing.assert_array_equal(again.agent.q_values(observation), first.agent.q_values(observation))
     again.fit()
     assert again.data.collector.env_step == 120
+    with pytest.raises(ConfigError, match="fit: this run has been trained; make another"):
+        again.fit()
     assert [path.name for path in (folder / "lightning_logs/maze").iterdir()] == ["version_0"]
 
 
@@ -111,6 +113,9 @@ def test_pictures_of_a_run(folder):
     assert len(cartpole.plot().axes) == 2
     with pytest.raises(ConfigError, match="is no grid world"):
         cartpole.draw()
+    turned = Run.from_config(MAZE, TINY | GRID | {"data.wrappers": ["gymnasium.wrappers.RecordEpisodeStatistics"]})
+    with pytest.raises(ConfigError, match="wrappers: the agent sees what they make of the world"):
+        turned.draw()
     nameless = Run.from_config(CARTPOLE, TINY | {"trainer.logger": False})
     assert nameless.folder is None
     with pytest.raises(ConfigError, match="without a logger"):

@@ -18,6 +18,7 @@ FLOORS = {
         "replay",
         "envs",
         "collector",
+        "play_ahead",
         "evaluation",
         "frame_stack",
         "replay_dataset",

@@ -13,6 +13,7 @@ OVERLAYS = {
     Path("atari/dopamine.yaml"): BREAKOUT,
     Path("atari/fast.yaml"): BREAKOUT,
     Path("atari/munchausen.yaml"): BREAKOUT,
+    Path("atari/pong_finish.yaml"): Path("atari/pong_fast.yaml"),
     Path("atari/quantile.yaml"): BREAKOUT,
     Path("random_walk_19.yaml"): Path("random_walk_td.yaml"),
     Path("random_walk_image.yaml"): Path("random_walk_td.yaml"),

@@ -1,5 +1,8 @@
 import os
+import threading
+import time
 
+import gymnasium
 import lightning
 import numpy as np
 import pytest
@@ -21,6 +24,83 @@ def test_chunk_k_is_played_by_the_policy_after_k_chunks():
     agent.training_step = lambda chunk, batch_idx: (tape.append("learn"), step(chunk, batch_idx))[1]
     make_trainer(max_epochs=2, limit_val_batches=0).fit(agent, datamodule=data)
     assert tape == ["act", "learn"] * 20
+
+
+def test_playing_ahead_acts_by_the_weights_from_before_the_updates(monkeypatch):
+    agent, data = make_agent(), make_data(policy=Greedy(), min_replay_size=50, gradient_steps=5, play_ahead=True)
+    acted, began = [], []
+    preferences, step = LitDQN.preferences, agent.training_step
+
+    def weights(of):
+        return next(of.online.parameters()).detach().clone()
+
+    def act(self, observation):
+        time.sleep(0.002)  # the updates are done when most of these actions are chosen
+        acted.append(weights(self))
+        return preferences(self, observation)
+
+    def learn(chunk, batch_idx):
+        began.append(weights(agent))
+        return step(chunk, batch_idx)
+
+    monkeypatch.setattr(LitDQN, "preferences", act)
+    agent.training_step = learn
+    make_trainer(max_epochs=2, limit_val_batches=0).fit(agent, datamodule=data)
+    assert len(began) == 4
+    assert len(acted) == 20
+    assert torch.equal(torch.stack(acted), torch.stack(began).repeat_interleave(5, 0))
+    assert not torch.equal(began[0], began[1])
+    assert data.collector.env_step == 50 + 20
+
+
+def test_a_run_that_plays_ahead_does_not_depend_on_which_thread_is_faster(monkeypatch):
+    def train(seconds_to_act, seconds_to_learn):
+        agent, data = make_agent(), make_data(num_envs=2, gradient_steps=2, play_ahead=True)
+        preferences, step = LitDQN.preferences, LitDQN.batch_loss
+        with monkeypatch.context() as patch:
+            patch.setattr(LitDQN, "preferences", lambda *args: (time.sleep(seconds_to_act), preferences(*args))[1])
+            patch.setattr(LitDQN, "batch_loss", lambda *args: (time.sleep(seconds_to_learn), step(*args))[1])
+            make_trainer(max_epochs=2).fit(agent, datamodule=data)
+        return [*agent.state_dict().values(), data.collector.replay.sample(np.arange(20)).observation]
+
+    slow_env, slow_updates = train(0.003, 0), train(0, 0.003)
+    assert all(map(torch.equal, slow_env, slow_updates))
+
+
+class Breaks(gymnasium.Wrapper):
+    """An env that ends with an error in its third episode."""
+
+    episodes = 0
+
+    def reset(self, **kwargs):
+        self.episodes += 1
+        return super().reset(**kwargs)
+
+    def step(self, action):
+        if self.episodes == 3:
+            raise RuntimeError("the simulator is gone")
+        return super().step(action)
+
+
+def test_what_goes_wrong_in_an_env_that_is_played_ahead_ends_the_run():
+    agent, data = make_agent(), make_data(wrappers=[Breaks], min_replay_size=16, play_ahead=True, updates_per_epoch=500)
+    with pytest.raises(RuntimeError, match="the simulator is gone"):
+        make_trainer(limit_val_batches=0).fit(agent, datamodule=data)
+    data.teardown("fit")
+
+
+def test_what_goes_wrong_in_learning_waits_for_what_is_played_ahead():
+    agent, data = make_agent(), make_data(play_ahead=True)
+
+    def fail(batch):
+        raise RuntimeError("no loss today")
+
+    agent.batch_loss = fail
+    with pytest.raises(RuntimeError, match="no loss today"):
+        make_trainer(limit_val_batches=0).fit(agent, datamodule=data)
+    data.teardown("fit")
+    assert data.collector.env_step == 50 + 1
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("play_ahead")]
 
 
 def test_env_steps_updates_and_episodes_are_counted():

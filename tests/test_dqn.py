@@ -1,4 +1,5 @@
 import copy
+import warnings
 from functools import partial
 
 import lightning
@@ -12,6 +13,7 @@ from lit_dqn import (
     MLP,
     ConfigError,
     DoubleQLearning,
+    Greedy,
     Linear,
     LitDQN,
     QLearning,
@@ -262,8 +264,7 @@ def test_an_objective_that_does_not_fit_is_told_before_the_warm_up(objective, re
 def test_the_trials_of_a_new_agent_leave_no_trace_in_its_network():
     agent = LitDQN((4,), 2, network=Normalised)
     fresh = nn.BatchNorm1d(4).state_dict()
-    assert agent.online.training
-    assert agent.training
+    assert not any(module.training for module in agent.modules())
     for network in (agent.online, agent.target):
         assert same({name: network.state_dict()[f"0.{name}"] for name in fresh}, fresh)
 
@@ -287,6 +288,37 @@ def test_quantile_regression_learns_acts_and_comes_back_from_its_checkpoint(tmp_
     assert same(agent.online.state_dict(), loaded.online.state_dict())
     assert loaded.objective == agent.objective
     assert loaded.act(np.ones(4)) == agent.act(np.ones(4))
+
+
+class Moody(nn.Sequential):
+    """A network that says in which mode it is asked; for one observation, batch norm in training mode is an error."""
+
+    def __init__(self, shape, actions):
+        super().__init__(nn.BatchNorm1d(*shape), nn.Dropout(0.5), nn.Linear(*shape, actions))
+        self.asked = []
+
+    def forward(self, observation):
+        self.asked.append((len(observation), self.training))
+        return super().forward(observation)
+
+
+@pytest.mark.parametrize("play_ahead", [False, True])
+def test_only_the_network_that_learns_is_in_training_mode_and_only_in_its_updates(tmp_path, play_ahead):
+    agent = LitDQN((4,), 2, network=Moody)
+    agent.online.asked.clear()
+    data, trainer = make_data(num_envs=1, policy=Greedy(), play_ahead=play_ahead), make_trainer(max_epochs=2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.fit(agent, datamodule=data)
+    assert not [warning for warning in caught if "eval mode" in str(warning.message)]
+    assert (16, True) in agent.online.asked  # batches
+    assert {training for batch, training in agent.online.asked if batch != 16} == {False}  # actions and evaluations
+    assert not any(training for _, training in agent.target.asked)
+    trainer.save_checkpoint(tmp_path / "agent.ckpt", weights_only=False)
+    for actor in (agent, load_agent(tmp_path / "agent.ckpt")):
+        values = [actor.q_values(np.ones((3, 4), np.float32)) for _ in range(9)]
+        assert np.ptp(values, axis=0).max() == 0
+        assert actor.act(np.ones(4)) in (0, 1)
 
 
 def test_an_interrupted_evaluation_leaves_nothing_to_the_next():

@@ -1,5 +1,6 @@
 import os
 import signal
+from multiprocessing import forkserver
 
 import gymnasium
 import numpy as np
@@ -239,6 +240,9 @@ def test_processes_play_what_one_process_plays():
     for process in apart.processes:  # as a terminal does to all at Ctrl-C
         os.kill(process.pid, signal.SIGINT)
         os.kill(process.pid, signal.SIGTERM)
+        os.kill(process.pid, signal.SIGUSR1)
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGTERM)  # as `timeout` does to the whole group
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGUSR1)
     apart.reset(seed=[1, 2])
     apart.step(action)
     os.kill(apart.processes[1].pid, signal.SIGKILL)

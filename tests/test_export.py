@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from lit_dqn import MLP, LitDQN, TrainingError, export
-from test_cli import CARTPOLE, run, tiny
+from test_cli import CARTPOLE, CONFIGS, run, tiny
 
 
 def test_an_agent_is_exported_with_a_config_that_trains_on_from_it(tmp_path, monkeypatch, capsys):
@@ -29,6 +29,17 @@ def test_an_agent_is_exported_with_a_config_that_trains_on_from_it(tmp_path, mon
     assert run(monkeypatch, "fit", *arguments) == 0
     assert run(monkeypatch, "export", *CARTPOLE, *tiny()) == 2
     assert "ckpt_path: export needs an agent" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("config", ["random_walk_td", "cartpole_actor_critic"])
+def test_agents_of_other_kinds_are_exported_with_a_config_that_trains_on_from_them(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = f"--config={CONFIGS / config}.yaml"
+    short = ["--stop.max_env_steps=200", "--data.eval_episodes=1"]
+    assert run(monkeypatch, "fit", config, *short) == 0
+    assert run(monkeypatch, "export", config, "--ckpt_path=last", "--output_dir=out") == 0
+    arguments = ["--config=out/config.yaml", "--model.init_from=out/model.safetensors", *short]
+    assert run(monkeypatch, "fit", *arguments) == 0
 
 
 def test_onnx_takes_images_as_the_env_shows_them_and_any_number_of_them(tmp_path):

@@ -1,4 +1,6 @@
+import os
 import re
+import signal
 
 import pytest
 
@@ -88,3 +90,26 @@ def test_every_kind_of_agent_can_be_planned(tmp_path, monkeypatch, capsys, confi
     code, out, err = plan(monkeypatch, capsys, f"--config={CONFIGS / config}")
     assert code == 0, err
     assert re.search(r"the run +\d+ h \d\d min", out)
+
+
+def test_a_run_that_ends_by_time_is_planned_by_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = plan(monkeypatch, capsys, CARTPOLE, "--stop.max_env_steps=null", "--trainer.max_time=00:01:00:00")
+    assert code == 0, err
+    (speed,) = re.findall(r"trial +0\.\d s: ([\d,]+) env steps/s", out)
+    (steps,) = re.findall(r"ends by max_time after some ([\d,]+) env steps", out)
+    assert int(steps.replace(",", "")) == pytest.approx(3600 * int(speed.replace(",", "")), rel=1e-3)
+    code, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--trainer.max_time=00:99:00:00")
+    assert "the run     0 h 0" in out  # 100,000 env steps are sooner
+
+
+def test_ctrl_c_ends_a_plan_without_a_word_of_saving(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+
+    def press_ctrl_c(self, trainer, *args):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("lit_dqn.plan._Trial.on_train_batch_end", press_ctrl_c)
+    assert run(monkeypatch, "fit", "--plan", CARTPOLE) == 130
+    assert "SIGINT: the run ends after this chunk; Ctrl-C again" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []

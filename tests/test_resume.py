@@ -57,10 +57,11 @@ def state(path: Path) -> dict:
 
 
 def test_a_run_killed_at_random_moments_and_stopped_by_signals_is_the_run_that_was_not():
-    command = [sys.executable, PROOF, "--kills", "3", "--cases", "cartpole"]
+    command = [sys.executable, PROOF, "--kills", "3", "--cases", "cartpole", "cartpole_ahead"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"\| cartpole \| \d+ \| 3: .* \| 4 \| .* \| 0 \|", done.stdout)
+    for case in ("cartpole", "cartpole_ahead"):
+        assert re.search(rf"\| {case} \| \d+ \| 3: .* \| 4 \| .* \| 0 \|", done.stdout)
 
 
 def test_the_proof_sees_a_difference():
@@ -194,6 +195,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_checkpoint(fo
 
 def test_what_cannot_change_is_refused(folder, monkeypatch, capsys):
     assert run(monkeypatch, "fit", *CARTPOLE, *tiny()) == 0
+    kept = (checkpoints().parent / "config.yaml").read_text()
     for argument, sentence in [
         ("--data.env_id=Acrobot-v1", "was made for another network"),
         ("--data.env_kwargs={'sutton_barto_reward': true}", "env_kwargs: the checkpoint was made with {}, not"),
@@ -206,6 +208,7 @@ def test_what_cannot_change_is_refused(folder, monkeypatch, capsys):
         capsys.readouterr()
         assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), "--ckpt_path=last", argument) == 2
         assert re.search(sentence, capsys.readouterr().err), argument
+        assert (checkpoints().parent / "config.yaml").read_text() == kept, argument
 
 
 def test_without_its_replay_a_run_fills_it_again_and_says_that_it_is_another(folder, monkeypatch, capsys):
@@ -286,17 +289,26 @@ def test_an_exception_leaves_the_last_saved_state_and_names_it(folder, monkeypat
     interrupting(monkeypatch, 4, breaks)
     with pytest.raises(error):
         run(monkeypatch, "fit", *CARTPOLE, *tiny(**{"stop.max_env_steps": 1000}))
-    assert f"the run failed. The last good checkpoint is {checkpoints()}/env_step_104.ckpt" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert f"the run failed. The last good checkpoint is {checkpoints()}/env_step_104.ckpt. Go on from it with" in said
+
+
+def test_a_run_that_fails_before_its_first_checkpoint_offers_none(folder, monkeypatch, capfd):
+    interrupting(monkeypatch, 1, lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(monkeypatch, "fit", *CARTPOLE, *tiny())
+    assert "the run failed. No checkpoint was written yet.\n" in capfd.readouterr().err
 
 
 def test_a_run_that_ends_by_time_or_by_a_limit_in_mid_epoch_is_the_beginning_of_a_longer_one(
     folder, monkeypatch, capfd
 ):
-    further = tiny(**{"stop.max_env_steps": 400})
+    further = tiny(**{"stop.max_env_steps": 400, "trainer.check_val_every_n_epoch": 1000})
     assert run(monkeypatch, "fit", *CARTPOLE, *further) == 0
     with monkeypatch.context() as patch:
         patch.setattr(Timer, "_check_time_remaining", lambda self, trainer: stop_at(trainer, 3))
         assert run(monkeypatch, "fit", *CARTPOLE, *further, "--trainer.max_time=00:01:00:00") == 0
+    assert (checkpoints(1) / "best.ckpt").exists()  # the last weights are graded, though no evaluation was due
     last = read_checkpoint(checkpoints(1) / "last.ckpt")
     assert last["global_step"] == 24
     assert last["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["completed"] == 1

@@ -106,7 +106,7 @@ def test_v_of_a_checkpoints_policy_is_that_policys(tmp_path):
 
 def test_a_policy_that_asks_for_preferences_is_refused():
     agent = LitTD((7,), 2, network=LINEAR)
-    for key in ("policy", "eval_policy"):
+    for key in ("policy", "warm_up_policy", "eval_policy"):
         with pytest.raises(ConfigError, match=f"{key}: Greedy chooses what the agent prefers"):
             make_trainer().fit(agent, datamodule=walk(**{key: Greedy()}))
     with pytest.raises(ConfigError, match="prefer no action"):
@@ -151,3 +151,25 @@ def test_the_configs_come_close_to_the_truth_on_three_seeds(tmp_path, monkeypatc
         table = capsys.readouterr().out
         (line,) = [line for line in table.splitlines() if measure in line]
         assert float(line.replace("│", " ").split()[-1]) < goal, (seed, line)
+
+
+def test_the_agent_of_a_checkpoint_must_see_what_this_env_shows(tmp_path):
+    agent, trainer = LitTD((7,), 2, network=LINEAR), make_trainer(limit_train_batches=0, limit_val_batches=0)
+    trainer.fit(agent, datamodule=walk())
+    trainer.save_checkpoint(tmp_path / "walker.ckpt", weights_only=False)
+    policy = CheckpointPolicy(str(tmp_path / "walker.ckpt"))
+    sentence = (
+        r"warm_up_policy: CheckpointPolicy cannot play CartPole-v1: the agent of .* sees \(7,\) and has 2 actions, not"
+    )
+    with pytest.raises(ConfigError, match=sentence):
+        ReplayDataModule("CartPole-v1", warm_up_policy=policy)
+
+
+def test_a_test_holds_v_against_other_episodes_than_those_that_chose_the_best(monkeypatch):
+    seeds = []
+    monkeypatch.setattr("lit_dqn.td.value_errors", lambda *args, **kwargs: seeds.append(kwargs["seeds"]) or {})
+    data, agent = walk(), LitTD((7,), 2, network=LINEAR)
+    make_trainer().validate(agent, datamodule=data, verbose=False)
+    make_trainer().test(agent, datamodule=data, verbose=False)
+    assert seeds == [data.evaluation_seeds, data.test_seeds]
+    assert not set(seeds[0]) & set(seeds[1])

@@ -90,6 +90,11 @@ class LitActorCritic(LitAgent):
                 f"sampler: LitActorCritic learns from what its policy has just played, not from older transitions "
                 f"drawn by {type(data.sampler).__name__}; set --data.sampler Latest."
             )
+        if data.play_ahead:
+            raise ConfigError(
+                "play_ahead: true would let LitActorCritic learn from what its policy of before the last update has "
+                "played; set --data.play_ahead false."
+            )
         if data.batch_size > data.env_steps_per_update:
             raise ConfigError(
                 f"batch_size: {data.batch_size} transitions from {data.env_steps_per_update} env steps would be "

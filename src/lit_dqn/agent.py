@@ -1,7 +1,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import lightning
 import numpy as np
@@ -114,6 +114,8 @@ class LitAgent(lightning.LightningModule, ABC):
             arguments |= {"target_update_period": target_update_period, "target_update_tau": target_update_tau}
         # A checkpoint builds the agent again from these; the weights to begin with are no part of what it is.
         self.save_hyperparameters(specification({"_instantiator": INSTANTIATOR, **arguments}))
+        # Dropout and batch norm are for updates alone; acting, bootstrapping and grading go without.
+        self.eval()
 
     # --- learning ---
 
@@ -158,6 +160,7 @@ class LitAgent(lightning.LightningModule, ABC):
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate(chunk.env_step)
         outputs = []
+        self.online.train()
         for batch in chunk.batches:
             output = self.batch_loss(batch)
             loss = output.loss.mean()
@@ -169,6 +172,8 @@ class LitAgent(lightning.LightningModule, ABC):
             if self.target_update_period is not None and self.trainer.global_step % self.target_update_period == 0:
                 update_target(self.online, self.target, self.target_update_tau)
             outputs.append({"loss": loss.detach(), **output.metrics})
+        self.online.eval()
+        chunk.wait()
         means = outputs[0]
         if len(outputs) > 1:
             means = {name: torch.stack([output[name] for output in outputs]).mean() for name in means}
@@ -197,6 +202,21 @@ class LitAgent(lightning.LightningModule, ABC):
     def _outputs(self, observation: NDArray) -> NDArray[np.float32]:
         """What the online network says, [N, number of outputs]."""
         return self.online(torch.as_tensor(observation, device=self.device)).float().cpu().numpy()
+
+    def acting_copy(self, earlier: Self | None = None) -> Self:
+        """An agent that acts by the weights of now, and shares all else; what this one learns does not reach it.
+
+        Args:
+            earlier: a copy, which is brought up to date; None makes one.
+
+        """
+        if earlier is None:
+            earlier = copy.copy(self)
+            online = copy.deepcopy(self.online).requires_grad_(False)
+            earlier._modules = {**self._modules, "online": online}
+        else:
+            update_target(self.online, earlier.online)
+        return earlier
 
     def act(self, observation: NDArray) -> int:
         """The greedy action for one observation of shape `observation_shape`.
@@ -293,8 +313,13 @@ class LitAgent(lightning.LightningModule, ABC):
             keep_settings_of_optimizer(checkpoint, self.make_optimizer, self.online.parameters())
             self._resumed_from = checkpoint
 
+    def on_fit_start(self) -> None:
+        """For Lightning, which warns of modules that are not in training mode when training starts."""
+        self.train()
+
     def on_train_start(self) -> None:
         """Go on with the generators of the checkpoint. Nothing draws from them between this hook and the first step."""
+        self.eval()
         if self._resumed_from is not None:
             restore_training_state(self._resumed_from)
             self._resumed_from = None

@@ -107,10 +107,15 @@ class Run:
             The run itself.
 
         Raises:
+            ConfigError: if the run was fitted before.
             TrainingError: if the loss is no number any more.
             KeyboardInterrupt: if it was interrupted; the checkpoint of that moment is `last`.
 
         """
+        if self.trainer.global_step > 0:
+            raise ConfigError(
+                "fit: this run has been trained; make another by Run.from_config, with ckpt_path='last' to go on."
+            )
         if live:
             self.trainer.callbacks.append(LiveView())  # type: ignore[attr-defined]
         try:
@@ -201,9 +206,13 @@ class Run:
         """The grid world that the run plays in, as an env of its own.
 
         Raises:
-            ConfigError: if the env is none.
+            ConfigError: if the env is none, or what the agent sees of it is changed by wrappers.
 
         """
+        if self.data.wrappers:
+            raise ConfigError(
+                "wrappers: the agent sees what they make of the world, and this picture cannot say where."
+            )
         world = make_env(self.data.env_id, self.data.env_kwargs, self.data.wrappers).unwrapped
         if not isinstance(world, GridWorld):
             raise ConfigError(f"env_id: {self.data.env_id!r} is no grid world; this picture is made for those only.")

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_dqn.agent import LitAgent
+from lit_dqn.errors import ConfigError
 from lit_dqn.loading import load_agent
 from lit_dqn.policies import Greedy, Policy
 from lit_dqn.types import ActionPreferences
@@ -26,7 +27,7 @@ class CheckpointPolicy(Policy):
     def __init__(self, checkpoint: str, policy: Policy = Greedy()) -> None:  # noqa: B008 - policies have no state
         self.checkpoint = checkpoint
         self.policy = policy
-        self._agent: LitAgent = load_agent(checkpoint).eval()
+        self._agent: LitAgent = load_agent(checkpoint)
 
     def act(
         self,
@@ -35,7 +36,18 @@ class CheckpointPolicy(Policy):
         env_step: int,
         generators: Sequence[np.random.Generator],
     ) -> NDArray[np.int64]:
-        """Actions [N], by the agent of the checkpoint."""
+        """Actions [N], by the agent of the checkpoint.
+
+        Raises:
+            ConfigError: if it was trained with other observations or actions.
+
+        """
+        seen, wanted = observation.shape[1:], self._agent.observation_shape
+        if seen != wanted or agent.num_actions != self._agent.num_actions:
+            raise ConfigError(
+                f"the agent of {self.checkpoint} sees {wanted} and has {self._agent.num_actions} actions, "
+                f"not {seen} and {agent.num_actions}"
+            )
         return self.policy.act(self._agent, observation, env_step, generators)
 
     def probabilities(self, agent: ActionPreferences, observation: NDArray, env_step: int) -> NDArray[np.float64]:

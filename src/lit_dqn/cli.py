@@ -30,7 +30,7 @@ from lit_dqn.checkpoint import Found, ReplayCheckpointIO, find_checkpoint, read_
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.errors import ConfigError, Interrupted, TrainingError, one_line
 from lit_dqn.parser import Parser
-from lit_dqn.plan import plan
+from lit_dqn.plan import plan, time_limit
 from lit_dqn.process import prepare_process
 from lit_dqn.resume import check_goes_on, go_on_in_its_folder, with_settings_of
 from lit_dqn.trainer_config import SaveRunConfig, Trainer, as_list, check_trainer, folder_of_runs, run_logger
@@ -93,6 +93,9 @@ class CLI(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "predict":
+            # They are written as they are played; twenty games of Atari would take gigabytes.
+            parser.set_defaults({"return_predictions": False})
         if subcommand == "fit":
             parser.add_argument(
                 "--plan",
@@ -238,32 +241,38 @@ class CLI(LightningCLI):
         """
         stop, trainer = self._get(self.config_init, "stop"), self.trainer
         if self._get(self.config_init, "plan"):
-            plan(trainer, self.model, self.datamodule, stop)
+            try:
+                plan(trainer, self.model, self.datamodule, stop)
+            except Interrupted as interruption:
+                sys.exit(128 + interruption.signal_number)
             return
-        if not stop.has_limit and trainer.max_steps < 0 and (trainer.max_epochs or -1) < 0:
-            log.warning("no limit on env steps, episodes or updates is set: Ctrl-C ends the run")
+        limits = (stop.has_limit, trainer.max_steps >= 0, (trainer.max_epochs or -1) >= 0, time_limit(trainer))
+        if not any(limits):
+            log.warning("no limit on env steps, episodes, updates or time is set: Ctrl-C ends the run")
         try:
             trainer.fit(**kwargs)
         except TrainingError as error:
             raise TrainingError(f"{error} {self._last_good_checkpoint()}") from error
         except Interrupted as interruption:
-            log.info("stopped. %s Go on from it with --ckpt_path last.", self._last_good_checkpoint())
+            log.info("stopped. %s", self._last_good_checkpoint())
             sys.exit(128 + interruption.signal_number)
         except SystemExit:
             if not trainer.interrupted:
                 raise
-            log.info("stopped at once. %s Go on from it with --ckpt_path last.", self._last_good_checkpoint())
+            log.info("stopped at once. %s", self._last_good_checkpoint())
             sys.exit(128 + signal.SIGINT)
         except ConfigError:
             raise
         except Exception:
-            log.error("the run failed. %s Go on from it with --ckpt_path last.", self._last_good_checkpoint())
+            log.error("the run failed. %s", self._last_good_checkpoint())
             raise
         self._say_what_was_reached()
 
     def _last_good_checkpoint(self) -> str:
         last = self._get(self.config_init, "checkpoints").last_saved
-        return f"The last good checkpoint is {last}." if last else "No checkpoint was written yet."
+        if last is None:
+            return "No checkpoint was written yet."
+        return f"The last good checkpoint is {last}. Go on from it with --ckpt_path last."
 
     def _say_what_was_reached(self) -> None:
         statistics, stop = self._get(self.config_init, "statistics"), self._get(self.config_init, "stop")
@@ -281,8 +290,11 @@ class CLI(LightningCLI):
             f"{collector.episodes:,} episodes, {collector.env_step:,} env steps, "
             f"{self.trainer.global_step:,} updates in {minutes}:{seconds:02} min"
         )
+        seconds_left = time_limit(self.trainer)
         if stop.reason:
             words.append(stop.reason)
+        elif seconds_left is not None and seconds_left <= 0:
+            words.append("max_time reached")
         log.info("reached: %s", "; ".join(words))
         folder = run_folder(self.trainer)
         if folder is not None:

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from lit_dqn.collector import Collector
-from lit_dqn.data_settings import check_settings
+from lit_dqn.data_settings import check_policies, check_settings
 from lit_dqn.envs import (
     AtariProtocol,
     Wrapper,
@@ -27,12 +27,13 @@ from lit_dqn.envs import (
 )
 from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.evaluation import PlayedDataset, Trajectory, play_episodes, play_trajectories
+from lit_dqn.play_ahead import PlayAhead
 from lit_dqn.policies import EpsilonGreedy, Greedy, Policy, UniformRandom
 from lit_dqn.replay import ReplayBuffer, Sampler, Uniform, check_fits, stack_frames
 from lit_dqn.replay_dataset import ReplayDataset
 from lit_dqn.resimulation import ResumeEnv
 from lit_dqn.specification import specification
-from lit_dqn.types import ActionPreferences, Episode
+from lit_dqn.types import CopiedAgent, Episode
 
 log = logging.getLogger("lit_dqn")
 
@@ -73,6 +74,8 @@ class ReplayDataModule(lightning.LightningDataModule):
         env_steps_per_update: env steps, over all envs, for each update.
         gradient_steps: updates for each training step of Lightning; their env steps are played before the first of
             them. 1 is the textbook loop, more is faster where the network is small.
+        play_ahead: play the env steps of the next training step while this one learns, by the weights from before its
+            updates, on a thread; it pays where an env step takes long. Off, acting always has the newest weights.
         batch_size: transitions in a batch.
         updates_per_epoch: updates in an epoch, after which Lightning may evaluate and save.
         gamma: γ, per step.
@@ -86,7 +89,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         eval_episodes: episodes of an evaluation.
         eval_envs: envs that play them side by side; the episodes are the same for any number.
         eval_max_steps: cap on the agent steps of an evaluation episode; a greedy policy can loop for ever.
-        eval_policy: how the agent acts while it is evaluated.
+        eval_policy: how the agent acts while it is evaluated; a schedule in it stays at its start.
         resume_env: what becomes of the episodes that were running when a run goes on: `exact` plays them again from
             their seeds and actions; `new_episode` cuts them, for envs that are not deterministic.
         seed: of episodes, exploration and sampling; None takes the one of `seed_everything`.
@@ -108,6 +111,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         min_replay_size: int = 1_000,
         env_steps_per_update: int = 1,
         gradient_steps: int = 1,
+        play_ahead: bool = False,
         batch_size: int = 32,
         updates_per_epoch: int = 1_000,
         gamma: float = 0.99,
@@ -134,6 +138,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         self.min_replay_size = min_replay_size
         self.env_steps_per_update = env_steps_per_update
         self.gradient_steps = gradient_steps
+        self.play_ahead = play_ahead
         self.batch_size = batch_size
         self.updates_per_epoch = updates_per_epoch
         self.gamma = gamma
@@ -162,9 +167,12 @@ class ReplayDataModule(lightning.LightningDataModule):
         if frame_stack > 1:
             frames = np.broadcast_to(np.uint8(0), (1, frame_stack, *self._frame_shape))
             self.observation_shape = stack_frames(frames).shape[1:]
+        policies = {key: getattr(self, key) for key in ("policy", "warm_up_policy", "eval_policy")}
+        check_policies(policies, env_id, np.zeros((1, *self.observation_shape), self._frame_dtype), self.num_actions)
         self.save_hyperparameters(specification({name: vars(self)[name] for name in _argument_names(type(self))}))
 
         self.collector: Collector | None = None
+        self._play_ahead: PlayAhead | None = None
         self.stopped = False  # set from outside when the run shall end: filling the replay then ends, too
         self._refill = False
         self._evaluation_envs: list[gymnasium.Env | VectorEnv] = []
@@ -217,6 +225,7 @@ class ReplayDataModule(lightning.LightningDataModule):
                 reward_clip=self.reward_clip,
             )
             self.collector = Collector(envs, self.policy, replay, self.seed)
+            self._play_ahead = PlayAhead(self.collector) if self.play_ahead else None
 
     def train_dataloader(self) -> ReplayDataset:
         """The dataset itself: it gives whole chunks and plays in this process, so a DataLoader has nothing to do.
@@ -246,15 +255,16 @@ class ReplayDataModule(lightning.LightningDataModule):
             warm_up_policy=self.warm_up_policy,
             refill=refill,
             stopped=lambda: self.stopped,
+            play_ahead=self._play_ahead,
         )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """As Lightning has it, but on a CPU there is nothing to move, and looking through a chunk takes time."""
         return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
-    def _agent(self) -> ActionPreferences:
+    def _agent(self) -> CopiedAgent:
         # The policy acts by the weights of the module, which this room must not import.
-        return cast(ActionPreferences, self.trainer.lightning_module)  # type: ignore[union-attr]
+        return cast(CopiedAgent, self.trainer.lightning_module)  # type: ignore[union-attr]
 
     # --- evaluation ---
 
@@ -281,6 +291,11 @@ class ReplayDataModule(lightning.LightningDataModule):
     def evaluation_seeds(self) -> list[int]:
         """Of the evaluation episodes during training."""
         return self._seeds(EVALUATION_ENV)
+
+    @property
+    def test_seeds(self) -> list[int]:
+        """Of the episodes of `test`, and of `predict`."""
+        return self._seeds(TEST_ENV)
 
     def _seeds(self, env: int) -> list[int]:
         return [episode_seed(self.seed, env, number) for number in range(1, self.eval_episodes + 1)]
@@ -312,6 +327,8 @@ class ReplayDataModule(lightning.LightningDataModule):
     def teardown(self, stage: str) -> None:
         """Close the envs; the replay stays, for whoever looks at it after the run."""
         if stage == "fit" and self.collector is not None:
+            if self._play_ahead is not None:
+                self._play_ahead.close()
             self.collector.envs.close()
         while self._evaluation_envs:
             self._evaluation_envs.pop().close()

@@ -3,8 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lit_dqn.envs import is_atari
-from lit_dqn.errors import ConfigError
+from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.policies import Policy
 
 COUNTS = (
     "num_envs",
@@ -77,3 +81,34 @@ def _check_chunk(settings: Mapping[str, Any]) -> None:
             f"{env_steps_per_chunk} env steps must be a multiple of {num_envs}; "
             f"set --data.gradient_steps {num_envs} or fewer envs."
         )
+
+
+def check_policies(policies: Mapping[str, Policy], env_id: str, observation: NDArray, num_actions: int) -> None:
+    """Refuse policies that do not ask the agent and cannot play the env by themselves.
+
+    Args:
+        policies: by the keys of their settings.
+        env_id: of the env.
+        observation: any one, [1, *observation_shape].
+        num_actions: of the env.
+
+    Raises:
+        ConfigError: naming the key and what the policy says.
+
+    """
+    for key, policy in policies.items():
+        if not policy.asks_agent:
+            try:
+                policy.act(_Nobody(num_actions), observation, 0, [np.random.default_rng(0)])
+            except Exception as error:
+                raise ConfigError(f"{key}: {type(policy).__name__} cannot play {env_id}: {one_line(error)}.") from error
+
+
+class _Nobody:
+    """The agent of policies that do not ask it."""
+
+    def __init__(self, num_actions: int) -> None:
+        self.num_actions = num_actions
+
+    def preferences(self, observation: NDArray) -> NDArray[np.float32]:
+        raise ConfigError("it asks the agent what it prefers, though its asks_agent is False")

@@ -74,7 +74,6 @@ class LitDQN(LitAgent):
         """Two transitions of nothing: what does not fit together is told now, not after the warm-up."""
         name = type(self.objective).__name__
         observation, zeros = torch.zeros(2, *self.observation_shape), torch.zeros(2)
-        self.eval()
         try:
             with torch.no_grad():
                 batch = Batch(observation, zeros.long(), zeros, zeros, observation)
@@ -85,7 +84,6 @@ class LitDQN(LitAgent):
             raise ConfigError(
                 f"objective: {name} makes no loss of the outputs of {type(self.online).__name__}: {one_line(error)}"
             ) from error
-        self.train()
         if shape != (2,):
             raise ConfigError(
                 f"objective: {name} makes a loss of shape {shape} of 2 transitions; it must be (2,), one for each: "

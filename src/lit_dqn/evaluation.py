@@ -110,16 +110,18 @@ def play_episode(
     seed: int,
     max_steps: int,
     frame_stack: int = 1,
+    env_step: int = 0,
 ) -> Iterator[Step]:
     """Play one episode without learning, step by step.
 
     Args:
         env: as `make_env` makes it.
         agent: what it prefers.
-        policy: how actions follow from them; schedules are asked for env step 0.
+        policy: how actions follow from them.
         seed: of the env and of the policy.
         max_steps: cap on the agent steps of the episode; a greedy policy can loop for ever.
         frame_stack: frames in an observation.
+        env_step: what the policy's schedules are asked for.
 
     """
     generators = [np.random.default_rng((seed, EXPLORATION_STREAM))]
@@ -129,7 +131,7 @@ def play_episode(
     frame = np.asarray(observation, dtype)
     stack.reset(frame[None], np.ones(1, bool))
     for step in range(1, max_steps + 1):
-        action = int(policy.act(agent, stack.observation, 0, generators)[0])
+        action = int(policy.act(agent, stack.observation, env_step, generators)[0])
         observation, reward, terminated, truncated, _ = env.step(action)
         next_frame = np.asarray(observation, dtype)
         ended = terminated or truncated or step == max_steps

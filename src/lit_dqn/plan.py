@@ -5,7 +5,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Timer
 
 from lit_dqn.agent import LitAgent
 from lit_dqn.callbacks import StoppingRules
@@ -35,8 +35,10 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
         print(f"{word:<11} {sentence}", flush=True)
     env_steps = _env_steps(trainer, data, stop)
     end = f"ends after {stop.max_episodes:,} episodes" if stop.max_episodes else "has no limit that is known before"
+    seconds = time_limit(trainer)
     trial = _Trial(data)
-    # Only the clock ends the trial.
+    # Only the trial's own clock ends it.
+    trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, Timer)]  # type: ignore[attr-defined]
     stop.max_env_steps = stop.max_episodes = stop.mean_return = None
     trainer.fit_loop.max_epochs = trainer.fit_loop.epoch_loop.max_steps = -1
     data.capacity = min(data.capacity, max(TRIAL_CAPACITY, data.batch_size))
@@ -49,11 +51,20 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
         f"{'trial':<11} {trial.seconds:.1f} s: {trial.env_steps_per_second:,.0f} env steps/s, "
         f"{trial.env_steps_per_second / data.env_steps_per_update:,.0f} updates/s"
     )
-    if env_steps is None:
-        print(f"{'the run':<11} {end}; how many env steps that takes is not known")
-    else:
+    if env_steps is not None and (seconds is None or env_steps / trial.env_steps_per_second < seconds):
         minutes = round(env_steps / trial.env_steps_per_second / 60)
         print(f"{'the run':<11} {minutes // 60} h {minutes % 60:02} min, without its evaluations")
+    elif seconds is not None:
+        steps = seconds * trial.env_steps_per_second
+        print(f"{'the run':<11} ends by max_time after some {steps:,.0f} env steps, less what its evaluations take")
+    else:
+        print(f"{'the run':<11} {end}; how many env steps that takes is not known")
+
+
+def time_limit(trainer: lightning.Trainer) -> float | None:
+    """Seconds that `max_time` leaves to a run; None without it."""
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    return min((timer.time_remaining() for timer in timers), default=None)  # type: ignore[type-var]
 
 
 def _sizes(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, stop: StoppingRules) -> dict[str, str]:

@@ -4,9 +4,10 @@ import numpy as np
 from torch.utils.data import IterableDataset
 
 from lit_dqn.collector import Collector
+from lit_dqn.play_ahead import PlayAhead
 from lit_dqn.policies import Policy
 from lit_dqn.replay import Sampler
-from lit_dqn.types import ActionPreferences, Batch, Chunk
+from lit_dqn.types import Batch, Chunk, CopiedAgent
 
 
 class ReplayDataset(IterableDataset[Chunk]):
@@ -19,7 +20,7 @@ class ReplayDataset(IterableDataset[Chunk]):
         self,
         collector: Collector,
         sampler: Sampler,
-        agent: ActionPreferences,
+        agent: CopiedAgent,
         generator: np.random.Generator,
         *,
         batch_size: int,
@@ -30,6 +31,7 @@ class ReplayDataset(IterableDataset[Chunk]):
         warm_up_policy: Policy,
         refill: bool,
         stopped: Callable[[], bool],
+        play_ahead: PlayAhead | None,
     ) -> None:
         self.collector = collector
         self.sampler = sampler
@@ -43,6 +45,7 @@ class ReplayDataset(IterableDataset[Chunk]):
         self.warm_up_policy = warm_up_policy
         self.refill = refill
         self.stopped = stopped
+        self.play_ahead = play_ahead
 
     def __len__(self) -> int:
         return self.chunks_per_epoch
@@ -56,8 +59,13 @@ class ReplayDataset(IterableDataset[Chunk]):
         if self.stopped():
             return
         for _ in range(self.chunks_per_epoch):
-            collector.collect(self.agent, self.env_steps_per_chunk)
-            yield Chunk(self._sample(), collector.env_step)
+            if self.play_ahead is None:
+                collector.collect(self.agent, self.env_steps_per_chunk)
+                yield Chunk(self._sample(), collector.env_step)
+            else:
+                chunk = Chunk(self._sample(), collector.env_step, self.play_ahead.wait)
+                self.play_ahead.start(self.agent, self.env_steps_per_chunk)
+                yield chunk
 
     def _sample(self) -> tuple[Batch, ...]:
         replay = self.collector.replay

@@ -15,6 +15,7 @@ from lit_dqn import durable
 from lit_dqn.checkpoint import DATA_KEY, TRUSTED_PACKAGES, Found, check_shapes, packages_of
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.errors import ConfigError
+from lit_dqn.training_state import keep_settings_of_optimizer
 
 log = logging.getLogger("lit_dqn")
 
@@ -110,6 +111,7 @@ def check_goes_on(
             f"network: the checkpoint was made with {saved_model.get('network')}, not {model.hparams.get('network')}, "
             "and cannot go on with another; leave --model.network as it was."
         )
+    keep_settings_of_optimizer(checkpoint, model.make_optimizer, model.online.parameters())
     data.check_continues(saved_data)
     then = dict(_flat({"model": saved_model, "data": saved_data | {"seed": checkpoint[DATA_KEY]["seed"]}}))
     now = dict(_flat({"model": dict(model.hparams), "data": dict(data.hparams) | {"seed": data.seed}}))

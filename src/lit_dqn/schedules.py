@@ -1,4 +1,4 @@
-"""A schedule gives a value for each env step: ε, or a temperature."""
+"""A schedule gives a value for each env step: ε, a temperature, or a learning rate."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -35,7 +35,12 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class Linear(Schedule):
-    """A straight line from `start` to `end` over `env_steps` env steps, then `end`."""
+    """A straight line from `start` to `end` over `env_steps` env steps, then `end`.
+
+    Raises:
+        ConfigError: if `env_steps` is below 1.
+
+    """
 
     start: float
     end: float
@@ -53,7 +58,7 @@ class Exponential(Schedule):
     """A geometric decay from `start` to the floor `end` over `env_steps` env steps, then `end`.
 
     Raises:
-        ConfigError: if `start` or `end` is not positive.
+        ConfigError: if `start` or `end` is not positive, or `env_steps` is below 1.
 
     """
 

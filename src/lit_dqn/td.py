@@ -83,7 +83,7 @@ class LitTD(LitAgent):
             ConfigError: naming the key and the policy.
 
         """
-        for key in ("policy", "eval_policy"):
+        for key in ("policy", "warm_up_policy", "eval_policy"):
             policy = getattr(data, key)
             if policy.asks_agent:
                 raise ConfigError(
@@ -116,7 +116,7 @@ class LitTD(LitAgent):
             gamma=data.gamma,
             frame_stack=data.frame_stack,
             reward_clip=data.reward_clip,
-            seeds=data.evaluation_seeds,
+            seeds=data.test_seeds if self.trainer.testing else data.evaluation_seeds,
             max_steps=data.eval_max_steps,
             env_step=self.env_step,
         )

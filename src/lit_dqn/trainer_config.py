@@ -14,6 +14,7 @@ from lit_dqn.data import ReplayDataModule
 from lit_dqn.errors import ConfigError
 from lit_dqn.export import export_agent
 from lit_dqn.resume import settings_of
+from lit_dqn.specification import specification
 
 OBSERVATIONS = 64
 """How many an export is checked on."""
@@ -57,9 +58,9 @@ class Trainer(lightning.Trainer):
         starts = np.array(collector.replay.starts[-OBSERVATIONS:])
         batch = collector.replay.sample(np.resize(starts, max(len(starts), 2)))
         datamodule.teardown("fit")
-        export_agent(
-            model.online, batch.observation, settings_of(checkpoint), Path(output_dir), output_name=model.output_name
-        )
+        settings = settings_of(checkpoint)
+        settings["model"] = {**specification(type(model)), "init_args": settings["model"]}
+        export_agent(model.online, batch.observation, settings, Path(output_dir), output_name=model.output_name)
 
 
 class SaveRunConfig(SaveConfigCallback):

@@ -1,7 +1,7 @@
 """The words that travel between the rooms. B is the batch size, N the number of envs."""
 
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ class Chunk(NamedTuple):
 
     batches: tuple[Batch, ...]
     env_step: int  # env steps played when the batches were drawn
+    wait: Callable[[], None] = lambda: None  # for what is played while they are learned from
 
 
 class Episode(NamedTuple):
@@ -64,4 +65,12 @@ class ActionPreferences(Protocol):
 
         Q(s, ·) of an agent with action values, otherwise h(s, ·) of Sutton & Barto (2020), section 13.1.
         """
+        ...
+
+
+class CopiedAgent(ActionPreferences, Protocol):
+    """An agent that can act by weights of now while it learns."""
+
+    def acting_copy(self, earlier: Self | None) -> Self:
+        """An agent that acts as this one does now; an earlier copy is brought up to date."""
         ...

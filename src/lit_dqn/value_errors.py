@@ -76,7 +76,7 @@ def value_errors(
             truth = _true_values(world, policy.probabilities(agent, observation, env_step), gamma)
             states = acting_states(world)
             return compare(agent.state_values(observation)[states], truth[states])
-        return _errors_of_returns(agent, env, policy, gamma, frame_stack, reward_clip, seeds, max_steps)
+        return _errors_of_returns(agent, env, policy, gamma, frame_stack, reward_clip, seeds, max_steps, env_step)
     finally:
         env.close()
 
@@ -124,10 +124,12 @@ def _errors_of_returns(
     reward_clip: float | None,
     seeds: Sequence[int],
     max_steps: int,
+    env_step: int,
 ) -> dict[str, float]:
     squares = []
+    how = {"max_steps": max_steps, "frame_stack": frame_stack, "env_step": env_step}
     for seed in seeds:
-        steps = list(play_episode(env, agent, policy, seed=seed, max_steps=max_steps, frame_stack=frame_stack))
+        steps = list(play_episode(env, agent, policy, seed=seed, **how))
         observation = np.stack([step.observation for step in steps])
         if frame_stack > 1:
             back = np.arange(len(steps))[:, None] + np.arange(1 - frame_stack, 1)

@@ -101,7 +101,11 @@ class Checkpoints(Checkpoint):
             return False
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any) -> None:
-        """End the run if a signal asks for it."""
+        """End the run if a signal asks for it, and let the last weights be graded if a limit ends it."""
+        if trainer.should_stop:
+            # Lightning evaluates a stopped run only if its epoch was due for it. Here all have spoken that can stop a
+            # run: Lightning puts callbacks that save behind the others, its own clock for max_time included.
+            trainer.check_val_every_n_epoch = 1
         self._end_if_asked(trainer)
 
     def on_validation_batch_end(
@@ -155,6 +159,7 @@ class Checkpoints(Checkpoint):
     def _listen(self, trainer: lightning.Trainer) -> None:
         # Lightning puts back at the end of a fit what it has found at its start.
         if threading.current_thread() is threading.main_thread():
+            saves = "saves its state and " if self.folder(trainer) is not None else ""
 
             def note(number: int, frame: FrameType | None) -> None:
                 if number == signal.SIGINT and self._signal == signal.SIGINT:
@@ -162,7 +167,7 @@ class Checkpoints(Checkpoint):
                 self._signal = number
                 trainer.datamodule.stopped = True  # type: ignore[attr-defined]
                 hint = "; Ctrl-C again ends it at once" if number == signal.SIGINT else ""
-                sentence = f"{signal.Signals(number).name}: the run saves its state after this chunk and ends{hint}\n"
+                sentence = f"{signal.Signals(number).name}: the run {saves}ends after this chunk{hint}\n"
                 # Not by the log: the signal may have come while it writes.
                 os.write(2, sentence.encode())
 

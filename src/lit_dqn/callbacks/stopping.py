@@ -68,9 +68,6 @@ class StoppingRules(Callback):
         if self.reason:
             log.info("stopping: %s", self.reason)
             trainer.should_stop = True
-        if trainer.should_stop:
-            # Lightning evaluates a stopped run only if its epoch was due for it; the last weights are always graded.
-            trainer.check_val_every_n_epoch = 1
 
     def _struck(self, trainer: lightning.Trainer, episodes: int, env_step: int) -> str:
         if self.max_episodes is not None and episodes >= self.max_episodes:

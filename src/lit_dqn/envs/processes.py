@@ -3,7 +3,7 @@ import signal
 import time
 from collections.abc import Callable
 from functools import partial
-from multiprocessing import connection
+from multiprocessing import connection, forkserver, resource_tracker
 from typing import Any
 
 import gymnasium
@@ -18,12 +18,27 @@ ANSWER_SECONDS = 60.0
 """How long an env may take for one step or reset."""
 
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""What a terminal, `timeout` or a scheduler sends to all processes of a run. Only the trainer stops by it, in order."""
+
+
 def _undisturbed(make: Callable[[], gymnasium.Env]) -> gymnasium.Env:
-    """Make an env whose process does not end by the Ctrl-C that a terminal sends to all: the trainer stops in order."""
+    """Make an env whose process does not end by what ends the run."""
     if multiprocessing.parent_process() is not None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)
     return make()
+
+
+def _start_fork_server() -> None:
+    # Its end would be that of all envs. It inherits what is blocked here, and so do they. The resource tracker, which
+    # it would start, lets the signals through again, so it must be there before.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class ProcessVec(AsyncVectorEnv):
@@ -40,6 +55,7 @@ class ProcessVec(AsyncVectorEnv):
         # Forking this process, which holds torch's threads, can hang the children. The fork server has none, and has
         # imported already what each env would otherwise import, and keep in memory, for itself.
         multiprocessing.get_context("forkserver").set_forkserver_preload(["lit_dqn.envs"])
+        _start_fork_server()
         super().__init__(
             [partial(_undisturbed, make)] * num_envs, autoreset_mode=AutoresetMode.DISABLED, context="forkserver"
         )
