@@ -21,8 +21,9 @@ $(INSTALLED): pyproject.toml
 fit: install  ## the main job: learn the maze from pixels (CONFIG=configs/... for another run)
 	$(BIN)/python -m lit_dqn fit --config $(CONFIG)
 
-pong: install  ## train on Atari's Pong for an hour or so
+pong: install  ## learn Atari's Pong, an hour on one core
 	$(BIN)/python -m lit_dqn fit --config configs/atari/pong_fast.yaml
+	$(BIN)/python -m lit_dqn fit --config configs/atari/pong_fast.yaml --config configs/atari/pong_finish.yaml --ckpt_path last
 
 resume: install  ## go on from the last checkpoint of CONFIG's run
 	$(BIN)/python -m lit_dqn fit --config $(CONFIG) --ckpt_path last
