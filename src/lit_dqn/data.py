@@ -75,8 +75,8 @@ class ReplayDataModule(lightning.LightningDataModule):
         gradient_steps: updates for each training step of Lightning; their env steps are played before the first of
             them. 1 is the textbook loop, more is faster where the network is small.
         play_ahead: play the env steps of the next training step while this one learns, by the weights from before its
-            updates, on a thread. It pays where a core is free for it: set OMP_NUM_THREADS one below the number of cores.
-            Off, acting always has the newest weights.
+            updates, on a thread. It pays where a core is free for it: set OMP_NUM_THREADS one below their number. Off,
+            acting always has the newest weights.
         batch_size: transitions in a batch.
         updates_per_epoch: updates in an epoch, after which Lightning may evaluate and save.
         gamma: γ, per step.

@@ -63,7 +63,8 @@ class ReplayDataset(IterableDataset[Chunk]):
                 collector.collect(self.agent, self.env_steps_per_chunk)
                 yield Chunk(self._sample(), collector.env_step)
             else:
-                chunk = Chunk(self._sample(), collector.env_step, self.play_ahead.wait)
+                env_step = collector.env_step + self.env_steps_per_chunk
+                chunk = Chunk(self._sample(), env_step, self.play_ahead.wait)
                 self.play_ahead.start(self.agent, self.env_steps_per_chunk)
                 yield chunk
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning
 import yaml
 from jsonargparse import Namespace
 
 from lit_dqn import durable
+from lit_dqn.agent import LitAgent
 from lit_dqn.checkpoint import DATA_KEY, TRUSTED_PACKAGES, Found, check_shapes, packages_of
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.errors import ConfigError
@@ -87,9 +87,7 @@ def _set_aside(metrics: Path, env_step: int) -> None:
         durable.replace_file(aside, [memoryview(text.getvalue().encode())])
 
 
-def check_goes_on(
-    checkpoint: Mapping[str, Any], found: Found, model: lightning.LightningModule, data: ReplayDataModule | None
-) -> None:
+def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, data: ReplayDataModule | None) -> None:
     """Refuse what a checkpoint cannot go on with, and say what else is different from then.
 
     Args:

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import lightning
@@ -63,7 +63,7 @@ def _evaluation_is_pending(trainer: lightning.Trainer) -> bool:
 
 
 def keep_settings_of_optimizer(
-    checkpoint: dict[str, Any],
+    checkpoint: Mapping[str, Any],
     make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
     parameters: Iterable[nn.Parameter],
 ) -> None:

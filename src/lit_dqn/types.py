@@ -33,7 +33,7 @@ class Chunk(NamedTuple):
     """What one training step consumes: the batches of `gradient_steps` updates."""
 
     batches: tuple[Batch, ...]
-    env_step: int  # env steps played when the batches were drawn
+    env_step: int  # env steps played by the end of the training step
     wait: Callable[[], None] = lambda: None  # for what is played while they are learned from
 
 

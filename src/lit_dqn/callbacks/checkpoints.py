@@ -159,7 +159,8 @@ class Checkpoints(Checkpoint):
     def _listen(self, trainer: lightning.Trainer) -> None:
         # Lightning puts back at the end of a fit what it has found at its start.
         if threading.current_thread() is threading.main_thread():
-            saves = "saves its state and " if self.folder(trainer) is not None else ""
+            saves = self.folder(trainer) is not None
+            ends = "saves its state after this chunk and ends" if saves else "ends after this chunk"
 
             def note(number: int, frame: FrameType | None) -> None:
                 if number == signal.SIGINT and self._signal == signal.SIGINT:
@@ -167,7 +168,7 @@ class Checkpoints(Checkpoint):
                 self._signal = number
                 trainer.datamodule.stopped = True  # type: ignore[attr-defined]
                 hint = "; Ctrl-C again ends it at once" if number == signal.SIGINT else ""
-                sentence = f"{signal.Signals(number).name}: the run {saves}ends after this chunk{hint}\n"
+                sentence = f"{signal.Signals(number).name}: the run {ends}{hint}\n"
                 # Not by the log: the signal may have come while it writes.
                 os.write(2, sentence.encode())
 
