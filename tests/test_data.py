@@ -89,8 +89,10 @@ def test_what_goes_wrong_in_an_env_that_is_played_ahead_ends_the_run():
     data.teardown("fit")
 
 
-def test_what_goes_wrong_in_learning_waits_for_what_is_played_ahead():
+def test_what_goes_wrong_in_learning_waits_for_what_is_played_ahead(monkeypatch):
     agent, data = make_agent(), make_data(play_ahead=True)
+    step = SyncVectorEnv.step
+    monkeypatch.setattr(SyncVectorEnv, "step", lambda *args: (time.sleep(0.01), step(*args))[1])
 
     def fail(batch):
         raise RuntimeError("no loss today")
@@ -98,9 +100,13 @@ def test_what_goes_wrong_in_learning_waits_for_what_is_played_ahead():
     agent.batch_loss = fail
     with pytest.raises(RuntimeError, match="no loss today"):
         make_trainer(limit_val_batches=0).fit(agent, datamodule=data)
-    data.teardown("fit")
     assert data.collector.env_step == 50 + 1
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("play_ahead")]
+    assert not any(module.training for module in agent.modules())
+    data.teardown("fit")
+    for thread in threading.enumerate():
+        if thread.name == "play_ahead":
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 def test_env_steps_updates_and_episodes_are_counted():

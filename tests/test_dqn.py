@@ -315,6 +315,7 @@ def test_only_the_network_that_learns_is_in_training_mode_and_only_in_its_update
     assert {training for batch, training in agent.online.asked if batch != 16} == {False}  # actions and evaluations
     assert not any(training for _, training in agent.target.asked)
     trainer.save_checkpoint(tmp_path / "agent.ckpt", weights_only=False)
+    make_trainer(limit_train_batches=0).fit(agent, datamodule=make_data())  # nothing to do, and no hook of training
     for actor in (agent, load_agent(tmp_path / "agent.ckpt")):
         values = [actor.q_values(np.ones((3, 4), np.float32)) for _ in range(9)]
         assert np.ptp(values, axis=0).max() == 0

@@ -114,7 +114,7 @@ class LitAgent(lightning.LightningModule, ABC):
             arguments |= {"target_update_period": target_update_period, "target_update_tau": target_update_tau}
         # A checkpoint builds the agent again from these; the weights to begin with are no part of what it is.
         self.save_hyperparameters(specification({"_instantiator": INSTANTIATOR, **arguments}))
-        # Dropout and batch norm are for updates alone; acting, bootstrapping and grading go without.
+        # Dropout and batch norm are for the online network in updates; acting, grading and the target go without.
         self.eval()
 
     # --- learning ---
@@ -159,20 +159,14 @@ class LitAgent(lightning.LightningModule, ABC):
         if self.learning_rate is not None:
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate(chunk.env_step)
-        outputs = []
         self.online.train()
-        for batch in chunk.batches:
-            output = self.batch_loss(batch)
-            loss = output.loss.mean()
-            optimizer.zero_grad()
-            self.manual_backward(loss)
-            if self.max_grad_norm is not None:
-                nn.utils.clip_grad_norm_(self.online.parameters(), self.max_grad_norm)
-            optimizer.step()
-            if self.target_update_period is not None and self.trainer.global_step % self.target_update_period == 0:
-                update_target(self.online, self.target, self.target_update_tau)
-            outputs.append({"loss": loss.detach(), **output.metrics})
-        self.online.eval()
+        try:
+            outputs = [self._update(batch, optimizer) for batch in chunk.batches]
+        except Exception:
+            chunk.wait()
+            raise
+        finally:
+            self.online.eval()
         chunk.wait()
         means = outputs[0]
         if len(outputs) > 1:
@@ -184,6 +178,19 @@ class LitAgent(lightning.LightningModule, ABC):
                 "or look for rewards without bounds."
             )
         return means
+
+    def _update(self, batch: Batch, optimizer: LightningOptimizer) -> dict[str, Tensor]:
+        """The loss and the objective's metrics, scalars on the device."""
+        output = self.batch_loss(batch)
+        loss = output.loss.mean()
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.online.parameters(), self.max_grad_norm)
+        optimizer.step()
+        if self.target_update_period is not None and self.trainer.global_step % self.target_update_period == 0:
+            update_target(self.online, self.target, self.target_update_tau)
+        return {"loss": loss.detach(), **output.metrics}
 
     # --- acting ---
 
@@ -316,6 +323,10 @@ class LitAgent(lightning.LightningModule, ABC):
     def on_fit_start(self) -> None:
         """For Lightning, which warns of modules that are not in training mode when training starts."""
         self.train()
+
+    def on_fit_end(self) -> None:
+        """Also after a fit that had nothing to do, which never came to `on_train_start`."""
+        self.eval()
 
     def on_train_start(self) -> None:
         """Go on with the generators of the checkpoint. Nothing draws from them between this hook and the first step."""

@@ -1,3 +1,11 @@
+"""What can go wrong, and what ends a run before its time."""
+
+import signal
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
+"""What a terminal, `timeout` or a scheduler sends to all processes of a run to end it. Windows has no SIGUSR1."""
+
+
 class ConfigError(ValueError):
     """What the user asked for cannot be done; the message is one sentence with the key, the value and the remedy."""
 

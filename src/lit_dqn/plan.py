@@ -35,6 +35,7 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
         print(f"{word:<11} {sentence}", flush=True)
     env_steps = _env_steps(trainer, data, stop)
     end = f"ends after {stop.max_episodes:,} episodes" if stop.max_episodes else "has no limit that is known before"
+    or_sooner = f", or after {stop.max_episodes:,} episodes" if stop.max_episodes else ""
     seconds = time_limit(trainer)
     trial = _Trial(data)
     # Only the trial's own clock ends it.
@@ -56,7 +57,9 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
         print(f"{'the run':<11} {minutes // 60} h {minutes % 60:02} min, without its evaluations")
     elif seconds is not None:
         steps = seconds * trial.env_steps_per_second
-        print(f"{'the run':<11} ends by max_time after some {steps:,.0f} env steps, less what its evaluations take")
+        print(
+            f"{'the run':<11} ends by max_time after some {steps:,.0f} env steps, less what evaluations take{or_sooner}"
+        )
     else:
         print(f"{'the run':<11} {end}; how many env steps that takes is not known")
 

@@ -1,6 +1,7 @@
 """Playing the next chunk while this one is learned from."""
 
-from concurrent.futures import Future, ThreadPoolExecutor
+import queue
+import threading
 
 import torch
 
@@ -20,28 +21,44 @@ class PlayAhead:
     """
 
     def __init__(self, collector: Collector) -> None:
-        self._collector = collector
-        # A thread has its own mode for numbers below the smallest normal one; acting shall be as without the thread.
-        self._thread = ThreadPoolExecutor(1, "play_ahead", torch.set_flush_denormal, (True,))
         self._actor: CopiedAgent | None = None
-        self._playing: Future[None] | None = None
+        self._playing = False
+        self._asked: queue.SimpleQueue[tuple[CopiedAgent, int] | None] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        # One thread for all chunks, for torch gives each thread helpers of its own; a daemon, for the interpreter must
+        # not wait for an env that hangs.
+        arguments = (collector, self._asked, self._ended)
+        threading.Thread(target=self._play, args=arguments, name="play_ahead", daemon=True).start()
+
+    @staticmethod
+    def _play(collector: Collector, asked: queue.SimpleQueue, ended: queue.SimpleQueue) -> None:
+        torch.set_flush_denormal(True)  # each thread has a mode of its own; `prepare_process` sets that of the main one
+        while (call := asked.get()) is not None:
+            try:
+                collector.collect(*call)
+                ended.put(None)
+            except BaseException as error:  # raised again by `wait`
+                ended.put(error)
 
     def start(self, agent: CopiedAgent, env_steps: int) -> None:
         """Begin to play `env_steps` env steps by the weights that the agent has now."""
         self._actor = agent.acting_copy(self._actor)
-        self._playing = self._thread.submit(self._collector.collect, self._actor, env_steps)
+        self._playing = True
+        self._asked.put((self._actor, env_steps))
 
     def wait(self) -> None:
         """Until what was begun is played and stored.
 
         Raises:
-            Exception: what went wrong there, once.
+            BaseException: what went wrong there, once.
 
         """
-        playing, self._playing = self._playing, None
-        if playing is not None:
-            playing.result()
+        if self._playing:
+            error = self._ended.get()
+            self._playing = False
+            if error is not None:
+                raise error
 
     def close(self) -> None:
-        """Let the thread end, when what was begun is played; what went wrong there no longer matters."""
-        self._thread.shutdown()
+        """End the thread, once it is free."""
+        self._asked.put(None)

@@ -13,12 +13,9 @@ from lightning.pytorch.callbacks import Checkpoint
 from lit_dqn import durable
 from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.checkpoint import BEST, DATA_KEY, LAST, CheckpointFolder, ReplayCheckpointIO, env_step_of
-from lit_dqn.errors import ConfigError, Interrupted, TrainingError
+from lit_dqn.errors import SIGNALS, ConfigError, Interrupted, TrainingError
 
 log = logging.getLogger("lit_dqn")
-
-SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
-"""What ends a run; Windows has no SIGUSR1."""
 
 
 class Checkpoints(Checkpoint):

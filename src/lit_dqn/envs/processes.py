@@ -12,29 +12,26 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.async_vector_env import AsyncState
 from numpy.typing import NDArray
 
-from lit_dqn.errors import TrainingError
+from lit_dqn.errors import SIGNALS, TrainingError
 
 ANSWER_SECONDS = 60.0
 """How long an env may take for one step or reset."""
 
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""What a terminal, `timeout` or a scheduler sends to all processes of a run. Only the trainer stops by it, in order."""
-
-
 def _undisturbed(make: Callable[[], gymnasium.Env]) -> gymnasium.Env:
-    """Make an env whose process does not end by what ends the run."""
+    """Make an env whose process does not end by what ends the run: the trainer alone stops, in order."""
     if multiprocessing.parent_process() is not None:
-        for number in STOPPING:
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
     return make()
 
 
 def _start_fork_server() -> None:
-    # Its end would be that of all envs. It inherits what is blocked here, and so do they. The resource tracker, which
-    # it would start, lets the signals through again, so it must be there before.
+    # Its end would be that of all envs. It inherits what is blocked here, and so does whatever it starts later. One
+    # that runs already stays as it is. The resource tracker, which it would start, lets the signals through again, so
+    # it must be there before.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         forkserver.ensure_running()
     finally:
