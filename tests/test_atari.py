@@ -21,19 +21,23 @@ class Asked(NobodyAsks):
     """Breakout has four actions."""
 
 
-def plain_game(env_id: str, seed: int, *, sticky: float, frame_stack: int) -> gymnasium.Env:
+def plain_game(env_id: str, seed: int, *, sticky: float, size: int, frame_stack: int) -> gymnasium.Env:
     """The same game by Gymnasium's own wrappers, which know nothing of a vector env, at its first observation."""
     game = gymnasium.make(env_id, frameskip=1, repeat_action_probability=sticky)
     ale_env = game.unwrapped
     # Gymnasium hashes a seed before ALE gets it; the vector env hands it over as it is.
     ale_env.seed_game = lambda _: ale_env.ale.setInt("random_seed", seed)
-    return FrameStackObservation(AtariPreprocessing(game, noop_max=0, frame_skip=4), frame_stack, padding_type="reset")
+    frames = AtariPreprocessing(game, noop_max=0, frame_skip=4, screen_size=size)
+    return FrameStackObservation(frames, frame_stack, padding_type="reset")
 
 
-@pytest.mark.parametrize(("num_envs", "n_step", "sticky"), [(1, 1, 0.0), (2, 3, 0.25)])
-def test_every_transition_is_what_gymnasiums_own_wrappers_show(num_envs, n_step, sticky):
+@pytest.mark.parametrize(
+    ("num_envs", "n_step", "sticky", "size"), [(1, 1, 0.0, 84), (2, 3, 0.25, 84), (1, 3, 0.25, 42)]
+)
+def test_every_transition_is_what_gymnasiums_own_wrappers_show(num_envs, n_step, sticky, size):
     """Pixel by pixel, over several games, with the write head passing over the oldest."""
-    envs = make_vec(BREAKOUT, num_envs, {"repeat_action_probability": sticky, "life_loss_is_terminal": True})
+    protocol = {"repeat_action_probability": sticky, "life_loss_is_terminal": True, "screen_size": size}
+    envs = make_vec(BREAKOUT, num_envs, protocol)
     actions, infos, step = [], [], envs.step
 
     def recording_step(action):
@@ -44,7 +48,7 @@ def test_every_transition_is_what_gymnasiums_own_wrappers_show(num_envs, n_step,
 
     envs.step = recording_step
     capacity = 300
-    replay = ReplayBuffer(capacity, num_envs, (84, 84), np.uint8, gamma=0.9, n_step=n_step, frame_stack=4)
+    replay = ReplayBuffer(capacity, num_envs, (size, size), np.uint8, gamma=0.9, n_step=n_step, frame_stack=4)
     collector = Collector(envs, UniformRandom(), replay, seed=3)
     collector.collect(Asked(), 700 * num_envs)
 
@@ -55,7 +59,7 @@ def test_every_transition_is_what_gymnasiums_own_wrappers_show(num_envs, n_step,
         for t in range(len(actions)):
             if game is None:
                 seed = episode_seed(3, env, episode) % 2**31
-                game = plain_game(BREAKOUT, seed, sticky=sticky, frame_stack=4)
+                game = plain_game(BREAKOUT, seed, sticky=sticky, size=size, frame_stack=4)
                 observation, info = game.reset(seed=0)
                 lives = info["lives"]
             before = observation
