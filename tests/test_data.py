@@ -1,6 +1,8 @@
+import gc
 import os
 import threading
 import time
+import weakref
 
 import gymnasium
 import lightning
@@ -91,7 +93,7 @@ def test_what_goes_wrong_in_an_env_that_is_played_ahead_ends_the_run():
 
 def test_what_goes_wrong_in_learning_waits_for_what_is_played_ahead(monkeypatch):
     agent, data = make_agent(), make_data(play_ahead=True)
-    step = SyncVectorEnv.step
+    before, step = set(threading.enumerate()), SyncVectorEnv.step
     monkeypatch.setattr(SyncVectorEnv, "step", lambda *args: (time.sleep(0.01), step(*args))[1])
 
     def fail(batch):
@@ -102,11 +104,14 @@ def test_what_goes_wrong_in_learning_waits_for_what_is_played_ahead(monkeypatch)
         make_trainer(limit_val_batches=0).fit(agent, datamodule=data)
     assert data.collector.env_step == 50 + 1
     assert not any(module.training for module in agent.modules())
-    data.teardown("fit")
-    for thread in threading.enumerate():
-        if thread.name == "play_ahead":
-            thread.join(10)
-            assert not thread.is_alive()
+    (thread,) = set(threading.enumerate()) - before
+    assert thread.name == "play_ahead"
+    replay = weakref.ref(data.collector.replay)
+    del agent, data
+    gc.collect()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert replay() is None
 
 
 def test_env_steps_updates_and_episodes_are_counted():

@@ -2,6 +2,9 @@
 
 import queue
 import threading
+import weakref
+from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -21,30 +24,33 @@ class PlayAhead:
     """
 
     def __init__(self, collector: Collector) -> None:
+        self._collector = collector
         self._actor: CopiedAgent | None = None
         self._playing = False
-        self._asked: queue.SimpleQueue[tuple[CopiedAgent, int] | None] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         # One thread for all chunks, for torch gives each thread helpers of its own; a daemon, for the interpreter must
         # not wait for an env that hangs.
-        arguments = (collector, self._asked, self._ended)
-        threading.Thread(target=self._play, args=arguments, name="play_ahead", daemon=True).start()
+        threading.Thread(target=self._play, args=(self._asked, self._ended), name="play_ahead", daemon=True).start()
+        # Also where nobody closes it: a run that fails in a notebook must not keep its replay for ever.
+        self._end_of_thread = weakref.finalize(self, self._asked.put, None)
 
     @staticmethod
-    def _play(collector: Collector, asked: queue.SimpleQueue, ended: queue.SimpleQueue) -> None:
+    def _play(asked: queue.SimpleQueue, ended: queue.SimpleQueue) -> None:
         torch.set_flush_denormal(True)  # each thread has a mode of its own; `prepare_process` sets that of the main one
-        while (call := asked.get()) is not None:
+        while (collect := asked.get()) is not None:
             try:
-                collector.collect(*call)
+                collect()
                 ended.put(None)
             except BaseException as error:  # raised again by `wait`
                 ended.put(error)
+            del collect  # not to hold the replay while waiting for the next
 
     def start(self, agent: CopiedAgent, env_steps: int) -> None:
         """Begin to play `env_steps` env steps by the weights that the agent has now."""
         self._actor = agent.acting_copy(self._actor)
         self._playing = True
-        self._asked.put((self._actor, env_steps))
+        self._asked.put(partial(self._collector.collect, self._actor, env_steps))
 
     def wait(self) -> None:
         """Until what was begun is played and stored.
@@ -61,4 +67,4 @@ class PlayAhead:
 
     def close(self) -> None:
         """End the thread, once it is free."""
-        self._asked.put(None)
+        self._end_of_thread()
