@@ -10,7 +10,7 @@ import lit_dqn
 SOURCE = Path(lit_dqn.__file__).parent
 PACKAGE = "lit_dqn"
 FLOORS = {
-    "ground floor": {"errors", "types", "losses", "schedules", "specification", "durable", "random_state"},
+    "ground floor": {"errors", "types", "losses", "schedules", "specification", "durable", "random_state", "worker"},
     "first floor": {
         "networks",
         "policies",

@@ -105,7 +105,7 @@ def test_what_goes_wrong_in_learning_waits_for_what_is_played_ahead(monkeypatch)
     assert data.collector.env_step == 50 + 1
     assert not any(module.training for module in agent.modules())
     (thread,) = set(threading.enumerate()) - before
-    assert thread.name == "play_ahead"
+    assert thread.name == "worker"
     replay = weakref.ref(data.collector.replay)
     del agent, data
     gc.collect()

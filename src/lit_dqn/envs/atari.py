@@ -11,8 +11,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
-from lit_dqn.envs.watchdog import Watchdog
 from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn.worker import Worker
 
 SCREEN_HEIGHT, SCREEN_WIDTH = 210, 160
 
@@ -179,7 +179,7 @@ class AtariVec(VectorEnv):
         self._lives = np.zeros(num_envs, np.int32)
         self._ended = np.ones(num_envs, bool)
         self._steps = 0
-        self._ask = Watchdog()
+        self._worker = Worker()
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -238,7 +238,7 @@ class AtariVec(VectorEnv):
 
     def _answer(self, ask: Callable[[], Any]) -> Any:
         try:
-            return self._ask(ask, ANSWER_SECONDS)
+            return self._worker(ask).result(ANSWER_SECONDS)
         except TimeoutError as error:
             raise TrainingError(
                 f"env_id: {self.env_id} did not answer within {ANSWER_SECONDS:g} s in step {self._steps + 1:,} of its "
@@ -246,8 +246,8 @@ class AtariVec(VectorEnv):
             ) from error
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Let the threads go, the watchdog's and ALE's."""
-        self._ask.stop()
+        """Let the threads go, the worker's and ALE's."""
+        self._worker.stop()
         del self._ale
 
 
