@@ -53,14 +53,11 @@ def test_the_truth_is_that_of_the_policy_and_its_env_step():
 
 
 def test_episodes_are_played_by_the_policy_of_the_env_step_too():
+    agent = Tables([0, 1, 1, 1, 1, 1, 0], np.tile([0.0, 1.0], (7, 1)))  # to the right, and as sure of it
     policy = EpsilonGreedy(Linear(start=1.0, end=0.0, env_steps=100))
-    to_the_right = np.tile([0.0, 1.0], (7, 1))
-    always_right = {"max_steps": 1000, "reward_clip": 5.0, "policy": policy, "env_step": 100}
-    assert errors(Tables([0, 1, 1, 1, 1, 1, 0], to_the_right), **always_right) == {"eval/return_rms_error": 0}
-    at_random = errors(
-        Tables([0, 1, 1, 1, 1, 1, 0], to_the_right), **(always_right | {"env_step": 0, "seeds": range(9)})
-    )
-    assert at_random["eval/return_rms_error"] > 0.3
+    settings = {"max_steps": 1000, "reward_clip": 5.0, "policy": policy, "seeds": range(9)}
+    assert errors(agent, **settings, env_step=100) == {"eval/return_rms_error": 0}
+    assert errors(agent, **settings, env_step=0)["eval/return_rms_error"] > 0.3
 
 
 def test_compare_takes_the_root_of_the_mean_square_and_the_share_of_the_truth():
