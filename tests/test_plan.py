@@ -99,6 +99,9 @@ def test_a_run_that_ends_by_time_is_planned_by_it(tmp_path, monkeypatch, capsys)
     (speed,) = re.findall(r"trial +0\.\d s: ([\d,]+) env steps/s", out)
     (steps,) = re.findall(r"ends by max_time after some ([\d,]+) env steps", out)
     assert int(steps.replace(",", "")) == pytest.approx(3600 * int(speed.replace(",", "")), rel=1e-3)
+    code, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--trainer.max_time=00:00:00:00")  # it does not end the trial
+    assert code == 0
+    assert "ends by max_time after some 0 env steps" in out
     until = ["--stop.max_env_steps=null", "--stop.max_episodes=50", "--trainer.max_time=00:01:00:00"]
     assert "less what evaluations take, or after 50 episodes" in plan(monkeypatch, capsys, CARTPOLE, *until)[1]
     code, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--trainer.max_time=00:99:00:00")

@@ -246,8 +246,8 @@ class CLI(LightningCLI):
             except Interrupted as interruption:
                 sys.exit(128 + interruption.signal_number)
             return
-        limits = (stop.has_limit, trainer.max_steps >= 0, (trainer.max_epochs or -1) >= 0, time_limit(trainer))
-        if not any(limits):
+        has_limit = stop.has_limit or trainer.max_steps >= 0 or (trainer.max_epochs or -1) >= 0
+        if not has_limit and time_limit(trainer) is None:
             log.warning("no limit on env steps, episodes, updates or time is set: Ctrl-C ends the run")
         try:
             trainer.fit(**kwargs)
