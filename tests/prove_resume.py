@@ -33,8 +33,8 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import lit_dqn.agent
 import lit_dqn.dqn
+import lit_dqn.learner
 from lit_dqn import durable
 from lit_dqn.checkpoint import verify_checkpoint
 from lit_dqn.checkpoint.read import open_replay
@@ -121,7 +121,7 @@ class Phases:
     def watch(self) -> None:
         """Let the parts of lit_dqn tell when they enter their phase."""
         agent = lit_dqn.dqn.LitDQN
-        lit_dqn.agent.update_target = self._announcing("copying the target", lit_dqn.agent.update_target)
+        lit_dqn.learner.update_target = self._announcing("copying the target", lit_dqn.learner.update_target)
         agent.training_step = self._announcing("learning", agent.training_step)
         agent.validation_step = self._announcing("evaluating", agent.validation_step)
         Collector._finish_episodes = self._announcing("ending an episode", Collector._finish_episodes)

@@ -13,6 +13,7 @@ FLOORS = {
     "ground floor": {"errors", "types", "losses", "schedules", "specification", "durable", "random_state", "worker"},
     "first floor": {
         "networks",
+        "learner",
         "policies",
         "objectives",
         "replay",

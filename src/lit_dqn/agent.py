@@ -7,17 +7,22 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lit_dqn.checkpoint import load_network_weights
 from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn.learner import Learner
 from lit_dqn.networks import build_network, update_target
 from lit_dqn.policies import Greedy
 from lit_dqn.schedules import Constant, Schedule
 from lit_dqn.specification import INSTANTIATOR, specification
-from lit_dqn.training_state import add_training_state, keep_settings_of_optimizer, restore_training_state
+from lit_dqn.training_state import (
+    add_training_state,
+    count_updates,
+    keep_settings_of_optimizer,
+    restore_training_state,
+)
 from lit_dqn.types import Batch, Chunk, Episode, LossOutput
 
 
@@ -94,6 +99,7 @@ class LitAgent(lightning.LightningModule, ABC):
         self.env_step = 0
         self._evaluated: list[Episode] = []
         self._resumed_from: dict[str, Any] | None = None
+        self._learner: Learner | None = None  # while it is trained
 
         self.online = build_network(network, self.observation_shape, *outputs)
         if init_from is not None:
@@ -154,43 +160,28 @@ class LitAgent(lightning.LightningModule, ABC):
             TrainingError: if a loss is NaN or infinite.
 
         """
+        learner = self._learner
+        assert learner is not None
         self.env_step = chunk.env_step
-        optimizer = cast(LightningOptimizer, self.optimizers())
         if self.learning_rate is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate(chunk.env_step)
-        self.online.train()
+            learner.set_learning_rate(self.learning_rate(chunk.env_step))
+        before = learner.updates
         try:
-            outputs = [self._update(batch, optimizer) for batch in chunk.batches]
-        except Exception:
-            chunk.wait()
-            raise
+            metrics = learner.update_many(chunk.batches)
         finally:
-            self.online.eval()
-        chunk.wait()
-        means = outputs[0]
-        if len(outputs) > 1:
-            means = {name: torch.stack([output[name] for output in outputs]).mean() for name in means}
-        if not torch.isfinite(means["loss"]):
+            count_updates(self.trainer, learner.updates - before)
+            chunk.wait()
+        self._check_losses(metrics["loss"], before)
+        return {name: values.mean() if len(values) > 1 else values[0] for name, values in metrics.items()}
+
+    def _check_losses(self, losses: Tensor, updates_before: int) -> None:
+        if not torch.isfinite(losses.mean()):
+            wrong = int((~torch.isfinite(losses)).nonzero()[0])
             raise TrainingError(
-                f"the loss became {means['loss'].item()} at update {self.trainer.global_step:,} "
-                f"(env step {chunk.env_step:,}); lower the learning rate, set --model.max_grad_norm 10, "
+                f"the loss became {losses[wrong].item()} at update {updates_before + wrong + 1:,} "
+                f"(env step {self.env_step:,}); lower the learning rate, set --model.max_grad_norm 10, "
                 "or look for rewards without bounds."
             )
-        return means
-
-    def _update(self, batch: Batch, optimizer: LightningOptimizer) -> dict[str, Tensor]:
-        """The loss and the objective's metrics, scalars on the device."""
-        output = self.batch_loss(batch)
-        loss = output.loss.mean()
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        if self.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.online.parameters(), self.max_grad_norm)
-        optimizer.step()
-        if self.target_update_period is not None and self.trainer.global_step % self.target_update_period == 0:
-            update_target(self.online, self.target, self.target_update_tau)
-        return {"loss": loss.detach(), **output.metrics}
 
     # --- acting ---
 
@@ -327,10 +318,25 @@ class LitAgent(lightning.LightningModule, ABC):
     def on_fit_end(self) -> None:
         """Also after a fit that had nothing to do, which never came to `on_train_start`."""
         self.eval()
+        self._learner = None  # it holds the optimiser
 
     def on_train_start(self) -> None:
-        """Go on with the generators of the checkpoint. Nothing draws from them between this hook and the first step."""
+        """Make the learner, and go on with the generators of the checkpoint.
+
+        Nothing draws from them between this hook and the first step.
+        """
         self.eval()
+        self._learner = Learner(
+            self.online,
+            self.target if self.target_update_period is not None else None,
+            lambda online, target, batch: self.batch_loss(batch),
+            cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False)),
+            target_update_period=self.target_update_period,
+            target_update_tau=self.target_update_tau,
+            max_grad_norm=self.max_grad_norm,
+            backward=self.manual_backward,
+            updates=self.trainer.global_step,
+        )
         if self._resumed_from is not None:
             restore_training_state(self._resumed_from)
             self._resumed_from = None

@@ -48,6 +48,14 @@ def add_training_state(checkpoint: dict[str, Any], trainer: lightning.Trainer) -
     state["epoch_loop.val_loop.batch_progress"] = {"total": begun, "current": dict(begun), "is_last_batch": False}
 
 
+def count_updates(trainer: lightning.Trainer, updates: int) -> None:
+    """Let Lightning count updates that were made without its own optimiser: `trainer.global_step`."""
+    progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+    for counts in (progress.total, progress.current):
+        counts.ready += updates
+        counts.completed += updates
+
+
 def _evaluation_is_pending(trainer: lightning.Trainer) -> bool:
     """Whether an evaluation is due after the chunks that are done."""
     loop = trainer.fit_loop.epoch_loop
