@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import re
+from functools import partial
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
@@ -13,6 +14,7 @@ from lit_dqn.callbacks import Checkpoints, MazeView, StoppingRules, TrainingStat
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.dqn import LitDQN
 from lit_dqn.errors import ConfigError
+from lit_dqn.specification import specification
 from lit_dqn.td import LitTD
 from lit_dqn.trainer_config import Trainer
 
@@ -48,6 +50,14 @@ class Parser(LightningArgumentParser):
         if isinstance(defaults.get("model"), Namespace):
             defaults.model.pop("init_args", None)
         return defaults
+
+    def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """As jsonargparse's, with defaults that can be written into a file and read from there again."""
+        keys = super().add_class_arguments(*args, **kwargs)
+        for action in self._actions:
+            if isinstance(action.default, partial):  # jsonargparse would write a sentence instead of it
+                self.set_defaults({action.dest: specification(action.default)})
+        return keys
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say it.
