@@ -1,3 +1,4 @@
+import contextlib
 import inspect
 import logging
 import os
@@ -327,12 +328,20 @@ class ReplayDataModule(lightning.LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         """Close the envs; the replay stays, for whoever looks at it after the run."""
-        if stage == "fit" and self.collector is not None:
-            if self._play_ahead is not None:
-                self._play_ahead.close()
-            self.collector.envs.close()
-        while self._evaluation_envs:
-            self._evaluation_envs.pop().close()
+        with contextlib.ExitStack() as closing:  # all of them, also if one cannot be closed
+            while self._evaluation_envs:
+                closing.callback(self._evaluation_envs.pop().close)
+            if stage == "fit" and self.collector is not None:
+                closing.callback(self.collector.envs.close)
+                if self._play_ahead is not None:
+                    closing.callback(self._play_ahead.close)
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Close the envs here, too: Lightning tears nothing down after an exception, such as a signal's."""
+        try:
+            self.teardown("fit")
+        except Exception as error:
+            log.warning("an env could not be closed: %s", error)  # what ended the run matters more
 
     # --- checkpoints ---
 

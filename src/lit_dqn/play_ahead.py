@@ -1,6 +1,6 @@
 """Playing the next chunk while this one is learned from."""
 
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 
 import torch
@@ -8,6 +8,9 @@ import torch
 from lit_dqn.collector import Collector
 from lit_dqn.types import CopiedAgent
 from lit_dqn.worker import Worker
+
+CLOSE_SECONDS = 5.0
+"""How long the end of a run waits for what is being played: an env may hang."""
 
 
 class PlayAhead:
@@ -46,5 +49,7 @@ class PlayAhead:
             self._playing.result()
 
     def close(self) -> None:
-        """End the thread, once it is free."""
+        """End the thread, once it is free; so that the envs can be closed, wait for it as long as one step may take."""
         self._worker.stop()
+        if self._playing is not None:
+            wait([self._playing], timeout=CLOSE_SECONDS)

@@ -54,10 +54,12 @@ class Trainer(lightning.Trainer):
         datamodule.setup("fit")
         collector = datamodule.collector
         assert collector is not None
-        collector.warm_up(model, OBSERVATIONS, starts=1)
+        try:
+            collector.warm_up(model, OBSERVATIONS, starts=1)
+        finally:
+            datamodule.teardown("fit")
         starts = np.array(collector.replay.starts[-OBSERVATIONS:])
         batch = collector.replay.sample(np.resize(starts, max(len(starts), 2)))
-        datamodule.teardown("fit")
         settings = settings_of(checkpoint)
         settings["model"] = {**specification(type(model)), "init_args": settings["model"]}
         export_agent(model.online, batch.observation, settings, Path(output_dir), output_name=model.output_name)

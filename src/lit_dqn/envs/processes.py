@@ -1,9 +1,11 @@
+import contextlib
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing import connection, resource_tracker, util
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import gymnasium
@@ -12,10 +14,18 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.async_vector_env import AsyncState
 from numpy.typing import NDArray
 
-from lit_dqn.errors import SIGNALS, TrainingError
+from lit_dqn.errors import SIGNALS, ConfigError, TrainingError
 
 ANSWER_SECONDS = 60.0
 """How long an env may take for one step or reset."""
+
+CLOSE_SECONDS = 5.0
+"""How long all envs together may take to close themselves."""
+
+START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+"""Forking this process, which holds torch's threads, can hang the children. The fork server has none, and has imported
+already what each env would otherwise import, and keep in memory, for itself. Windows has none.
+"""
 
 
 def _undisturbed(make: Callable[[], gymnasium.Env]) -> gymnasium.Env:
@@ -30,12 +40,24 @@ def _start_fork_server() -> None:
     # Its end would be that of all envs. It inherits what is blocked here, and so does whatever it starts later. One
     # that runs already stays as it is. The resource tracker, which it would start, lets the signals through again, so
     # it must be there before.
+    from multiprocessing import forkserver
+
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["lit_dqn.envs"])
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _kill(processes: Sequence[BaseProcess]) -> None:
+    """End processes that ignore whatever asks them to end."""
+    started = [process for process in processes if process.pid is not None]
+    for process in started:
+        process.kill()
+    for process in started:
+        process.join()
 
 
 class ProcessVec(AsyncVectorEnv):
@@ -46,18 +68,32 @@ class ProcessVec(AsyncVectorEnv):
         make: makes one env.
         num_envs: how many.
 
+    Raises:
+        ConfigError: if an env cannot be made in a process of its own.
+
     """
 
     def __init__(self, env_id: str, make: Callable[[], gymnasium.Env], num_envs: int) -> None:
-        # Forking this process, which holds torch's threads, can hang the children. The fork server has none, and has
-        # imported already what each env would otherwise import, and keep in memory, for itself.
-        multiprocessing.get_context("forkserver").set_forkserver_preload(["lit_dqn.envs"])
-        _start_fork_server()
-        super().__init__(
-            [partial(_undisturbed, make)] * num_envs, autoreset_mode=AutoresetMode.DISABLED, context="forkserver"
-        )
         self.env_id = env_id
         self._steps = 0
+        self.processes = []
+        if START_METHOD == "forkserver":
+            _start_fork_server()
+        try:
+            super().__init__(
+                [partial(_undisturbed, make)] * num_envs, autoreset_mode=AutoresetMode.DISABLED, context=START_METHOD
+            )
+        except BaseException as error:
+            self.closed = True
+            _kill(self.processes)
+            if not isinstance(error, EOFError | ConnectionError):
+                raise
+            raise ConfigError(
+                f"env_processes: {env_id!r} cannot be made in a process of its own, though it can in this one; if a "
+                "script registers it, write module:id, else set --data.env_processes false."
+            ) from error
+        # Whoever forgets to close them: at its end the interpreter asks them to end, which they ignore, and waits.
+        self._end_with_this_process = util.Finalize(self, _kill, args=(self.processes,), exitpriority=1)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -86,12 +122,11 @@ class ProcessVec(AsyncVectorEnv):
             self._await_answers()
             return wait()
         except (EOFError, OSError, TimeoutError) as error:
+            if None in self.parent_pipes:
+                raise  # not of the pipe, but of an env that raised it
             for process in self.processes:
                 process.join(0.1)  # one that has just ended is not yet known to have
             dead = [index for index, process in enumerate(self.processes) if not process.is_alive()]
-            for process in self.processes:
-                process.kill()  # one that hangs does not end by itself
-            self._state = AsyncState.DEFAULT  # nothing is to be waited for any more
             self.close(terminate=True)
             which = f"env {dead[0]}" if dead else "one"
             reason = "its process was ended from outside" if dead else f"no answer within {ANSWER_SECONDS:g} s"
@@ -114,3 +149,26 @@ class ProcessVec(AsyncVectorEnv):
                 raise ConnectionError
             for pipe in answered:
                 del waiting[pipe]
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        """Let the envs close themselves, and end the processes of those that do not.
+
+        Gymnasium's own waits for an answer for ever, be the process dead or its env in the middle of a step.
+
+        Args:
+            timeout: seconds that they have.
+            terminate: do not ask them.
+
+        """
+        pipes = [pipe for pipe in self.parent_pipes if pipe is not None]
+        if not terminate:
+            for pipe in pipes:
+                with contextlib.suppress(OSError):  # its process is dead
+                    pipe.send(("close", None))
+            deadline = time.monotonic() + (CLOSE_SECONDS if timeout is None else timeout)
+            for process in self.processes:
+                process.join(max(deadline - time.monotonic(), 0))
+        self._end_with_this_process()
+        for pipe in pipes:
+            pipe.close()
+        self._state = AsyncState.DEFAULT
