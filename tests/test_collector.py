@@ -171,6 +171,26 @@ def test_the_streams_of_exploration_are_apart_from_the_seeds_of_episodes(monkeyp
     assert all(np.random.PCG64(sequence).state != own for sequence in sequences)
 
 
+def test_each_env_explores_by_a_generator_of_its_own():
+    collector, draws = audit_collector(4, seed=SEED), []
+
+    class Draws(UniformRandom):
+        def act(self, agent, observation, env_step, generators):
+            draws.append([generator.random() for generator in generators])
+            return super().act(agent, observation, env_step, generators)
+
+    collector.policy = Draws()
+    collector.collect(NobodyAsks(), 4 * 50)
+    assert np.unique(draws).size == 50 * 4
+    # Each is asked as often as the others, so that none depends on their number.
+    states = collector.state_dict()["generators"]
+    for env, state in enumerate(states):
+        own = audit_collector(env + 1, seed=SEED)
+        own.policy = Draws()
+        own.collect(NobodyAsks(), (env + 1) * 50)
+        assert own.state_dict()["generators"][env] == state
+
+
 def test_finished_episodes_are_what_the_envs_played():
     collector = audit_collector(3)
     collector.collect(NobodyAsks(), 600)

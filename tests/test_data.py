@@ -13,6 +13,7 @@ from gymnasium.vector import SyncVectorEnv
 
 from lit_dqn import ConfigError, Greedy, Latest, LitDQN, ReplayDataModule
 from lit_dqn.envs.processes import ProcessVec
+from lit_dqn.replay_dataset import ReplayDataset
 from lit_dqn.types import Chunk
 from test_dqn import make_agent, make_data, make_trainer
 
@@ -131,6 +132,7 @@ def test_a_chunk_holds_the_batches_of_its_updates():
     chunk = next(iter(data.train_dataloader()))
     assert isinstance(chunk, Chunk)
     assert len(chunk.batches) == 5
+    assert len({tuple(batch.observation.flatten().tolist()) for batch in chunk.batches}) == 5  # each drawn anew
     for batch in chunk.batches:
         assert batch.observation.shape == batch.next_observation.shape == (7, 4)
         assert batch.observation.dtype == batch.reward.dtype == torch.float32
@@ -140,6 +142,48 @@ def test_a_chunk_holds_the_batches_of_its_updates():
             *np.round([0.9, 0.81], 6),
         }
     assert chunk.env_step == data.collector.env_step == 50 + 5
+
+
+def chunks_of(data: ReplayDataModule) -> ReplayDataset:
+    data.trainer = make_trainer()
+    data.trainer.strategy.connect(make_agent())
+    data.setup("fit")
+    return data.train_dataloader()
+
+
+@pytest.mark.parametrize("play_ahead", [False, True])
+def test_the_batches_of_a_chunk_are_drawn_when_it_is_played_or_before_it_is_played_ahead(play_ahead):
+    data = make_data(sampler=Latest(), batch_size=1, env_steps_per_update=4, play_ahead=play_ahead)
+    drawn, newest = [], []
+    dataset = chunks_of(data)
+    replay = data.collector.replay
+    add = replay.add
+    replay.add = lambda timestep: (add(timestep), newest.append(timestep.observation[0].tolist()))
+    for chunk in dataset:
+        drawn.append(chunk.batches[0].observation[0].tolist())
+        chunk.wait()
+    # 50 env steps of warm-up, then 4 for each of the ten chunks.
+    last_of_chunk = newest[49::4]
+    assert drawn == (last_of_chunk[:-1] if play_ahead else last_of_chunk[1:])
+    data.teardown("fit")
+
+
+def test_a_replay_that_was_not_saved_is_filled_again_once():
+    saved = make_data()
+    for _ in chunks_of(saved):
+        pass
+    state = saved.state_dict()
+    del state["replay"]
+    data = make_data()
+    chunks_of(data)  # as Lightning does it, the state comes when the collector is there
+    data.load_state_dict(state)
+    env_steps = [saved.collector.env_step]
+    for dataset in (data.train_dataloader(), data.train_dataloader()):
+        for _ in range(2):  # epochs
+            for _ in dataset:
+                pass
+            env_steps.append(data.collector.env_step)
+    assert np.diff(env_steps).tolist() == [50 + 10, 10, 10, 10]
 
 
 def test_frames_are_stacked_for_the_network():

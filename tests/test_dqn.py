@@ -123,6 +123,51 @@ def test_a_chunk_of_eight_makes_eight_updates_and_counts_them():
     assert trainer.fit_loop.total_batch_idx + 1 == 2
 
 
+def learn_from(agent: LitDQN, *batches: Batch) -> LitDQN:
+    data = make_data(updates_per_epoch=len(batches), gradient_steps=len(batches))
+    data.train_dataloader = lambda: OneChunk(Chunk(batches, 1))
+    make_trainer(limit_val_batches=0).fit(agent, datamodule=data)
+    return agent
+
+
+def some_batch(size: int = 8, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    observation, next_observation = torch.randn(2, size, 4, generator=generator)
+    action = torch.randint(0, 2, (size,), generator=generator)
+    return Batch(observation, action, torch.randn(size, generator=generator), torch.ones(size), next_observation)
+
+
+def test_each_batch_of_a_chunk_is_learned_from_once_and_in_order():
+    agent, learned = make_agent(), []
+    batch_loss = agent.batch_loss
+    agent.batch_loss = lambda batch: (learned.append(batch), batch_loss(batch))[1]
+    batches = [some_batch(seed=seed) for seed in range(5)]
+    learn_from(agent, *batches)
+    assert list(map(id, learned)) == list(map(id, batches))
+
+
+def test_the_gradient_is_that_of_the_mean_over_the_batch_whatever_its_size():
+    """Plain gradient descent shows it; Adam divides a factor away again."""
+    once, batch = some_batch(), some_batch()
+    thrice = Batch(*(torch.cat([tensor] * 3) for tensor in batch))
+    agents = []
+    for one in (once, thrice):
+        torch.manual_seed(0)
+        agents.append(LitDQN((4,), 2, network=SMALL, optimizer=partial(torch.optim.SGD, lr=0.1)))
+        learn_from(agents[-1], one)
+    for one, other in zip(agents[0].online.parameters(), agents[1].online.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+    torch.manual_seed(0)
+    agent = LitDQN((4,), 2, network=SMALL, optimizer=partial(torch.optim.SGD, lr=0.1))
+    before = [parameter.detach().clone() for parameter in agent.online.parameters()]
+    agent.batch_loss(batch).loss.mean().backward()
+    gradients = [parameter.grad.clone() for parameter in agent.online.parameters()]
+    learn_from(agent, batch)
+    for parameter, old, gradient in zip(agent.online.parameters(), before, gradients, strict=True):
+        torch.testing.assert_close(parameter.detach(), old - 0.1 * gradient)
+
+
 def test_max_grad_norm_scales_the_gradient_down(monkeypatch):
     agent = make_agent(max_grad_norm=0.5)
     norms = []
@@ -178,6 +223,29 @@ def test_act_is_greedy_for_one_observation():
     assert agent.act(observation) == values[0].argmax()
     with pytest.raises(ValueError, match="one observation of shape"):
         agent.act(observation[None])
+
+
+class Brightness(nn.Module):
+    """Prefers action 0 if an image is brighter than 0.3, as a fraction of white."""
+
+    def __init__(self, shape, actions):
+        super().__init__()
+        self.threshold = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, observation):
+        observation = observation / 255 if observation.dtype == torch.uint8 else observation
+        brightness = observation.flatten(1).mean(dim=1)
+        return torch.stack([brightness, self.threshold.expand(len(observation))], dim=1)
+
+
+def test_act_gives_images_to_the_network_as_training_does():
+    """Bytes stay bytes, which networks take for fractions of 255; all else becomes float32."""
+    agent = LitDQN((1, 6, 5), 2, network=Brightness)
+    dark, bright = (np.full((1, 6, 5), grey, np.uint8) for grey in (51, 204))
+    assert [agent.act(image) for image in (dark, bright)] == [1, 0]
+    assert [agent.act(image / 255) for image in (dark, bright)] == [1, 0]
+    agent = LitDQN((3,), 2, network=Brightness)
+    assert agent.act(np.array([51, 51, 51], np.uint8)) == 0  # numbers, no picture
 
 
 def test_load_from_checkpoint_needs_no_config(tmp_path):
@@ -322,15 +390,18 @@ def test_only_the_network_that_learns_is_in_training_mode_and_only_in_its_update
         assert actor.act(np.ones(4)) in (0, 1)
 
 
-def test_an_interrupted_evaluation_leaves_nothing_to_the_next():
+@pytest.mark.parametrize("verb", ["validate", "test"])
+def test_an_interrupted_evaluation_leaves_nothing_to_the_next(verb):
     class Interrupt(lightning.Callback):
         def on_validation_batch_end(self, trainer, *args) -> None:
             raise RuntimeError("stop")
 
+        on_test_batch_end = on_validation_batch_end
+
     agent, data = make_agent(), make_data(eval_episodes=3)
     with pytest.raises(RuntimeError, match="stop"):
-        make_trainer(callbacks=[Interrupt()]).validate(agent, datamodule=data, verbose=False)
-    (result,) = make_trainer().validate(agent, datamodule=data, verbose=False)
+        getattr(make_trainer(callbacks=[Interrupt()]), verb)(agent, datamodule=data, verbose=False)
+    (result,) = getattr(make_trainer(), verb)(agent, datamodule=data, verbose=False)
     assert result["eval/episodes"] == 3
 
 

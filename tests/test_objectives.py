@@ -152,6 +152,11 @@ def test_munchausen_without_its_bonus_and_without_heat_is_q_learning():
     torch.testing.assert_close(cold, QLearning()(Table(*ONLINE), Table(*TARGET), BATCH).loss)
 
 
+def test_munchausen_has_the_constants_of_the_paper_by_default():
+    """Vieillard et al. (2020), table 1 and section 4: α, τ, and l_0."""
+    assert MunchausenQLearning() == MunchausenQLearning(alpha=0.9, temperature=0.03, lowest=-1.0)
+
+
 @pytest.mark.parametrize(
     ("key", "value"), [("alpha", 1.0), ("alpha", -0.1), ("temperature", 0.0), ("lowest", 0.0), ("huber_delta", 0.0)]
 )
@@ -259,6 +264,7 @@ def test_actor_critic_adds_policy_gradient_td_learning_and_entropy():
     torch.testing.assert_close(output.loss, tensor(expected))
     assert output.metrics["entropy"].item() == pytest.approx(sum(ENTROPIES) / 2, rel=1e-5)
     assert output.metrics["td_error"].item() == pytest.approx(sum(ADVANTAGES) / 2)
+    assert output.metrics["state_value"].item() == pytest.approx((1 + 2) / 2)
 
 
 def test_the_gradient_is_that_of_the_book_and_flows_through_nothing_else():

@@ -113,6 +113,13 @@ def test_softmax_draws_in_proportion_to_exp_of_value_over_temperature(temperatur
     assert_close(frequencies(Softmax(temperature), Table([0, 1, -1, 0.5])), weights / weights.sum())
 
 
+def test_softmax_takes_preferences_as_they_are_unless_it_is_told_otherwise():
+    """Sutton & Barto (2020), eq. 13.2, has no temperature."""
+    weights = np.exp([0.0, 1.0, -1.0, 0.5])
+    probabilities = Softmax().probabilities(Table([0, 1, -1, 0.5]), np.array([0]), env_step=0)
+    assert probabilities[0] == pytest.approx(weights / weights.sum())
+
+
 @pytest.mark.parametrize("offset", [-1e6, 1e6])
 def test_softmax_does_not_overflow(offset):
     with np.errstate(over="raise", invalid="raise", divide="raise"):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 import re
 import signal
 import subprocess
@@ -16,17 +17,20 @@ import yaml
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Timer
+from torch import nn
 
-from lit_dqn import MLP, ConfigError, LitDQN
+from lit_dqn import MLP, ConfigError, LitDQN, ReplayCheckpointIO
 from lit_dqn.checkpoint import find_checkpoint, read_checkpoint, verify_checkpoint
 from lit_dqn.collector import Collector
 from lit_dqn.envs import make_vec
 from lit_dqn.policies import UniformRandom
+from lit_dqn.random_state import random_state, set_random_state
 from lit_dqn.replay import ReplayBuffer
 from lit_dqn.resimulation import ResumeEnv
 from lit_dqn.resume import _set_aside, go_on_in_its_folder
 from prove_resume import differences, flat
 from test_cli import CARTPOLE, run, tiny
+from test_dqn import make_data, make_trainer
 
 FIXTURE = Path(__file__).parent / "fixtures/cartpole_0.1.0"
 SMALL = ["--model.network.init_args.hidden_sizes=[8]"]
@@ -151,6 +155,46 @@ def test_new_episodes_can_be_asked_for():
     assert other.state_dict()["running"] == []
     other.collect(Agent(), 2)
     assert other.state_dict()["episode_of_env"] == [number + 1 for number in one.state_dict()["episode_of_env"]]
+
+
+# --- generators ---
+
+
+def draws() -> list[float]:
+    return [random.random(), float(np.random.random()), torch.rand(()).item()]
+
+
+def test_the_global_generators_go_on_where_they_stood():
+    state = random_state()
+    drawn = draws()
+    assert draws() != drawn
+    set_random_state(state)
+    assert draws() == drawn
+
+
+class Forgetful(nn.Sequential):
+    """A network that draws random numbers while it learns."""
+
+    def __init__(self, shape, actions):
+        super().__init__(nn.Linear(*shape, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, actions))
+
+
+def test_a_network_with_dropout_learns_on_as_if_it_had_never_stopped(tmp_path):
+    def fit(epochs, ckpt_path=None):
+        agent, data = LitDQN((4,), 2, network=Forgetful), make_data()
+        trainer = make_trainer(max_epochs=epochs, plugins=[ReplayCheckpointIO()])
+        trainer.fit(agent, datamodule=data, ckpt_path=ckpt_path, weights_only=False)
+        return trainer
+
+    def weights(trainer):
+        return trainer.lightning_module.online.state_dict().values()
+
+    torch.manual_seed(1)
+    whole = fit(3)
+    torch.manual_seed(1)
+    fit(1).save_checkpoint(tmp_path / "first.ckpt")
+    torch.manual_seed(2)
+    assert all(map(torch.equal, weights(whole), weights(fit(3, tmp_path / "first.ckpt"))))
 
 
 # --- the command line ---

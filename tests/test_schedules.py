@@ -29,6 +29,12 @@ def test_a_schedule_may_rise(kind):
 
 
 @pytest.mark.parametrize("kind", [Linear, Exponential])
+def test_a_schedule_over_one_step_is_at_its_end_after_it(kind):
+    schedule = kind(1.0, 0.25, env_steps=1)
+    assert [schedule(env_step) for env_step in range(3)] == [1.0, 0.25, 0.25]
+
+
+@pytest.mark.parametrize("kind", [Linear, Exponential])
 @pytest.mark.parametrize("env_steps", [0, -5])
 def test_a_schedule_over_no_steps_is_refused_with_key_and_value(kind, env_steps):
     with pytest.raises(ConfigError, match=f"env_steps: {env_steps} "):

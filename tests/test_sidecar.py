@@ -78,6 +78,21 @@ def test_a_run_that_goes_on_links_from_what_it_has_read_and_another_replay_does_
     assert all(path.stat().st_nlink == 1 for path in (tmp_path / "third").iterdir())
 
 
+def test_what_a_replay_held_before_it_took_over_another_state_is_forgotten(tmp_path, monkeypatch):
+    """The rows that are not stored keep their old contents; a start number there would give up starts too soon."""
+    monkeypatch.setattr(sidecar, "SEGMENT_BYTES", 100)
+    dice, replay, used = np.random.default_rng(0), make_replay(1, 1), make_replay(1, 1)
+    feed(replay, 20, dice)
+    feed(used, 500, dice)
+    state = replay.state_dict()
+    head, found = {"head": state["arrays"]["head"]}, write(replay, tmp_path / "first")
+    used.load_state_dict(state | {"arrays": head, "sidecar": found})
+    for step in range(300):
+        for one in (replay, used):
+            feed(one, 1, np.random.default_rng(step))
+        assert used.starts == replay.starts
+
+
 def test_a_file_to_link_that_was_cut_or_is_gone_is_written_anew(tmp_path, monkeypatch):
     monkeypatch.setattr(sidecar, "SEGMENT_BYTES", 100)
     replay = make_replay(1, 1)
