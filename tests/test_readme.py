@@ -20,6 +20,9 @@ COMMANDS = [
     for line in block.splitlines()
     if line.split("#")[0].strip()
 ]
+VERBS = [line for line in COMMANDS if line.startswith("python -m lit_dqn ")]
+PLOTS = [line for line in COMMANDS if line.startswith("python -m lit_dqn.plots ")]
+IN_PYTHON, WITH_AN_AGENT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture
@@ -29,30 +32,52 @@ def project(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_every_command_of_lit_dqn_runs_in_the_order_of_the_page(project, monkeypatch, capsys):
-    monkeypatch.setattr("lit_dqn.plan.WARM_UP_SECONDS", 0.1)
-    monkeypatch.setattr("lit_dqn.plan.TRIAL_SECONDS", 0.2)
-    commands = [shlex.split(line) for line in COMMANDS if line.startswith("python -m lit_dqn ")]
-    assert len(commands) >= 7
-    for number, words in enumerate(commands):
-        subcommand, *arguments = words[3:]
+def walk(monkeypatch, lines: list[str]) -> None:
+    for number, line in enumerate(lines):
+        subcommand, *arguments = shlex.split(line)[3:]
         # Every run ends a little after the one that it goes on from.
         limit = {"stop.max_env_steps": 80 + 20 * number, "stop.max_episodes": 1000}
-        assert run(monkeypatch, subcommand, *arguments, *tiny(**limit)) == 0, " ".join(words)
-    for line in [line for line in COMMANDS if line.startswith("python -m lit_dqn.plots")]:
+        assert run(monkeypatch, subcommand, *arguments, *tiny(**limit)) == 0, line
+
+
+def draw_what_is_drawn_of_a_run(project: Path) -> None:
+    for line in PLOTS:
         (project / "lightning_logs/maze_fast/version_0/episodes.csv").write_text(
             "episode,env_step,env,return,length,terminated,seconds\n1,20,0,-20.0,20,1,0.5\n"
         )
-        words = shlex.split(line)
-        subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True)
+        subprocess.run([sys.executable, *shlex.split(line)[1:]], check=True, capture_output=True)
 
-    in_python, snippet = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    exec(in_python, {})
-    assert (project / "episodes.png").exists()
+
+def act_as_the_page_shows() -> None:
     observation, _ = gymnasium.make("lit_dqn/Maze-v0").reset(seed=0)
     names = {"observation": observation}
-    exec(snippet, names)
-    assert names["action"] in range(4)
+    exec(WITH_AN_AGENT, names)
+    assert names["action"] == names["agent"].q_values(observation[None]).argmax()
+
+
+def test_every_command_of_lit_dqn_is_understood(project, monkeypatch, capsys):
+    assert len(VERBS) >= 7
+    for line in VERBS:
+        subcommand, *arguments = shlex.split(line)[3:]
+        assert run(monkeypatch, subcommand, "--print_config", *arguments) == 0, line
+
+
+def test_the_first_run_of_the_page_is_trained_tested_watched_and_used(project, monkeypatch, capsys):
+    of_the_maze = list(dict.fromkeys(line for line in VERBS if "configs/maze_fast.yaml" in line))
+    short = [next(line for line in of_the_maze if line.split()[3] == verb) for verb in ("fit", "test", "predict")]
+    walk(monkeypatch, short)
+    act_as_the_page_shows()
+
+
+@pytest.mark.slow
+def test_every_command_of_lit_dqn_runs_in_the_order_of_the_page(project, monkeypatch, capsys):
+    monkeypatch.setattr("lit_dqn.plan.WARM_UP_SECONDS", 0.1)
+    monkeypatch.setattr("lit_dqn.plan.TRIAL_SECONDS", 0.2)
+    walk(monkeypatch, VERBS)
+    draw_what_is_drawn_of_a_run(project)
+    exec(IN_PYTHON, {})
+    assert (project / "episodes.png").exists()
+    act_as_the_page_shows()
 
 
 def test_every_make_target_of_the_page_exists_and_explains_itself():
