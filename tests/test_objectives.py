@@ -153,7 +153,7 @@ def test_munchausen_without_its_bonus_and_without_heat_is_q_learning():
 
 
 def test_munchausen_has_the_constants_of_the_paper_by_default():
-    """Vieillard et al. (2020), table 1 and section 4: α, τ, and l_0."""
+    """α, τ and l_0 of M-DQN (Vieillard et al. 2020)."""
     assert MunchausenQLearning() == MunchausenQLearning(alpha=0.9, temperature=0.03, lowest=-1.0)
 
 
