@@ -1,6 +1,7 @@
 # `make help` lists what there is.
 PYTHON ?= python3
 CONFIG ?= configs/maze_fast.yaml
+JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -31,8 +32,8 @@ resume: install  ## go on from the last checkpoint of CONFIG's run
 tensorboard: install  ## curves and pictures of all runs, on http://localhost:6006
 	$(BIN)/tensorboard --logdir lightning_logs
 
-test: install  ## the tests, in a few minutes
-	$(BIN)/python -m pytest
+test: install  ## the tests, in a few minutes, on two cores (JOBS=8 on eight)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 test-slow: install  ## the tests that learn for minutes
 	$(BIN)/python -m pytest -m slow
