@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install fit pong resume tensorboard test test-slow prove-resume check format benchmark benchmark-peers results-classic maximization-bias notebook clean
+.PHONY: help install fit pong resume tensorboard test test-slow prove-resume check format benchmark benchmark-peers results-classic maximization-bias notebook docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ benchmark-peers: install  ## Pong and CartPole against four peers, which get an 
 	for script in pong cartpole replay; do \
 		$(BIN)/python benchmarks/$$script.py --peer-python .venv-peers/bin/python --cleanrl .venv-peers/cleanrl || exit 1; \
 	done
+
+docs: install  ## the pages as a site in dist/site; a dead link or an unknown name fails
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 notebook: install  ## run the lesson's notebooks from top to bottom, in a few minutes (QUICK in lesson15's first cell)
 	$(BIN)/jupytext --quiet --to ipynb --update notebooks/*.py

@@ -1,0 +1,54 @@
+"""What the guide shows, runs as it stands there."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from test_cli import run, tiny
+
+ROOT = Path(__file__).parent.parent
+GUIDE = ROOT / "docs/guide"
+PARTS = re.findall(r"```python\n(.*?)```", (GUIDE / "parts.md").read_text(), re.DOTALL)
+COMMANDS = [
+    line.split("#")[0].strip()
+    for page in sorted(GUIDE.glob("*.md"))
+    for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
+    for line in block.splitlines()
+]
+
+
+@pytest.fixture
+def my_parts(tmp_path, monkeypatch) -> Path:
+    """The page's parts as a module that a config can name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_parts.py").write_text("\n\n".join(PARTS))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop("my_parts", None)
+
+
+def test_the_parts_of_the_page_train_and_are_tested(my_parts, monkeypatch):
+    cartpole = ("--config", ROOT / "configs/cartpole.yaml")
+    parts = (
+        "--model.network=my_parts.TwoLayers",
+        "--model.network.width=16",
+        "--model.objective=my_parts.ClippedRewards",
+        "--data.policy=my_parts.Sticky",
+        "--trainer.callbacks+=my_parts.LongestEpisode",
+    )
+    small = tiny(**{"data.env_steps_per_update": 1, "data.gradient_steps": 8, "data.num_envs": 8})
+    assert run(monkeypatch, "fit", *cartpole, *parts, *small) == 0
+    (written,) = my_parts.glob("lightning_logs/*/version_0/config.yaml")
+    assert "my_parts.ClippedRewards" in written.read_text()
+    assert run(monkeypatch, "test", "--config", written, "--ckpt_path=last", "--trainer.callbacks=null") == 0
+
+
+def test_every_command_of_the_guide_is_understood(my_parts, monkeypatch, capsys):
+    (my_parts / "configs").symlink_to(ROOT / "configs")
+    commands = [line for line in COMMANDS if line.startswith("python -m lit_dqn ") and "my_package" not in line]
+    assert len(commands) >= 6
+    for line in commands:
+        verb, *arguments = line.split()[3:]
+        assert run(monkeypatch, verb, "--print_config", *arguments) == 0, line
