@@ -71,14 +71,14 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words]),
         "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
+        "machine": f"{platform.system()} {platform.machine()}, {processor()}",
         "cores": os.cpu_count(),
         "threads": options.threads,
         "load_before": os.getloadavg()[0],  # processes that wanted a core in the last minute; quiet is below 0.5
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux

@@ -32,10 +32,25 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def measure(
+def measure(work: Work, steps: int, stopwatch: Stopwatch, **settings: Any) -> None:
+    """Learn, and lap around the last `steps` env steps.
+
+    Args:
+        work: what is done.
+        steps: env steps that are timed.
+        stopwatch: lapped at their beginning and end.
+        settings: of `make_agent`.
+
+    """
+    agent = make_agent(work, **settings)
+    agent.learn(work.min_replay_size + work.burn_in, log_interval=None)
+    stopwatch.lap(agent.num_timesteps)
+    agent.learn(steps, log_interval=None, reset_num_timesteps=False)
+    stopwatch.lap(agent.num_timesteps)
+
+
+def make_agent(
     work: Work,
-    steps: int,
-    stopwatch: Stopwatch,
     *,
     num_envs: int,
     fused: bool,
@@ -44,13 +59,12 @@ def measure(
     processes: bool = False,
     optimize_memory: bool = False,
     channels_last: bool = False,
-) -> None:
-    """Learn, and lap around the last `steps` env steps.
+    device: str = "cpu",
+) -> Any:
+    """A DQN that has not learned anything.
 
     Args:
         work: what is done.
-        steps: env steps that are timed.
-        stopwatch: lapped at their beginning and end.
         num_envs: played side by side.
         fused: Adam in one kernel.
         train_freq: steps of the vector env between updates.
@@ -58,6 +72,7 @@ def measure(
         processes: one for each env.
         optimize_memory: of the replay.
         channels_last: layout of the weights; no argument of DQN offers it, but its policy is a module.
+        device: of the networks.
 
     """
     import torch
@@ -90,14 +105,11 @@ def measure(
         replay_buffer_kwargs={"handle_timeout_termination": not optimize_memory},  # the two exclude each other
         policy_kwargs={"optimizer_kwargs": {"fused": True} if fused else {}, **network},
         seed=work.seed,
-        device="cpu",
+        device=device,
     )
     if channels_last:
         agent.policy.to(memory_format=torch.channels_last)
-    agent.learn(work.min_replay_size + work.burn_in, log_interval=None)
-    stopwatch.lap(agent.num_timesteps)
-    agent.learn(steps, log_interval=None, reset_num_timesteps=False)
-    stopwatch.lap(agent.num_timesteps)
+    return agent
 
 
 def _own_games(work: Work, num_envs: int) -> Any:
