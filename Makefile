@@ -64,15 +64,13 @@ benchmark-peers: install  ## Pong and CartPole against four peers, which get an 
 		$(BIN)/python benchmarks/$$script.py --peer-python .venv-peers/bin/python --cleanrl .venv-peers/cleanrl || exit 1; \
 	done
 
-<<<<<<< HEAD
 docs: install  ## the pages as a site in dist/site; a dead link or an unknown name fails
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
-=======
+
 benchmark-gpu: install  ## everything that must be known of a GPU (eight minutes); on a CPU a smoke test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[benchmark]'
 	$(BIN)/python benchmarks/gpu.py
->>>>>>> 55cd85f (benchmarks/gpu.py: everything that must be known of a GPU in one run, each case able to fail alone)
 
 notebook: install  ## run the lesson's notebooks from top to bottom, in a few minutes (QUICK in lesson15's first cell)
 	$(BIN)/jupytext --quiet --to ipynb --update notebooks/*.py
