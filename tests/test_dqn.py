@@ -384,7 +384,7 @@ def test_only_the_network_that_learns_is_in_training_mode_and_only_in_its_update
     assert not any(training for _, training in agent.target.asked)
     trainer.save_checkpoint(tmp_path / "agent.ckpt", weights_only=False)
     make_trainer(limit_train_batches=0).fit(agent, datamodule=make_data())  # nothing to do, and no hook of training
-    for actor in (agent, load_agent(tmp_path / "agent.ckpt")):
+    for actor in (agent, load_agent(tmp_path / "agent.ckpt", trust=[Moody])):
         values = [actor.q_values(np.ones((3, 4), np.float32)) for _ in range(9)]
         assert np.ptp(values, axis=0).max() == 0
         assert actor.act(np.ones(4)) in (0, 1)
@@ -409,21 +409,32 @@ class OwnDQN(LitDQN):
     """Somebody's own agent."""
 
 
-def test_load_agent_knows_subclasses_of_agents_and_refuses_packages_that_nobody_has_imported(tmp_path, monkeypatch):
-    agent, trainer = OwnDQN((4,), 2, network=SMALL), make_trainer()
+def test_load_agent_knows_subclasses_of_agents_and_takes_only_classes_that_are_handed_over(tmp_path):
+    path = tmp_path / "own.ckpt"
+    agent, trainer = OwnDQN((4,), 2, network=Moody), make_trainer()
     trainer.fit(agent, datamodule=make_data())
-    trainer.save_checkpoint(tmp_path / "own.ckpt", weights_only=False)
-    assert type(load_agent(tmp_path / "own.ckpt")) is OwnDQN
-    checkpoint = torch.load(tmp_path / "own.ckpt", weights_only=True)
-    for network in ("stranger.make", '{"class_path": "stranger.make"}'):
-        checkpoint["hyper_parameters"]["network"] = network
-        torch.save(checkpoint, tmp_path / "own.ckpt")
-        with pytest.raises(ConfigError, match=r"cannot be built: .* No module named 'stranger'"):
-            load_agent(tmp_path / "own.ckpt")
-    (tmp_path / "stranger.py").write_text("raise AssertionError('this code has been run')\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    for network in ("stranger.make", '{"class_path": "stranger.make"}'):
-        checkpoint["hyper_parameters"]["network"] = network
-        torch.save(checkpoint, tmp_path / "own.ckpt")
-        with pytest.raises(ConfigError, match=r"names stranger\.make, which would be imported"):
-            load_agent(tmp_path / "own.ckpt")
+    trainer.save_checkpoint(path, weights_only=False)
+    with pytest.raises(ConfigError, match=r"names test_dqn\.Moody as its network, .*load_agent\(path, trust=\["):
+        load_agent(path)
+    assert type(load_agent(path, trust=[Moody])) is type(OwnDQN.load_from_checkpoint(path, trust=[Moody])) is OwnDQN
+    # A class of a script is one of `__main__` there, and of a module where it is imported.
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["hyper_parameters"]["network"]["class_path"] = "__main__.Moody"
+    torch.save(checkpoint, path)
+    with pytest.raises(ConfigError, match=r"names __main__\.Moody as its network"):
+        load_agent(path)
+    assert type(load_agent(path, trust=[Moody]).online) is Moody
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    trainer = make_trainer()
+    trainer.fit(make_agent(), datamodule=make_data())
+    trainer.save_checkpoint(tmp_path / "agent.ckpt", weights_only=False)
+    checkpoint = torch.load(tmp_path / "agent.ckpt", weights_only=True)
+    for number in (float("nan"), float("inf")):
+        checkpoint["state_dict"]["online.1.bias"][0] = number
+        torch.save(checkpoint, tmp_path / "agent.ckpt")
+        with pytest.raises(ConfigError, match=r"holds weights that are NaN or infinite \((online\.)?1\.bias\)"):
+            load_agent(tmp_path / "agent.ckpt")
+        with pytest.raises(ConfigError, match=r"holds weights that are NaN or infinite \((online\.)?1\.bias\)"):
+            LitDQN((4,), 2, network=SMALL, init_from=str(tmp_path / "agent.ckpt"))

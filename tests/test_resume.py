@@ -411,22 +411,53 @@ def test_last_is_the_newest_version_and_in_it_the_latest_whole_env_step(folder, 
         find_checkpoint("last", folder)
 
 
-def test_a_checkpoint_cannot_name_a_module_that_nobody_else_names(folder, monkeypatch, capsys):
-    assert run(monkeypatch, "fit", *CARTPOLE, *tiny()) == 0
-    (folder / "stranger.py").write_text("open('was_here', 'w')\n")
+OWN = """
+import gymnasium
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, observation_shape: tuple[int, ...], num_outputs: int, units: int = 8,
+                 activation: type[nn.Module] = nn.ReLU, name: str | nn.Module = "plain"):
+        super().__init__(nn.Linear(*observation_shape, units), activation(), nn.Linear(units, num_outputs))
+
+class Other(Net):
+    pass
+
+gymnasium.register("Own-v0", "gymnasium.envs.classic_control:CartPoleEnv", max_episode_steps=50)
+"""
+
+
+def test_a_run_of_own_classes_resumes_if_its_config_names_them_and_not_by_the_word_of_its_checkpoint(
+    folder, monkeypatch, capsys
+):
+    (folder / "own_parts.py").write_text(OWN)
     monkeypatch.syspath_prepend(folder)
-    checkpoint = read_checkpoint(checkpoints() / "last.ckpt")
-    checkpoint["hyper_parameters"]["network"] = "stranger.make"
-    torch.save(checkpoint, folder / "evil.ckpt")
-    assert run(monkeypatch, "test", "--data.env_id=CartPole-v1", "--ckpt_path=evil.ckpt") == 2
-    said = capsys.readouterr().err
-    assert "error: ckpt_path: the checkpoint names stranger.make, which would be imported, and neither" in said
-    checkpoint = read_checkpoint(checkpoints() / "last.ckpt")
-    checkpoint["datamodule_hyper_parameters"]["env_id"] = "stranger:Env-v0"
-    torch.save(checkpoint, folder / "evil.ckpt")
-    assert run(monkeypatch, "test", *CARTPOLE, "--ckpt_path=evil.ckpt") == 2
-    assert "the checkpoint names stranger:Env-v0, which would be imported" in capsys.readouterr().err
-    assert not (folder / "was_here").exists()
+    own = [
+        "--model.network=own_parts.Net",
+        "--model.network.activation=torch.nn.Tanh",
+        "--data.env_id=own_parts:Own-v0",
+    ]
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), *own) == 0
+    config = ("--config", checkpoints().parent / "config.yaml")
+    assert run(monkeypatch, "test", *config, f"--ckpt_path={checkpoints() / 'last.ckpt'}") == 0
+    assert run(monkeypatch, "fit", *config, "--stop.max_env_steps=120", "--ckpt_path=last") == 0
+    player = ["--data.policy=CheckpointPolicy", f"--data.policy.checkpoint={checkpoints() / 'last.ckpt'}"]
+    player += ["--data.policy.trust=[own_parts.Net]", "--model=LitTD", "--trainer.logger.name=td"]
+    player += [f"--data.{key}policy=UniformRandom" for key in ("warm_up_", "eval_")]
+    td = ["--data.env_id=own_parts:Own-v0", "--model.network=lit_dqn.MLP", *player]
+    assert run(monkeypatch, "fit", *tiny(), *td) == 0
+    assert run(monkeypatch, "fit", *tiny(**{"stop.max_env_steps": 120}), *td, "--ckpt_path=last") == 0
+    monkeypatch.delitem(sys.modules, "own_parts")
+    for others, part in (
+        (["--data.env_id=CartPole-v1"], "own_parts:Own-v0 as its env_id, which would import own_parts"),
+        (["--data.env_id=own_parts:Own-v0"], r"own_parts\.Net as its network, which is no class that a checkpoint may"),
+        (["--data.env_id=CartPole-v1", "--model.network=own_parts.Other"], r"own_parts\.Net as its network"),
+    ):
+        capsys.readouterr()
+        assert run(monkeypatch, "test", *others, f"--ckpt_path={checkpoints() / 'last.ckpt'}") == 2
+        assert re.search(
+            rf"error: ckpt_path: the checkpoint names {part}.*give the run's --config", capsys.readouterr().err
+        )
 
 
 def test_the_points_of_a_csv_outlive_a_run_that_is_killed_twice_from_one_checkpoint(tmp_path):

@@ -1,17 +1,19 @@
+import argparse
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self, cast
 
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable, instantiate_module
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lit_dqn.checkpoint import load_network_weights
-from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn.checkpoint import Trust, check_weights, checked_arguments, load_network_weights, read_checkpoint
+from lit_dqn.errors import ConfigError, TrainingError, one_line
 from lit_dqn.learner import Learner
 from lit_dqn.networks import build_network, update_target
 from lit_dqn.policies import Greedy
@@ -297,6 +299,46 @@ class LitAgent(lightning.LightningModule, ABC):
             logger.log_metrics(metrics, step=self.env_step)
 
     # --- checkpoints ---
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path,
+        map_location: torch.device | str = "cpu",
+        *,
+        trust: Sequence[type] = (),
+        **arguments: Any,
+    ) -> Self:
+        """The agent of a checkpoint. Lightning's own way would make whatever the checkpoint names.
+
+        Args:
+            checkpoint_path: a `.ckpt` file.
+            map_location: the device that the agent is for.
+            trust: your own classes that the checkpoint may name, such as its network.
+            arguments: of the constructor, in place of those in the checkpoint.
+
+        Raises:
+            ConfigError: if the file is missing or damaged, its weights do not fit or are no numbers, or a part of the
+                agent is of a class that is not trusted, or cannot be made.
+
+        """
+        contents = read_checkpoint(checkpoint_path)
+        saved = {key: value for key, value in contents["hyper_parameters"].items() if key != "_instantiator"}
+        saved = checked_arguments(
+            cls,
+            {key: value for key, value in saved.items() if key not in arguments},
+            Trust.registered(trust),
+            source=str(checkpoint_path),
+            remedy="hand its class over, as in load_agent(path, trust=[MyNetwork])",
+        )
+        try:
+            agent = instantiate_module(cls, saved | arguments)
+        except argparse.ArgumentError as error:
+            raise ConfigError(f"{checkpoint_path}: the agent cannot be built: {one_line(error)}") from error
+        check_weights(agent, contents["state_dict"], "checkpoint", checkpoint_path)
+        agent.on_load_checkpoint(contents)
+        agent.load_state_dict(contents["state_dict"])
+        return agent.to(map_location)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the class of the agent, the env step, and what else decides how the run goes on."""

@@ -16,6 +16,7 @@ class CheckpointPolicy(Policy):
     Args:
         checkpoint: a `.ckpt` file of lit_dqn.
         policy: how actions follow from what that agent prefers.
+        trust: your own classes that the checkpoint may name, such as its network.
 
     Raises:
         ConfigError: if the checkpoint is unusable.
@@ -24,10 +25,16 @@ class CheckpointPolicy(Policy):
 
     asks_agent = False
 
-    def __init__(self, checkpoint: str, policy: Policy = Greedy()) -> None:  # noqa: B008 - policies have no state
+    def __init__(
+        self,
+        checkpoint: str,
+        policy: Policy = Greedy(),  # noqa: B008 - policies have no state
+        trust: Sequence[type] = (),
+    ) -> None:
         self.checkpoint = checkpoint
         self.policy = policy
-        self._agent: LitAgent = load_agent(checkpoint)
+        self.trust = trust
+        self._agent: LitAgent = load_agent(checkpoint, trust)
 
     def act(
         self,

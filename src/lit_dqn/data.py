@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import gymnasium
 import lightning
@@ -344,6 +344,19 @@ class ReplayDataModule(lightning.LightningDataModule):
             log.warning("an env could not be closed: %s", error)  # what ended the run matters more
 
     # --- checkpoints ---
+
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not from a checkpoint alone: Lightning's way would make whatever it names.
+
+        Raises:
+            ConfigError: always.
+
+        """
+        raise ConfigError(
+            "ReplayDataModule.load_from_checkpoint: the data of a checkpoint are made with its agent; use "
+            "Run.from_config(config, ckpt_path=...)."
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Collector, replay and generators while training, nothing otherwise."""

@@ -1,29 +1,26 @@
-import argparse
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lit_dqn.agent import LitAgent
-from lit_dqn.checkpoint import TRUSTED_PACKAGES, packages_of, read_checkpoint
+from lit_dqn.checkpoint import read_checkpoint
 from lit_dqn.errors import ConfigError
 
 
-def load_agent(checkpoint: str | Path) -> LitAgent:
+def load_agent(checkpoint: str | Path, trust: Sequence[type] = ()) -> LitAgent:
     """The agent of a checkpoint, of whichever class it is, on the CPU.
 
+    A checkpoint may be a stranger's, so it names only parts that lit_dqn, torch and Gymnasium bring, and yours.
+
+    Args:
+        checkpoint: a `.ckpt` file.
+        trust: your own classes that the checkpoint may name, such as its network: `trust=[MyNetwork]`.
+
     Raises:
-        ConfigError: if the file is missing, damaged, its class is not known here, a part of it cannot be made, or it
-            names a package that nobody has imported yet.
+        ConfigError: if the file is missing or damaged, its weights are no numbers, its agent is of a class that is not
+            known here, or a part of it is of a class that is not trusted, or cannot be made.
 
     """
-    contents = read_checkpoint(checkpoint)
-    arguments = [contents.get(key) for key in ("hyper_parameters", "hparams", "module_arguments")]  # Lightning's keys
-    for package, part in packages_of(arguments).items():
-        if package not in TRUSTED_PACKAGES and package not in sys.modules:
-            raise ConfigError(
-                f"{checkpoint} names {part}, which would be imported; if {package} is yours, import it first."
-            )
-    name = contents.get("agent", "LitDQN")  # the first checkpoints did not say
+    name = read_checkpoint(checkpoint).get("agent", "LitDQN")  # the first checkpoints did not say
     agents: dict[str, type[LitAgent]] = {}
     for agent in _subclasses(LitAgent):  # type: ignore[type-abstract]
         agents.setdefault(agent.__name__, agent)
@@ -31,10 +28,7 @@ def load_agent(checkpoint: str | Path) -> LitAgent:
         raise ConfigError(
             f"{checkpoint} holds a {name}, which is none of {', '.join(sorted(agents))}; import its class first."
         )
-    try:
-        return agents[name].load_from_checkpoint(checkpoint, map_location="cpu")
-    except argparse.ArgumentError as error:
-        raise ConfigError(f"{checkpoint}: the agent cannot be built: {' '.join(str(error).split())}") from error
+    return agents[name].load_from_checkpoint(checkpoint, trust=trust)
 
 
 def _subclasses(cls: type[LitAgent]) -> Iterator[type[LitAgent]]:

@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 
 from lit_dqn import durable
 from lit_dqn.agent import LitAgent
-from lit_dqn.checkpoint import DATA_KEY, TRUSTED_PACKAGES, Found, check_shapes, packages_of
+from lit_dqn.checkpoint import DATA_KEY, Found, Trust, check_weights, checked_arguments, imported
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.errors import ConfigError
 from lit_dqn.training_state import keep_settings_of_optimizer
@@ -23,12 +23,23 @@ FROM_THE_DATA = ("_instantiator", "observation_shape", "num_actions")
 """Hyper-parameters of the agent that are no settings."""
 
 
-def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint was trained with, as a config file of `fit` says it."""
-    model = checkpoint.get("hyper_parameters", {})
+def settings_of(checkpoint: Mapping[str, Any], agent: type[LitAgent], trust: Trust) -> dict[str, Any]:
+    """What a checkpoint was trained with, as a config file of `fit` says it.
+
+    Args:
+        checkpoint: as it was read.
+        agent: whose settings they are.
+        trust: what they may name.
+
+    Raises:
+        ConfigError: if they name anything else.
+
+    """
+    said = {"source": "ckpt_path: the checkpoint", "remedy": "name it in the config: give the run's --config"}
+    model = {key: value for key, value in checkpoint["hyper_parameters"].items() if key not in FROM_THE_DATA}
     settings = {
-        "data": dict(checkpoint.get("datamodule_hyper_parameters", {})),
-        "model": {key: value for key, value in model.items() if key not in FROM_THE_DATA},
+        "data": checked_arguments(ReplayDataModule, checkpoint.get("datamodule_hyper_parameters", {}), trust, **said),
+        "model": checked_arguments(agent, model, trust, **said),
     }
     seed = checkpoint.get(DATA_KEY, {}).get("seed")
     return settings if seed is None else {"seed_everything": seed, **settings}
@@ -44,19 +55,15 @@ def with_settings_of(checkpoint: Mapping[str, Any], words: Sequence[str], config
         file: where the settings are written.
 
     Raises:
-        ConfigError: if the checkpoint names a class of a package that nobody else names.
+        ConfigError: if the checkpoint names what it may not.
 
     """
-    settings = settings_of(checkpoint)
-    trusted = TRUSTED_PACKAGES | packages_of(config[config.subcommand].as_dict()).keys()
-    for package, name in packages_of(settings).items():
-        if package not in trusted:
-            raise ConfigError(
-                f"ckpt_path: the checkpoint names {name}, which would be imported, and neither the command line nor a "
-                f"config file names anything of {package}; if it is yours, give the run's --config."
-            )
-    if "class_path" in config[config.subcommand].model:
-        settings["model"] = {"class_path": config[config.subcommand].model.class_path, "init_args": settings["model"]}
+    given = config[config.subcommand]
+    agent = given.model.class_path
+    settings = settings_of(
+        checkpoint, imported(agent), Trust.of({"data": given.data.as_dict(), "model": given.model.as_dict()})
+    )
+    settings["model"] = {"class_path": agent, "init_args": settings["model"]}
     file.write_text(yaml.safe_dump(settings))
     place = words.index(config.subcommand) + 1
     return [*words[:place], "--config", str(file), *words[place:]]
@@ -100,7 +107,7 @@ def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, 
         ConfigError: if it was made with another network, or cannot go on with these settings of the data.
 
     """
-    check_shapes(model, checkpoint["state_dict"], "ckpt_path", found.path)
+    check_weights(model, checkpoint["state_dict"], "ckpt_path", found.path)
     if data is None:
         return
     saved_model, saved_data = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]

@@ -9,7 +9,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from lit_dqn.agent import LitAgent
-from lit_dqn.checkpoint import read_checkpoint
+from lit_dqn.checkpoint import Trust, read_checkpoint
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.errors import ConfigError
 from lit_dqn.export import export_agent
@@ -60,7 +60,8 @@ class Trainer(lightning.Trainer):
             datamodule.teardown("fit")
         starts = np.array(collector.replay.starts[-OBSERVATIONS:])
         batch = collector.replay.sample(np.resize(starts, max(len(starts), 2)))
-        settings = settings_of(checkpoint)
+        trust = Trust.of({"model": dict(model.hparams), "data": dict(datamodule.hparams)})
+        settings = settings_of(checkpoint, type(model), trust)
         settings["model"] = {**specification(type(model)), "init_args": settings["model"]}
         export_agent(model.online, batch.observation, settings, Path(output_dir), output_name=model.output_name)
 

@@ -1,32 +1,144 @@
-"""Whose code a checkpoint may run: one of a stranger may name any module, and naming it is enough."""
+"""What the settings of a checkpoint may name: the parts that lit_dqn, torch and Gymnasium bring, and what is named by a
+config, the command line or the calling code.
+"""
 
-import importlib.util
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-import yaml
+import gymnasium
+import torch
+from torch import nn
 
-DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-ENV_OF_A_MODULE = re.compile(r"[A-Za-z_][\w.]*:\S+")
+from lit_dqn import networks, objectives, policies, schedules
+from lit_dqn.replay import Latest, Uniform
+
+DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
+ENV_OF_A_MODULE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[\w./-]+", re.ASCII)
 """Gymnasium's `module:env_id`."""
 
-TRUSTED_PACKAGES = {"lit_dqn", "torch", "lightning", "gymnasium"}
+WRAPPERS = (
+    "AtariPreprocessing",
+    "ClipReward",
+    "DelayObservation",
+    "DiscretizeAction",
+    "DiscretizeObservation",
+    "DtypeObservation",
+    "FilterObservation",
+    "FlattenObservation",
+    "FrameStackObservation",
+    "GrayscaleObservation",
+    "MaxAndSkipObservation",
+    "NormalizeObservation",
+    "NormalizeReward",
+    "OrderEnforcing",
+    "PassiveEnvChecker",
+    "RecordEpisodeStatistics",
+    "RepeatAction",
+    "RescaleObservation",
+    "ReshapeObservation",
+    "ResizeObservation",
+    "StickyAction",
+    "TimeAwareObservation",
+    "TimeLimit",
+)
+"""Those of Gymnasium that take no function and write no file."""
 
 
-def packages_of(settings: Any) -> dict[str, str]:
-    """The packages on this machine that settings name, each with one of the names."""
+class Trust(NamedTuple):
+    """What the settings of a checkpoint may name."""
+
+    classes: Mapping[str, type]  # by their class paths
+    packages: frozenset[str] = frozenset()  # that an env id may have imported, as `package.module:env_id`
+
+    @classmethod
+    def registered(cls, named: Iterable[type] = ()) -> "Trust":
+        """The parts of lit_dqn, torch's modules and optimisers, Gymnasium's wrappers, and what else is named.
+
+        Args:
+            named: the caller's own classes.
+
+        """
+        return cls({**_registered(), **{path_of(part): part for part in named}})
+
+    @classmethod
+    def of(cls, settings: Any) -> "Trust":
+        """The registered classes and what settings name that somebody else than the checkpoint gave.
+
+        Args:
+            settings: plain values of a config that was parsed, so that what it names has been imported.
+
+        """
+        texts = list(_texts(settings))
+        named = [part for part in map(imported, texts) if isinstance(part, type)]
+        modules = [found[1] for found in map(ENV_OF_A_MODULE.fullmatch, texts) if found]
+        known = _registered()
+        modules += [part.__module__ for part in named if path_of(part) not in known]
+        return cls({**known, **{path_of(part): part for part in named}}, frozenset(m.split(".")[0] for m in modules))
+
+    def find(self, path: str) -> type | None:
+        """The class of a path, which must be where the class is defined or, for lit_dqn's own, its public name."""
+        found = self.classes.get(path)
+        if found is None and path.startswith("__main__."):
+            # What was defined in a script or notebook has another module where it is imported.
+            name = path.removeprefix("__main__.")
+            own = [part for part in self.classes.values() if part.__qualname__ == name]
+            registered = _registered()
+            found = next((part for part in own if path_of(part) not in registered), None)
+        return found
+
+
+def _registered() -> dict[str, type]:
+    own = [
+        part
+        for module in (networks, policies, objectives, schedules)
+        for part in vars(module).values()
+        if _is_part(part, module.__name__)
+    ]
+    own += [Uniform, Latest, sys.modules["lit_dqn"].CheckpointPolicy]
+    modules = [part for part in vars(nn).values() if _is_part(part, "torch.nn.modules", nn.Module)]
+    optimizers = [part for part in vars(torch.optim).values() if _is_part(part, "torch.optim", torch.optim.Optimizer)]
+    wrappers = [getattr(gymnasium.wrappers, name) for name in WRAPPERS]
+    by_path = {path_of(part): part for part in (*own, *modules, *optimizers, *wrappers)}
+    return by_path | {f"lit_dqn.{part.__name__}": part for part in own}
+
+
+def _is_part(part: Any, module: str, base: type = object) -> bool:
+    return (
+        isinstance(part, type)
+        and issubclass(part, base)
+        and f"{part.__module__}.".startswith(f"{module}.")
+        and not part.__name__.startswith("_")
+    )
+
+
+def path_of(part: type) -> str:
+    """Where a class is defined."""
+    return f"{part.__module__}.{part.__qualname__}"
+
+
+def _texts(settings: Any) -> Iterator[str]:
     if isinstance(settings, str):
-        if DOTTED_NAME.fullmatch(settings) or ENV_OF_A_MODULE.fullmatch(settings):
-            package = re.split("[.:]", settings)[0]
-            return {package: settings} if importlib.util.find_spec(package) is not None else {}
-        # The command line takes a string that is YAML for what it says.
-        try:
-            parsed = yaml.safe_load(settings)
-        except yaml.YAMLError:
-            return {}
-        return {} if isinstance(parsed, str) else packages_of(parsed)
-    if isinstance(settings, Mapping):
-        settings = list(settings.values())
-    parts = settings if isinstance(settings, Sequence) else ()
-    return {package: name for part in parts for package, name in packages_of(part).items()}
+        yield settings
+    elif isinstance(settings, type):
+        yield path_of(settings)
+    elif isinstance(settings, Mapping):
+        for value in settings.values():
+            yield from _texts(value)
+    elif isinstance(settings, Sequence):
+        for value in settings:
+            yield from _texts(value)
+
+
+def imported(text: str) -> Any:
+    """What a dotted name means among the modules that are there already."""
+    if DOTTED_NAME.fullmatch(text) is None:
+        return None
+    names = text.split(".")
+    for count in range(len(names) - 1, 0, -1):
+        if (found := sys.modules.get(".".join(names[:count]))) is not None:
+            for name in names[count:]:
+                found = getattr(found, name, None)
+            return found
+    return None

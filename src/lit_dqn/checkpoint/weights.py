@@ -2,14 +2,15 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from lit_dqn.checkpoint.read import read_checkpoint
 from lit_dqn.errors import ConfigError
 
 
-def check_shapes(network: nn.Module, weights: dict[str, Tensor], key: str, source: object) -> None:
-    """Refuse weights that do not fit.
+def check_weights(network: nn.Module, weights: dict[str, Tensor], key: str, source: object) -> None:
+    """Refuse weights that do not fit, or are no numbers.
 
     Args:
         network: the module that would take the weights.
@@ -18,7 +19,7 @@ def check_shapes(network: nn.Module, weights: dict[str, Tensor], key: str, sourc
         source: where the weights came from.
 
     Raises:
-        ConfigError: naming the first weight that is missing, unknown or of another shape.
+        ConfigError: naming the first weight that is missing, unknown, of another shape, or NaN or infinite.
 
     """
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
@@ -29,6 +30,9 @@ def check_shapes(network: nn.Module, weights: dict[str, Tensor], key: str, sourc
                 f"{key}: {source} was made for another network: {name} is {found.get(name, 'missing')} there and "
                 f"{expected.get(name, 'missing')} here; use the network and the environment that it was trained with."
             )
+    for name, parameter in network.named_parameters():
+        if parameter.is_floating_point() and not torch.isfinite(weights[name]).all():
+            raise ConfigError(f"{key}: {source} holds weights that are NaN or infinite ({name}); take an earlier one.")
 
 
 def load_network_weights(network: nn.Module, path: str | Path) -> None:
@@ -51,5 +55,5 @@ def load_network_weights(network: nn.Module, path: str | Path) -> None:
                 f"init_from: {path} holds no weights of lit_dqn; give one of its .ckpt files, or a .safetensors file."
             ) from error
         weights = {name.removeprefix("online."): tensor for name, tensor in state.items() if name.startswith("online.")}
-    check_shapes(network, weights, "init_from", path)
+    check_weights(network, weights, "init_from", path)
     network.load_state_dict(weights)
