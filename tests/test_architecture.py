@@ -14,6 +14,8 @@ FLOORS = {
     "first floor": {
         "networks",
         "learner",
+        "loss_watch",
+        "update_graph",
         "policies",
         "objectives",
         "replay",

@@ -11,6 +11,7 @@ from torch import nn
 from lit_dqn import (
     CNN,
     MLP,
+    ConfigError,
     DoubleQLearning,
     LitDQN,
     MunchausenQLearning,
@@ -20,9 +21,10 @@ from lit_dqn import (
     ReplayDataModule,
     TrainingError,
 )
-from lit_dqn.learner import Learner
+from lit_dqn.learner import Learner, Update
 from lit_dqn.objectives import ActorCritic, TDLearning
 from lit_dqn.types import Batch, Chunk
+from lit_dqn.update_graph import Capturable
 
 SMALL = partial(MLP, hidden_sizes=(16,))
 ADAM = partial(torch.optim.Adam, lr=1e-2, fused=True)
@@ -155,3 +157,64 @@ def test_updates_are_counted_by_lightning_also_those_before_an_error():
     with pytest.raises(RuntimeError, match="shapes"):
         fit(agent, [Chunk(tuple(batches(3)), 10), Chunk((*batches(2), broken), 20)])
     assert agent.trainer_of_the_test.global_step == 5
+
+
+class WithDropout(MLP):
+    def __init__(self, shape, outputs):
+        super().__init__(shape, outputs, (16,))
+        self.insert(1, nn.Dropout(0.5))
+
+
+class WithBatchNorm(MLP):
+    def __init__(self, shape, outputs):
+        super().__init__(shape, outputs, (16,))
+        self.insert(1, nn.BatchNorm1d(4))
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"network": WithDropout}, "it draws random numbers, as dropout does"),
+        ({"network": WithBatchNorm}, "the network changes its buffers, as batch norm does"),
+        ({"optimizer": partial(torch.optim.SGD, lr=0.1)}, "torch cannot capture the steps of SGD"),
+    ],
+)
+def test_an_update_that_cannot_be_captured_is_refused_in_a_sentence_before_the_run(settings, reason):
+    agent = LitDQN((4,), 2, **{"network": SMALL, "update": "graph", **settings})
+    state, weights = torch.get_rng_state(), copy.deepcopy(agent.online.state_dict())
+    with pytest.raises(ConfigError, match=f"update: graph cannot capture this update: {reason}; set --model.update"):
+        agent.check_device(torch.device("cuda"))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, agent.online.state_dict()[name]) for name, value in weights.items())
+    LitDQN((4,), 2, network=SMALL, update="graph").check_device(torch.device("cuda"))
+
+
+def test_a_graph_needs_a_gpu_and_auto_does_without():
+    with pytest.raises(ConfigError, match=r"update: graph .* a run on cpu; set --trainer.accelerator gpu, or"):
+        fit(LitDQN((4,), 2, network=SMALL, update=Update.graph), [Chunk(tuple(batches(1)), 10)])
+    agent = LitDQN((4,), 2, network=SMALL)
+    assert agent.hparams["update"] == "auto"
+    fit(agent, [Chunk(tuple(batches(1)), 10)])
+
+
+@pytest.mark.parametrize("make", [ADAM, partial(torch.optim.Adam, lr=1e-2), partial(torch.optim.RMSprop, lr=1e-2)])
+def test_a_capturable_optimiser_shows_nothing_of_it_in_a_checkpoint_and_can_be_made_what_it_was(make):
+    online = SMALL((4,), 2)
+    optimizer = make(online.parameters())
+    Learner(online, online, QLearning(), optimizer).update_many(batches(2))
+    before = copy.deepcopy(optimizer.state_dict())
+    capturable = Capturable(optimizer)
+    rate = optimizer.param_groups[0]["lr"]
+    capturable.set_learning_rate(0.25)
+    assert rate is optimizer.param_groups[0]["lr"]
+    assert rate == torch.tensor(0.25)
+    capturable.set_learning_rate(1e-2)
+    saved = optimizer.state_dict()
+    capturable.restore(saved["param_groups"])
+    assert saved["param_groups"] == before["param_groups"]
+    assert isinstance(optimizer.param_groups[0]["lr"], torch.Tensor)
+    capturable.undo()
+    assert optimizer.state_dict()["param_groups"] == before["param_groups"]
+    for number, state in before["state"].items():
+        for key, value in state.items():
+            assert torch.equal(optimizer.state_dict()["state"][number][key], value)

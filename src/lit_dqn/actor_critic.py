@@ -10,6 +10,7 @@ from torch import nn
 
 from lit_dqn.agent import LitAgent
 from lit_dqn.errors import ConfigError
+from lit_dqn.learner import Update
 from lit_dqn.networks import NatureCNN
 from lit_dqn.objectives import ActorCritic
 from lit_dqn.policies import Softmax
@@ -33,6 +34,8 @@ class LitActorCritic(LitAgent):
         optimizer: called with the parameters of the network.
         learning_rate: of the optimiser, a number or a schedule over env steps; None keeps the optimiser's own.
         max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
+        update: how updates are computed: `graph` captures one as a CUDA graph and replays it, `eager` computes
+            operation by operation, `auto` takes `graph` on a GPU where it can.
         init_from: a checkpoint or a `.safetensors` file with the weights to begin with.
 
     Raises:
@@ -52,6 +55,7 @@ class LitActorCritic(LitAgent):
         optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
         learning_rate: Schedule | float | None = None,
         max_grad_norm: float | None = 0.5,
+        update: Update = Update.auto,
         init_from: str | None = None,
     ) -> None:
         super().__init__(
@@ -65,6 +69,7 @@ class LitActorCritic(LitAgent):
             target_update_period=None,  # what is learned from is fresh, and needs no steady target
             target_update_tau=1.0,
             max_grad_norm=max_grad_norm,
+            update=update,
             init_from=init_from,
         )
 

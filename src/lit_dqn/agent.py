@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lit_dqn.checkpoint import Trust, check_weights, checked_arguments, load_network_weights, read_checkpoint
-from lit_dqn.errors import ConfigError, TrainingError, one_line
-from lit_dqn.learner import Learner
+from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.learner import Learner, Update, check_device
+from lit_dqn.loss_watch import LossWatch
 from lit_dqn.networks import build_network, update_target
 from lit_dqn.policies import Greedy
 from lit_dqn.schedules import Constant, Schedule
@@ -26,6 +27,7 @@ from lit_dqn.training_state import (
     restore_training_state,
 )
 from lit_dqn.types import Batch, Chunk, Episode, LossOutput
+from lit_dqn.update_graph import why_not_captured
 
 
 class LitAgent(lightning.LightningModule, ABC):
@@ -44,6 +46,7 @@ class LitAgent(lightning.LightningModule, ABC):
         target_update_period: updates from one update of the target network to the next; None: no target network.
         target_update_tau: τ of target <- τ online + (1 - τ) target.
         max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
+        update: how updates are computed (`Update`), by its name.
         init_from: a checkpoint or a `.safetensors` file with the weights to begin with.
 
     Raises:
@@ -73,6 +76,7 @@ class LitAgent(lightning.LightningModule, ABC):
         target_update_period: int | None,
         target_update_tau: float,
         max_grad_norm: float | None,
+        update: Update,
         init_from: str | None,
     ) -> None:
         super().__init__()
@@ -98,10 +102,12 @@ class LitAgent(lightning.LightningModule, ABC):
         self.target_update_period = target_update_period
         self.target_update_tau = target_update_tau
         self.max_grad_norm = max_grad_norm
+        self.update_way = Update(update)
         self.env_step = 0
         self._evaluated: list[Episode] = []
         self._resumed_from: dict[str, Any] | None = None
         self._learner: Learner | None = None  # while it is trained
+        self._loss_watch = LossWatch()
 
         self.online = build_network(network, self.observation_shape, *outputs)
         if init_from is not None:
@@ -117,6 +123,7 @@ class LitAgent(lightning.LightningModule, ABC):
             "optimizer": optimizer,
             "learning_rate": learning_rate,
             "max_grad_norm": max_grad_norm,
+            "update": self.update_way,
         }
         if target_update_period is not None:
             arguments |= {"target_update_period": target_update_period, "target_update_tau": target_update_tau}
@@ -142,8 +149,27 @@ class LitAgent(lightning.LightningModule, ABC):
 
         """
 
+    def check_device(self, device: torch.device) -> None:
+        """Refuse an update that cannot be computed as `update` asks.
+
+        Args:
+            device: on which it will be trained.
+
+        Raises:
+            ConfigError: saying why, and what to set.
+
+        """
+        check_device(self.update_way, device)
+        if self.update_way is Update.graph:
+            optimizer = self.make_optimizer(self.online.parameters())
+            reason = why_not_captured(self.online, self.observation_shape, optimizer)
+            if reason is not None:
+                raise ConfigError(f"update: graph cannot capture this update: {reason}; set --model.update eager.")
+
     def setup(self, stage: str) -> None:
-        """Check that agent and data belong together, once for each stage."""
+        """Check that agent, data and device belong together, once for each stage."""
+        if stage == "fit":
+            self.check_device(self.trainer.strategy.root_device)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is not None:
             self.check_data(data)
@@ -159,7 +185,7 @@ class LitAgent(lightning.LightningModule, ABC):
             The means over the chunk of the loss and of the objective's metrics, scalars on the device.
 
         Raises:
-            TrainingError: if a loss is NaN or infinite.
+            TrainingError: if a loss is NaN or infinite; on a GPU one training step later.
 
         """
         learner = self._learner
@@ -169,21 +195,20 @@ class LitAgent(lightning.LightningModule, ABC):
             learner.set_learning_rate(self.learning_rate(chunk.env_step))
         before = learner.updates
         try:
+            if learner.captures_next:
+                chunk.wait()  # nothing else uses the device while it is captured
             metrics = learner.update_many(chunk.batches)
         finally:
             count_updates(self.trainer, learner.updates - before)
             chunk.wait()
-        self._check_losses(metrics["loss"], before)
+        self._loss_watch.watch(metrics["loss"], before, chunk.env_step)
         return {name: values.mean() if len(values) > 1 else values[0] for name, values in metrics.items()}
 
-    def _check_losses(self, losses: Tensor, updates_before: int) -> None:
-        if not torch.isfinite(losses.mean()):
-            wrong = int((~torch.isfinite(losses)).nonzero()[0])
-            raise TrainingError(
-                f"the loss became {losses[wrong].item()} at update {updates_before + wrong + 1:,} "
-                f"(env step {self.env_step:,}); lower the learning rate, set --model.max_grad_norm 10, "
-                "or look for rewards without bounds."
-            )
+    @property
+    def current_learning_rate(self) -> float:
+        """Of the optimiser, while it is trained."""
+        assert self._learner is not None
+        return self._learner.learning_rate
 
     # --- acting ---
 
@@ -237,7 +262,8 @@ class LitAgent(lightning.LightningModule, ABC):
     # --- evaluation ---
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the episodes of an evaluation that was interrupted."""
+        """Forget the episodes of an evaluation that was interrupted; nothing is graded that learned from no number."""
+        self._loss_watch.settle()
         self._evaluated.clear()
 
     def on_test_epoch_start(self) -> None:
@@ -342,9 +368,13 @@ class LitAgent(lightning.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the class of the agent, the env step, and what else decides how the run goes on."""
+        self._loss_watch.settle()
         checkpoint["agent"] = type(self).__name__
         checkpoint["env_step"] = self.env_step
         add_training_state(checkpoint, self.trainer)
+        if self._learner is not None:
+            for state in checkpoint.get("optimizer_states", ()):
+                self._learner.plain_settings(state)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the env step; to train on, also the optimiser's state, with the settings of this run."""
@@ -357,10 +387,16 @@ class LitAgent(lightning.LightningModule, ABC):
         """For Lightning, which warns of modules that are not in training mode when training starts."""
         self.train()
 
+    def on_train_end(self) -> None:
+        """Look at the last losses."""
+        self._loss_watch.settle()
+
     def on_fit_end(self) -> None:
         """Also after a fit that had nothing to do, which never came to `on_train_start`."""
         self.eval()
-        self._learner = None  # it holds the optimiser
+        if self._learner is not None:
+            self._learner.release()
+            self._learner = None
 
     def on_train_start(self) -> None:
         """Make the learner, and go on with the generators of the checkpoint.
@@ -368,6 +404,7 @@ class LitAgent(lightning.LightningModule, ABC):
         Nothing draws from them between this hook and the first step.
         """
         self.eval()
+        self._loss_watch = LossWatch()
         self._learner = Learner(
             self.online,
             self.target if self.target_update_period is not None else None,
@@ -376,6 +413,7 @@ class LitAgent(lightning.LightningModule, ABC):
             target_update_period=self.target_update_period,
             target_update_tau=self.target_update_tau,
             max_grad_norm=self.max_grad_norm,
+            update=self.update_way,
             backward=self.manual_backward,
             updates=self.trainer.global_step,
         )

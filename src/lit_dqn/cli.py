@@ -226,6 +226,7 @@ class CLI(LightningCLI):
         """
         self.model.check_data(self.datamodule)
         if self.subcommand == "fit":
+            self.model.check_device(self.trainer.strategy.root_device)
             self.datamodule.check_memory()
         if self.resumed is not None:
             data = self.datamodule if self.subcommand == "fit" else None

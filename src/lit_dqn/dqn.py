@@ -9,6 +9,7 @@ from torch import nn
 
 from lit_dqn.agent import LitAgent
 from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.learner import Update
 from lit_dqn.networks import NatureCNN
 from lit_dqn.objectives import Objective, QLearning
 from lit_dqn.schedules import Schedule
@@ -31,6 +32,8 @@ class LitDQN(LitAgent):
         target_update_tau: τ of target <- τ online + (1 - τ) target; 1 copies. For Polyak averaging take a small τ
             with the period 1.
         max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
+        update: how updates are computed: `graph` captures one as a CUDA graph and replays it, `eager` computes
+            operation by operation, `auto` takes `graph` on a GPU where it can.
         init_from: a checkpoint or a `.safetensors` file: both networks start with its online weights, and nothing
             else of it is used.
 
@@ -53,6 +56,7 @@ class LitDQN(LitAgent):
         target_update_period: int = 1000,
         target_update_tau: float = 1.0,
         max_grad_norm: float | None = None,
+        update: Update = Update.auto,
         init_from: str | None = None,
     ) -> None:
         super().__init__(
@@ -66,6 +70,7 @@ class LitDQN(LitAgent):
             target_update_period=target_update_period,
             target_update_tau=target_update_tau,
             max_grad_norm=max_grad_norm,
+            update=update,
             init_from=init_from,
         )
         self._try_objective()

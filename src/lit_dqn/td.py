@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lit_dqn.agent import LitAgent
 from lit_dqn.errors import ConfigError
+from lit_dqn.learner import Update
 from lit_dqn.networks import NatureCNN
 from lit_dqn.objectives import TDLearning
 from lit_dqn.schedules import Schedule
@@ -34,6 +35,8 @@ class LitTD(LitAgent):
             semi-gradient TD, where the network that learns also grades s'.
         target_update_tau: τ of target <- τ online + (1 - τ) target; 1 copies.
         max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
+        update: how updates are computed: `graph` captures one as a CUDA graph and replays it, `eager` computes
+            operation by operation, `auto` takes `graph` on a GPU where it can.
         init_from: a checkpoint or a `.safetensors` file with the weights to begin with.
 
     Raises:
@@ -56,6 +59,7 @@ class LitTD(LitAgent):
         target_update_period: int = 1,
         target_update_tau: float = 1.0,
         max_grad_norm: float | None = None,
+        update: Update = Update.auto,
         init_from: str | None = None,
     ) -> None:
         super().__init__(
@@ -69,6 +73,7 @@ class LitTD(LitAgent):
             target_update_period=target_update_period,
             target_update_tau=target_update_tau,
             max_grad_norm=max_grad_norm,
+            update=update,
             init_from=init_from,
         )
 

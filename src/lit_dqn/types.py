@@ -1,7 +1,8 @@
 """The words that travel between the rooms. B is the batch size, N the number of envs."""
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol, Self
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +30,52 @@ class Batch(NamedTuple):
     next_observation: Tensor  # [B, *shape], the observation at the end of the window
 
 
+class Lookup(NamedTuple):
+    """B transitions as `Batch` has them, with places in place of frames: flat rows of the replay's ring."""
+
+    rows: NDArray[np.int64]  # [B, k], of the k frames of each observation, oldest first
+    next_rows: NDArray[np.int64]  # [B, k], at the end of the window
+    action: NDArray[np.int64]  # [B]
+    reward: NDArray[np.float32]  # [B]
+    discount: NDArray[np.float32]  # [B]
+
+
+class StaticBatches(Sequence[Batch]):
+    """K batches whose tensors lie at the same places of a device in every chunk, as a captured graph needs them.
+
+    Attributes:
+        fields: what batches are made of, [K, ...] each.
+
+    """
+
+    fields: tuple[Tensor, ...]
+
+    @abstractmethod
+    def make(self, fields: tuple[Tensor, ...]) -> Batch:
+        """One batch of one row of each of the fields."""
+
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Batch]: ...
+
+    def __getitem__(self, index: int | slice) -> Batch | list[Batch]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        return self.make(tuple(field[index] for field in self.fields))
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[number] for number in range(len(self)))
+
+    def __len__(self) -> int:
+        return len(self.fields[0])
+
+
 class Chunk(NamedTuple):
     """What one training step consumes: the batches of `gradient_steps` updates."""
 
-    batches: tuple[Batch, ...]
+    batches: Sequence[Batch]
     env_step: int  # env steps played by the end of the training step
     wait: Callable[[], None] = lambda: None  # for what is played while they are learned from
 

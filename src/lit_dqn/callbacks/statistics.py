@@ -112,6 +112,7 @@ class TrainingStatistics(Callback):
 
     def _log_means(self, trainer: lightning.Trainer) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        agent: Any = trainer.lightning_module
         env_step = data.collector.env_step
         # The speed is that of this session: what a stopped run did not do is no part of it.
         seconds, (seconds_then, env_step_then) = self.seconds, max(self._logged_at, self._started_at)
@@ -120,7 +121,7 @@ class TrainingStatistics(Callback):
             "time/total_timesteps": float(env_step),
             "time/seconds": seconds,
             "train/n_updates": float(trainer.global_step),
-            "train/learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "train/learning_rate": agent.current_learning_rate,
         }
         metrics |= {f"rollout/{name}": value for name, value in data.policy.metrics(env_step).items()}
         for name in self._outputs[0] if self._outputs else ():
