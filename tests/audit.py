@@ -4,12 +4,13 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium.wrappers import FrameStackObservation
 
 from lit_dqn.collector import Collector
 from lit_dqn.envs import episode_seed, make_vec, stored_dtype
 from lit_dqn.policies import UniformRandom
-from lit_dqn.replay import ReplayBuffer
+from lit_dqn.replay import DeviceFrames, ReplayBuffer
 from lit_dqn.resimulation import ResumeEnv
 
 AUDIT_ENV = "lit_dqn_tests/Audit-v0"
@@ -121,6 +122,7 @@ class Audit:
             self.shadows.append(FrameStackObservation(shadow, stack, padding_type="reset") if stack > 1 else shadow)
         self.history: dict[Key, Played] = {}
         self.shown: dict[Key, np.ndarray] = {}
+        self.device_frames = DeviceFrames(self.replay, "cpu")
         self.completed: list[list[Key]] = []  # starts by the time at which their window was complete
 
     def play(self) -> None:
@@ -171,7 +173,12 @@ class Audit:
         keys: list[Key] = []
         if not self.replay.starts:
             return keys
-        batch = self.replay.sample(np.array(self.replay.starts))
+        starts = np.array(self.replay.starts)
+        batch = self.replay.sample(starts)
+        (gathered,) = self.device_frames.batches(self.replay.lookup(starts), 1)
+        for name, one, other in zip(batch._fields, batch, gathered, strict=True):
+            assert one.dtype == other.dtype, name
+            assert torch.equal(one, other), name
         for row, observation in enumerate(batch.observation.numpy()):
             key = tuple(map(int, observation.reshape(-1, 3)[-1]))
             assert key in self.history, f"{key} starts at a last observation, or was never played"

@@ -1,8 +1,10 @@
+import bisect
 import contextlib
 import inspect
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from functools import partial
 from typing import Any, NoReturn, cast
 
@@ -30,11 +32,11 @@ from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.evaluation import PlayedDataset, Trajectory, play_episodes, play_trajectories
 from lit_dqn.play_ahead import PlayAhead
 from lit_dqn.policies import EpsilonGreedy, Greedy, Policy, UniformRandom
-from lit_dqn.replay import ReplayBuffer, Sampler, Uniform, check_fits, stack_frames
+from lit_dqn.replay import DeviceFrames, ReplayBuffer, Sampler, Uniform, check_fits, device_bytes, stacked_shape
 from lit_dqn.replay_dataset import ReplayDataset
 from lit_dqn.resimulation import ResumeEnv
 from lit_dqn.specification import specification
-from lit_dqn.types import CopiedAgent, Episode
+from lit_dqn.types import Chunk, CopiedAgent, Episode, StaticBatches
 
 log = logging.getLogger("lit_dqn")
 
@@ -60,6 +62,19 @@ checkpoint was chosen on the episodes of validation, so `test` plays others.
 """
 
 
+class ReplayDevice(Enum):
+    """Where a replay's frames lie, besides in the memory of the machine."""
+
+    auto = "auto"
+    """On the GPU that learns, if there is one and they fit."""
+
+    cpu = "cpu"
+    """Nowhere else: batches are put together by the CPU."""
+
+    cuda = "cuda"
+    """On the GPU that learns."""
+
+
 class ReplayDataModule(lightning.LightningDataModule):
     """Everything around the agent: envs, replay, and how they feed the updates.
 
@@ -71,6 +86,8 @@ class ReplayDataModule(lightning.LightningDataModule):
         env_processes: play each of them in a process of its own, which pays where a step takes milliseconds.
         frame_stack: frames in an observation.
         capacity: timesteps that the replay keeps, over all envs.
+        replay_device: where batches are put together: `cuda` keeps a copy of all frames on the GPU and sends it new
+            ones only, `cpu` sends whole batches, `auto` takes the GPU that learns, if the frames fit there.
         min_replay_size: env steps that are played by `warm_up_policy` before the first update.
         env_steps_per_update: env steps, over all envs, for each update.
         gradient_steps: updates for each training step of Lightning; their env steps are played before the first of
@@ -110,6 +127,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         env_processes: bool = False,
         frame_stack: int = 1,
         capacity: int = 10_000,
+        replay_device: ReplayDevice = ReplayDevice.auto,
         min_replay_size: int = 1_000,
         env_steps_per_update: int = 1,
         gradient_steps: int = 1,
@@ -137,6 +155,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         self.env_processes = env_processes
         self.frame_stack = frame_stack
         self.capacity = capacity
+        self.replay_device = ReplayDevice(replay_device)
         self.min_replay_size = min_replay_size
         self.env_steps_per_update = env_steps_per_update
         self.gradient_steps = gradient_steps
@@ -165,16 +184,14 @@ class ReplayDataModule(lightning.LightningDataModule):
         self._frame_shape = env.observation_space.shape
         self._frame_dtype = stored_dtype(env.observation_space)
         env.close()
-        self.observation_shape = self._frame_shape
-        if frame_stack > 1:
-            frames = np.broadcast_to(np.uint8(0), (1, frame_stack, *self._frame_shape))
-            self.observation_shape = stack_frames(frames).shape[1:]
+        self.observation_shape = stacked_shape(frame_stack, self._frame_shape)
         policies = {key: getattr(self, key) for key in ("policy", "warm_up_policy", "eval_policy")}
         check_policies(policies, env_id, np.zeros((1, *self.observation_shape), self._frame_dtype), self.num_actions)
         self.save_hyperparameters(specification({name: vars(self)[name] for name in _argument_names(type(self))}))
 
         self.collector: Collector | None = None
         self._play_ahead: PlayAhead | None = None
+        self._device_frames: DeviceFrames | None = None
         self.stopped = False  # set from outside when the run shall end: filling the replay then ends, too
         self._refill = False
         self._evaluation_envs: list[gymnasium.Env | VectorEnv] = []
@@ -196,6 +213,17 @@ class ReplayDataModule(lightning.LightningDataModule):
             frame_stack=self.frame_stack,
         )
 
+    def device_frames_bytes(self, capacity: int) -> int:
+        """Memory that the frames of a full replay of so many timesteps take on a GPU, in bytes."""
+        return ReplayBuffer.frames_bytes(
+            capacity,
+            self.num_envs,
+            self._frame_shape,
+            self._frame_dtype,
+            n_step=self.n_step,
+            frame_stack=self.frame_stack,
+        )
+
     def check_memory(self) -> None:
         """Refuse a replay that does not fit, before it is allocated; only training has one.
 
@@ -205,6 +233,40 @@ class ReplayDataModule(lightning.LightningDataModule):
         """
         check_fits(self.capacity, self.replay_bytes)
 
+    def device_of_frames(self, device: torch.device) -> torch.device | None:
+        """Where the replay's frames lie besides in the memory of the machine; None: nowhere.
+
+        Args:
+            device: that learns.
+
+        Raises:
+            ConfigError: if they shall lie on a GPU that is not there, or where they do not fit.
+
+        """
+        if self.replay_device is ReplayDevice.cpu or (
+            self.replay_device is ReplayDevice.auto and device.type != "cuda"
+        ):
+            return None
+        if device.type != "cuda":
+            raise ConfigError(
+                f"replay_device: cuda needs a GPU that learns, and this is a run on {device.type}; "
+                "set --trainer.accelerator gpu, or --data.replay_device auto."
+            )
+        required, free = self.device_frames_bytes(self.capacity), device_bytes(device)
+        if required <= free:
+            return device
+        sentence = (
+            f"the frames of {self.capacity:,} timesteps take {required / 2**30:,.2f} GiB, and {free / 2**30:,.2f} GiB "
+            "of the GPU are free for them"
+        )
+        if self.replay_device is ReplayDevice.auto:
+            log.info("batches are put together by the CPU: %s", sentence)
+            return None
+        fits = bisect.bisect_right(range(self.capacity), free, key=self.device_frames_bytes) - 1
+        raise ConfigError(
+            f"replay_device: {sentence}; set --data.replay_device cpu, or --data.capacity {max(fits, 1)} or less."
+        )
+
     def _make_vec(self, num_envs: int) -> VectorEnv:
         return make_vec(self.env_id, num_envs, self.env_kwargs, self.wrappers, processes=self.env_processes)
 
@@ -213,8 +275,10 @@ class ReplayDataModule(lightning.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Build the envs and the replay of training, once for each fit."""
         if stage == "fit" and (self.collector is None or self.collector.envs.closed):
-            self.collector = None  # and with it the replay of a fit before this one
+            self.collector = self._device_frames = None  # and with them the replay of a fit before this one
             self.check_memory()
+            learns_on = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+            device = self.device_of_frames(learns_on)
             envs = self._make_vec(self.num_envs)
             replay = ReplayBuffer(
                 self.capacity,
@@ -228,6 +292,7 @@ class ReplayDataModule(lightning.LightningDataModule):
             )
             self.collector = Collector(envs, self.policy, replay, self.seed)
             self._play_ahead = PlayAhead(self.collector) if self.play_ahead else None
+            self._device_frames = DeviceFrames(replay, device) if device is not None else None
 
     def train_dataloader(self) -> ReplayDataset:
         """The dataset itself: it gives whole chunks and plays in this process, so a DataLoader has nothing to do.
@@ -258,11 +323,13 @@ class ReplayDataModule(lightning.LightningDataModule):
             refill=refill,
             stopped=lambda: self.stopped,
             play_ahead=self._play_ahead,
+            device_frames=self._device_frames,
         )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """As Lightning has it, but on a CPU there is nothing to move, and looking through a chunk takes time."""
-        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
+        """As Lightning has it, but where there is nothing to move, looking through a chunk would take time."""
+        is_there = device.type == "cpu" or (isinstance(batch, Chunk) and isinstance(batch.batches, StaticBatches))
+        return batch if is_there else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def _agent(self) -> CopiedAgent:
         # The policy acts by the weights of the module, which this room must not import.

@@ -12,7 +12,7 @@ from lit_dqn.callbacks import StoppingRules
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.envs import AtariProtocol, is_atari
 from lit_dqn.policies import EpsilonGreedy, Policy, Softmax
-from lit_dqn.replay import available_bytes
+from lit_dqn.replay import available_bytes, device_bytes
 
 WARM_UP_SECONDS, TRIAL_SECONDS = 2.0, 10.0
 TRIAL_CAPACITY = 5_000
@@ -84,6 +84,12 @@ def _sizes(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, 
         "network": f"{type(model.online).__name__}, {weights:,} weights",
         "checkpoint": f"{state_bytes / 1e6:,.1f} MB, and {replay_bytes / 1e9:,.2f} GB of replay",
     }
+    device = trainer.strategy.root_device
+    if data.device_of_frames(device) is not None:
+        sizes["frames"] = (
+            f"{data.device_frames_bytes(data.capacity) / 1e9:,.2f} GB of them on the GPU, too; "
+            f"{device_bytes(device) / 1e9:,.1f} GB of its memory are free"
+        )
     if is_atari(data.env_id):
         protocol = AtariProtocol.of(data.env_id, data.env_kwargs).describe()
         sizes["protocol"] = ", ".join(f"{key} {value}" for key, value in protocol.items())

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import IterableDataset
@@ -6,7 +6,7 @@ from torch.utils.data import IterableDataset
 from lit_dqn.collector import Collector
 from lit_dqn.play_ahead import PlayAhead
 from lit_dqn.policies import Policy
-from lit_dqn.replay import Sampler
+from lit_dqn.replay import DeviceFrames, Sampler
 from lit_dqn.types import Batch, Chunk, CopiedAgent
 
 
@@ -32,6 +32,7 @@ class ReplayDataset(IterableDataset[Chunk]):
         refill: bool,
         stopped: Callable[[], bool],
         play_ahead: PlayAhead | None,
+        device_frames: DeviceFrames | None = None,
     ) -> None:
         self.collector = collector
         self.sampler = sampler
@@ -46,6 +47,7 @@ class ReplayDataset(IterableDataset[Chunk]):
         self.refill = refill
         self.stopped = stopped
         self.play_ahead = play_ahead
+        self.device_frames = device_frames
 
     def __len__(self) -> int:
         return self.chunks_per_epoch
@@ -68,11 +70,13 @@ class ReplayDataset(IterableDataset[Chunk]):
                 self.play_ahead.start(self.agent, self.env_steps_per_chunk)
                 yield chunk
 
-    def _sample(self) -> tuple[Batch, ...]:
+    def _sample(self) -> Sequence[Batch]:
         replay = self.collector.replay
         starts = [
             self.sampler.sample(replay.starts, self.batch_size, self.generator) for _ in range(self.gradient_steps)
         ]
+        if self.device_frames is not None:
+            return self.device_frames.batches(replay.lookup(np.concatenate(starts)), self.gradient_steps)
         # Built together and then cut apart: most of the time is in the number of calls.
         together = replay.sample(np.concatenate(starts))
         sizes = [len(batch) for batch in starts]

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 
 from lit_dqn.replay.sidecar import Sidecar
-from lit_dqn.types import Batch, Timestep
+from lit_dqn.types import Batch, Lookup, Timestep
 
 
 class ReplayBuffer:
@@ -74,6 +74,7 @@ class ReplayBuffer:
         self._columns = np.arange(num_envs)
         self._oldest_start, self._next_start = 0, 0
         self._identity = uuid.uuid4().hex
+        self._written: list[NDArray[np.int64]] | None = None  # rows of frames; None: nobody asks for them, or all
 
     @staticmethod
     def required_bytes(
@@ -89,6 +90,21 @@ class ReplayBuffer:
         layout = _layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack)
         return sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in layout.values())
 
+    @staticmethod
+    def frames_bytes(
+        capacity: int,
+        num_envs: int,
+        observation_shape: tuple[int, ...],
+        observation_dtype: DTypeLike,
+        *,
+        n_step: int = 1,
+        frame_stack: int = 1,
+    ) -> int:
+        """Memory of the frames alone, in bytes."""
+        layout = _layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack)
+        shape, dtype = layout["observation"]
+        return int(np.prod(shape)) * np.dtype(dtype).itemsize
+
     @property
     def starts(self) -> range:
         """The numbers of the starts that can be drawn, oldest first."""
@@ -98,14 +114,17 @@ class ReplayBuffer:
         """Store one step of every env. O(N), whatever the capacity."""
         columns = self._columns
         row, next_row = self._head % self._rows, (self._head + 1) % self._rows
-        self._observation[columns, row] = timestep.observation
+        first = self._step[columns, row] == 0
+        if first.any():  # all others are the next observations of the `add` before
+            self._observation[columns[first], row[first]] = timestep.observation[first]
         self._action[columns, row] = timestep.action
         self._reward[columns, row] = timestep.reward
         self._discount[columns, row] = timestep.discount
         self._last[columns, row] = timestep.last
-        # Written now so that the transition can be drawn at once; the next `add` writes the same, or this is the
-        # last observation of the episode and stays.
         self._observation[columns, next_row] = timestep.next_observation
+        if self._written is not None:
+            first_row = columns * self._rows
+            self._written += [first_row + next_row, (first_row + row)[first]]
         self._start_number[columns, row] = self._start_number[columns, next_row] = -1
         self._step[columns, next_row] = self._step[columns, row] + 1
         self._complete_starts(timestep.last, longest_window=self.n_step)
@@ -138,6 +157,22 @@ class ReplayBuffer:
             starts: [B], numbers out of `starts`.
 
         """
+        found = self.lookup(starts)
+        return Batch(
+            observation=torch.from_numpy(self._stacked(found.rows)),
+            action=torch.from_numpy(found.action),
+            reward=torch.from_numpy(found.reward),
+            discount=torch.from_numpy(found.discount),
+            next_observation=torch.from_numpy(self._stacked(found.next_rows)),
+        )
+
+    def lookup(self, starts: NDArray[np.int64]) -> Lookup:
+        """The transitions of some starts, but in place of frames where they lie in `frames`.
+
+        Args:
+            starts: [B], numbers out of `starts`.
+
+        """
         places = starts % self.capacity
         column, row = self._start_column[places], self._start_row[places]
         reward = np.zeros(len(starts), np.float32)
@@ -153,13 +188,25 @@ class ReplayBuffer:
             ended = self._last[column, end]
             end = np.where(goes_on, (end + 1) % self._rows, end)
             goes_on &= ~ended
-        return Batch(
-            observation=torch.from_numpy(self._stacked(column, row)),
-            action=torch.from_numpy(self._action[column, row]),
-            reward=torch.from_numpy(reward),
-            discount=torch.from_numpy(discount),
-            next_observation=torch.from_numpy(self._stacked(column, end)),
+        return Lookup(
+            self._rows_of_stack(column, row),
+            self._rows_of_stack(column, end),
+            self._action[column, row],
+            reward,
+            discount,
         )
+
+    @property
+    def frames(self) -> NDArray:
+        """The ring of all frames, [rows of all envs, *shape]; a view."""
+        return self._observation.reshape(-1, *self._observation.shape[2:])
+
+    def take_written(self) -> NDArray[np.int64]:
+        """The flat rows of `frames` that were written since this was last called; all of them the first time."""
+        written, self._written = self._written, []
+        if written is None:
+            return np.arange(len(self.frames))
+        return np.concatenate(written) if written else np.zeros(0, np.int64)
 
     def last_episode(self, env: int) -> NDArray:
         """The frames of the last episode of an env that has ended, [T + 1, *shape], as far as they are still there.
@@ -215,6 +262,7 @@ class ReplayBuffer:
             sidecar.read_into(self._arrays)
             self._identity = sidecar.identity
         self._next_start, self._oldest_start = state["next_start"], state["oldest_start"]
+        self._written = None
 
     def _complete_starts(self, last: NDArray[np.bool_], longest_window: int) -> None:
         """Number the starts whose window is complete with the row at the head, in each column oldest first."""
@@ -241,12 +289,18 @@ class ReplayBuffer:
         newest = self._start_number[self._columns[:, None], rows].max()
         self._oldest_start = max(self._oldest_start, int(newest) + 1)
 
-    def _stacked(self, column: NDArray, row: NDArray) -> NDArray:
+    def _rows_of_stack(self, column: NDArray, row: NDArray) -> NDArray[np.int64]:
+        """[B, k], flat rows of the frames of the observations at [B] places."""
+        first_row = column[:, None].astype(np.int64) * self._rows
         if self.frame_stack == 1:
-            return self._observation[column, row]
+            return first_row + row[:, None]
         back = np.arange(self.frame_stack - 1, -1, -1)
         back = np.minimum(back, self._step[column, row][:, None])  # not beyond the episode's first frame
-        return stack_frames(self._observation[column[:, None], (row[:, None] - back) % self._rows])
+        return first_row + (row[:, None] - back) % self._rows
+
+    def _stacked(self, rows: NDArray[np.int64]) -> NDArray:
+        frames = self.frames
+        return frames[rows[:, 0]] if self.frame_stack == 1 else stack_frames(frames[rows])
 
 
 def stack_frames(frames: NDArray) -> NDArray:
@@ -257,6 +311,13 @@ def stack_frames(frames: NDArray) -> NDArray:
         return frames
     batch, stack, channels, *size = frames.shape
     return frames.reshape(batch, stack * channels, *size)
+
+
+def stacked_shape(frame_stack: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an observation of so many frames of this shape."""
+    if frame_stack == 1:
+        return shape
+    return stack_frames(np.broadcast_to(np.uint8(0), (1, frame_stack, *shape))).shape[1:]
 
 
 def _layout(

@@ -1,0 +1,151 @@
+"""The frames of a replay on a device: the host decides what is drawn, the device looks the frames up."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lit_dqn.replay.buffer import ReplayBuffer, stacked_shape
+from lit_dqn.types import Batch, Lookup, StaticBatches
+
+STAGED_BYTES = 8 * 2**20
+"""Of frames that go up together: enough for the frames of a chunk."""
+
+RESERVE = 2**30
+"""Bytes of the device that are left to networks, their gradients, and the libraries."""
+
+
+class DeviceFrames:
+    """A copy of a replay's frames on a device, brought up to date before batches are drawn.
+
+    All copies are queued on the device's current stream: new frames come up behind the updates that were begun before,
+    which may read the rows that they overwrite, and in front of those that come after.
+
+    Args:
+        replay: whose frames are copied; it stays the truth.
+        device: where to.
+
+    """
+
+    def __init__(self, replay: ReplayBuffer, device: torch.device | str) -> None:
+        self.replay = replay
+        self.device = torch.device(device)
+        host = torch.from_numpy(replay.frames)
+        self._frames = torch.zeros(host.shape, dtype=host.dtype, device=self.device)
+        if len(replay.starts) == 0:
+            replay.take_written()  # both are empty
+        count = max(1, STAGED_BYTES // max(host[0].nbytes, 1))
+        self._staging = [_Staging(count, host, self.device) for _ in range(2)]
+        self._shape = stacked_shape(replay.frame_stack, tuple(host.shape[1:]))
+        self._places: _Places | None = None
+
+    def update(self) -> None:
+        """Bring up what was written since the last time."""
+        rows, frames = self.replay.take_written(), self.replay.frames
+        while len(rows):
+            self._staging.reverse()  # the one that was used longer ago
+            staging = self._staging[0]
+            taken, rows = rows[: staging.size], rows[staging.size :]
+            staging.send(taken, frames, self._frames)
+
+    def batches(self, lookup: Lookup, count: int) -> StaticBatches:
+        """`count` batches of equal size, valid until this is called again.
+
+        Args:
+            lookup: of all their transitions, one batch behind the other.
+            count: of batches.
+
+        """
+        self.update()
+        arrays = [array.reshape(count, -1, *array.shape[1:]) for array in lookup]
+        if self._places is None or not self._places.fit(arrays):
+            self._places = _Places(arrays, self.device)
+        return _DrawnBatches(self, self._places.send(arrays))
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The observations [B, *shape], frames stacked, of flat rows [B, k]."""
+        return self._frames.index_select(0, rows.reshape(-1)).view(len(rows), *self._shape)
+
+
+class _DrawnBatches(StaticBatches):
+    """Batches whose frames are gathered when they are asked for."""
+
+    def __init__(self, frames: DeviceFrames, fields: tuple[Tensor, ...]) -> None:
+        self._frames = frames
+        self.fields = fields
+
+    def make(self, fields: tuple[Tensor, ...]) -> Batch:
+        rows, next_rows, action, reward, discount = fields
+        return Batch(self._frames.gather(rows), action, reward, discount, self._frames.gather(next_rows))
+
+
+class _Staging:
+    """Frames on their way to the device."""
+
+    def __init__(self, size: int, like: Tensor, device: torch.device) -> None:
+        self.size = size
+        pinned = device.type == "cuda"
+        self._frames = torch.empty((size, *like.shape[1:]), dtype=like.dtype, pin_memory=pinned)
+        self._rows = torch.empty(size, dtype=torch.int64, pin_memory=pinned)
+        self._sent = torch.cuda.Event() if pinned else None
+
+    def send(self, rows: NDArray[np.int64], source: NDArray, destination: Tensor) -> None:
+        if self._sent is not None:
+            self._sent.synchronize()
+        count = len(rows)
+        np.take(source, rows, axis=0, out=self._frames[:count].numpy(), mode="clip")
+        self._rows[:count].numpy()[:] = rows
+        places = self._rows[:count].to(destination.device, non_blocking=True)
+        destination.index_copy_(0, places, self._frames[:count].to(destination.device, non_blocking=True))
+        if self._sent is not None:
+            self._sent.record()
+
+
+class _Part(NamedTuple):
+    begin: int
+    end: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    def of(self, memory: Tensor) -> Tensor:
+        return memory[self.begin : self.end].view(self.dtype).view(self.shape)
+
+
+class _Places:
+    """The small arrays of a chunk: sent together from one of two pinned buffers to the same place of the device."""
+
+    def __init__(self, arrays: list[NDArray], device: torch.device) -> None:
+        self._parts: list[_Part] = []
+        size = 0
+        for array in arrays:
+            dtype = torch.from_numpy(array).dtype
+            self._parts.append(_Part(size, size + array.nbytes, dtype, array.shape))
+            size += -(-array.nbytes // 16) * 16
+        pinned = device.type == "cuda"
+        self._host = [torch.empty(size, dtype=torch.uint8, pin_memory=pinned) for _ in range(2)]
+        self._sent = [torch.cuda.Event() if pinned else None for _ in range(2)]
+        self._device = torch.zeros(size, dtype=torch.uint8, device=device)
+        self._fields = tuple(part.of(self._device) for part in self._parts)
+
+    def fit(self, arrays: list[NDArray]) -> bool:
+        return [part.shape for part in self._parts] == [array.shape for array in arrays]
+
+    def send(self, arrays: list[NDArray]) -> tuple[Tensor, ...]:
+        self._host.reverse()
+        self._sent.reverse()
+        host, sent = self._host[0], self._sent[0]
+        if sent is not None:
+            sent.synchronize()
+        for part, array in zip(self._parts, arrays, strict=True):
+            part.of(host).numpy()[...] = array
+        self._device.copy_(host, non_blocking=True)
+        if sent is not None:
+            sent.record()
+        return self._fields
+
+
+def device_bytes(device: torch.device) -> int:
+    """Memory of a GPU that frames can take, in bytes."""
+    return max(torch.cuda.mem_get_info(device)[0] - RESERVE, 0)
