@@ -17,7 +17,7 @@ import gymnasium
 import numpy as np
 import psutil
 
-PATIENCE = 90.0
+PATIENCE = 240.0
 """Seconds that a run may take from its beginning to its end, on a busy machine."""
 
 ENV = "ends:Ends-v0"

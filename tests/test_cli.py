@@ -1,3 +1,4 @@
+import os
 import re
 import sys
 from pathlib import Path
@@ -144,6 +145,70 @@ def test_a_file_may_say_that_no_plan_is_asked_for(folder, monkeypatch):
     (folder / "asked.yaml").write_text("plan: false\n")
     assert run(monkeypatch, "fit", *CARTPOLE, "--config=asked.yaml", *tiny()) == 0
     assert (folder / "lightning_logs/cartpole/version_0/checkpoints/last.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"WORLD_SIZE": "2", "RANK": "1"}, r"WORLD_SIZE: 2 processes .* has RANK 1\), .* start it without torchrun"),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "3"}, r"SLURM_NTASKS: 4 .* SLURM_PROCID 3\), .* by srun --ntasks=1"),
+    ],
+)
+def test_one_of_several_processes_that_would_all_make_one_run_is_refused(
+    folder, monkeypatch, capsys, environment, sentence
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny()) == 2
+    assert re.search(f"error: {sentence}", capsys.readouterr().err)
+    assert list(folder.iterdir()) == []
+
+
+def test_one_process_of_a_launcher_runs(folder, monkeypatch):
+    for name, value in {"WORLD_SIZE": "1", "SLURM_NTASKS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), "--trainer.logger=false") == 0
+
+
+@pytest.mark.parametrize("kind", ["TensorBoardLogger", "CSVLogger"])
+@pytest.mark.parametrize("written", ["~/logs", "$SCRATCH/logs"])
+def test_a_run_is_found_again_where_its_logger_has_put_it(folder, monkeypatch, capsys, kind, written):
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    monkeypatch.setenv("SCRATCH", str(folder / "home"))
+    logger = [f"--trainer.logger={kind}", f"--trainer.logger.save_dir={written}", "--trainer.logger.name=cartpole"]
+    version = folder / "home/logs/cartpole/version_0"
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), *logger) == 0
+    assert (version / "checkpoints/last.ckpt").exists()
+    assert f"save_dir: {written}" in (version / "config.yaml").read_text()
+    further = tiny(**{"stop.max_env_steps": 140})
+    assert run(monkeypatch, "fit", *CARTPOLE, *further, *logger, "--ckpt_path=last") == 0, capsys.readouterr().err
+    assert [path.name for path in version.parent.iterdir()] == ["version_0"]
+    assert run(monkeypatch, "test", *CARTPOLE, *tiny(), *logger, "--ckpt_path=best") == 0
+    assert [path.name for path in folder.iterdir()] == ["home"]
+
+
+def test_a_variable_that_is_not_set_is_named(folder, monkeypatch, capsys):
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), "--trainer.logger.save_dir=$NO_SUCH/logs") == 2
+    assert "error: trainer.logger.init_args.save_dir: $NO_SUCH/logs names $NO_SUCH, which is not set" in (
+        capsys.readouterr().err
+    )
+    assert list(folder.iterdir()) == []
+
+
+def test_a_resume_never_leaves_the_kept_config_empty(folder, monkeypatch, capsys):
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny()) == 0
+    kept = folder / "lightning_logs/cartpole/version_0/config.yaml"
+    before, seen = kept.read_text(), []
+    replace = os.replace
+
+    def looks(source, target):
+        if Path(target).name == "config.yaml":
+            seen.append((kept.read_text(), Path(source).read_text()))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", looks)
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(**{"stop.max_env_steps": 140}), "--ckpt_path=last") == 0
+    assert seen == [(before, kept.read_text())]
 
 
 def test_a_run_that_began_with_weights_from_elsewhere_goes_on_without_them(folder, monkeypatch, capsys):

@@ -33,7 +33,15 @@ from lit_dqn.parser import Parser
 from lit_dqn.plan import plan, time_limit
 from lit_dqn.process import prepare_process
 from lit_dqn.resume import check_goes_on, go_on_in_its_folder, with_settings_of
-from lit_dqn.trainer_config import SaveRunConfig, Trainer, as_list, check_trainer, folder_of_runs, run_logger
+from lit_dqn.trainer_config import (
+    SaveRunConfig,
+    Trainer,
+    as_list,
+    check_trainer,
+    expand_folders,
+    folder_of_runs,
+    run_logger,
+)
 
 log = logging.getLogger("lit_dqn")
 
@@ -120,6 +128,7 @@ class CLI(LightningCLI):
         config = self.config.get(self.config.subcommand)
         if config is None or config.get("ckpt_path") is None:
             return
+        expand_folders(config.trainer.logger)
         runs = folder_of_runs(run_logger(config.trainer.logger))
         self.resumed = find_checkpoint(config.ckpt_path, runs, replay=self.config.subcommand == "fit")
         self.checkpoint = read_checkpoint(self.resumed.path)
@@ -147,13 +156,13 @@ class CLI(LightningCLI):
         # Going on in a run's folder changes the logger, which is not what the run is.
         self.save_config_kwargs = {"as_given": copy.deepcopy(config)}
         check_trainer(config.trainer)
+        expand_folders(config.trainer.logger)
         logger = run_logger(config.trainer.logger)
         runs = folder_of_runs(logger)
         goes_on_in_its_folder = config.ckpt_path == "last" and self.subcommand == "fit"
         if self.resumed is not None:
             if goes_on_in_its_folder and logger is not None:
                 go_on_in_its_folder(self.checkpoint, self.resumed.path, logger)
-                self.save_config_kwargs["overwrite"] = True
             config.ckpt_path = str(self.resumed.path)
             config.model.init_args.init_from = None  # the checkpoint has the weights
         if config.get("plan"):

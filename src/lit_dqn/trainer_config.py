@@ -1,5 +1,7 @@
 """What the command line says of the Trainer and its loggers, and what of that a run keeps."""
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,9 @@ import numpy as np
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
+from lit_dqn import durable
 from lit_dqn.agent import LitAgent
+from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.checkpoint import Trust, read_checkpoint
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.errors import ConfigError
@@ -67,7 +71,10 @@ class Trainer(lightning.Trainer):
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Keeps what the run is, not how it was called, so that each verb takes the file and a new run begins anew."""
+    """Keeps what the run is, not how it was called, so that each verb takes the file and a new run begins anew.
+
+    A run that is resumed keeps its new settings in place of the old ones, and at every moment one of the two.
+    """
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, as_given: Namespace, **kwargs: Any) -> None:
         for key in ("ckpt_path", "weights_only"):
@@ -75,7 +82,15 @@ class SaveRunConfig(SaveConfigCallback):
         logger = run_logger(as_given.trainer.logger)
         if logger is not None and "version" in logger.init_args:
             logger.init_args.version = None
-        super().__init__(parser, as_given, **kwargs)
+        super().__init__(parser, as_given, save_to_log_dir=False, **kwargs)
+
+    def save_config(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Write the file."""
+        folder = run_folder(trainer)
+        assert folder is not None
+        durable.make_folder(folder)
+        text = self.parser.dump(self.config, skip_none=False)
+        durable.replace_file(folder / self.config_filename, [memoryview(text.encode())])
 
 
 def check_trainer(config: Namespace) -> None:
@@ -85,6 +100,7 @@ def check_trainer(config: Namespace) -> None:
         ConfigError: naming the option and what to do instead.
 
     """
+    _check_alone()
     for key in ("gradient_clip_val", "gradient_clip_algorithm"):
         if config.get(key) is not None:
             raise ConfigError(
@@ -101,6 +117,20 @@ def check_trainer(config: Namespace) -> None:
         raise ConfigError(f"trainer.precision: {config.precision} is not possible; set 32-true or bf16-mixed.")
 
 
+def _check_alone() -> None:
+    """Refuse to be one of several processes that would each make the same run, in the same folder."""
+    launchers = [("WORLD_SIZE", "RANK", "without torchrun")]
+    if os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):  # there a shell has the tasks, and not we
+        launchers.append(("SLURM_NTASKS", "SLURM_PROCID", "by srun --ntasks=1"))
+    for size, rank, remedy in launchers:
+        if os.environ.get(size, "1") != "1":
+            raise ConfigError(
+                f"{size}: {os.environ[size]} processes were started together (this one has {rank} "
+                f"{os.environ.get(rank, '0')}), and each would make the same run, for lit_dqn trains on one device; "
+                f"start it {remedy}."
+            )
+
+
 def run_logger(config: Any) -> Namespace | None:
     """The logger whose folder is the run's: the first one that has a folder for each version."""
     for logger in as_list(config):
@@ -109,8 +139,30 @@ def run_logger(config: Any) -> Namespace | None:
     return None
 
 
+def expand_folders(config: Any) -> None:
+    """Put what they mean in place of `~` and `$VARIABLE` in the folders of all loggers, of which not all do it alike.
+
+    Raises:
+        ConfigError: if there is no such variable.
+
+    """
+    for logger in as_list(config):
+        arguments = logger.get("init_args", {}) if isinstance(logger, Namespace) else {}
+        for key in ("save_dir", "name"):
+            if isinstance(arguments.get(key), str | Path):
+                arguments[key] = _expanded(str(arguments[key]), key)
+
+
+def _expanded(path: str, key: str) -> str:
+    expanded = os.path.expanduser(os.path.expandvars(path))
+    unknown = re.search(r"\$(\w+|\{\w+\})", expanded)
+    if unknown is not None:
+        raise ConfigError(f"trainer.logger.init_args.{key}: {path} names {unknown[0]}, which is not set; set it.")
+    return expanded
+
+
 def folder_of_runs(logger: Namespace | None) -> Path | None:
-    """The folder that holds the versions of a run."""
+    """The folder that holds the versions of a run, after `expand_folders`."""
     if logger is None:
         return None
     return Path(logger.init_args.save_dir) / (logger.init_args.get("name") or "")
