@@ -47,11 +47,11 @@ def train(config: str, seed: int) -> tuple[Row, list[Row]]:
     common = ["--config", f"configs/{config}.yaml", "--seed_everything", str(seed)]
     logger = ["--trainer.logger.init_args.save_dir", str(LOGS), "--trainer.logger.init_args.name", f"{config}_{seed}"]
     said = lit_dqn("fit", *common, *logger).stderr
-    run = Path(re.findall(r"^run: (.+?);", said, re.MULTILINE)[-1])
+    run = Path(re.findall(r"^run: (.+)$", said, re.MULTILINE)[-1])
     checkpoint = ["--ckpt_path", str(ROOT / run), "--data.eval_episodes", str(TEST_EPISODES)]
     lit_dqn("test", *common, *checkpoint)
     greedy = json.loads((ROOT / run / "results.json").read_text())[-1]["return"]["mean"]
-    minutes, seconds = re.findall(r"updates in (\d+):(\d+) min", said)[-1]
+    hours, minutes, seconds = map(int, re.findall(r"updates in (\d+):(\d+):(\d+)", said)[-1])
     with (ROOT / run / "episodes.csv").open() as file:
         episodes = list(csv.DictReader(file))
     env_step, returns = (np.array([float(episode[key]) for episode in episodes]) for key in ("env_step", "return"))
@@ -59,7 +59,7 @@ def train(config: str, seed: int) -> tuple[Row, list[Row]]:
         "config": config,
         "seed": str(seed),
         "env_steps": f"{int(env_step[-1])}",
-        "minutes": f"{int(minutes) + int(seconds) / 60:.1f}",
+        "minutes": f"{60 * hours + minutes + seconds / 60:.1f}",
         "training_return": f"{returns[-WINDOW:].mean():.2f}",
         "greedy_return": f"{greedy:.2f}",
     }

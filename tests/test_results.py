@@ -16,7 +16,7 @@ def test_the_summary_is_that_of_a_sample():
     assert (summary["min"], summary["max"]) == (1, 7)
     # The variance with n - 1 is 26/3, the standard error its root over 2.
     assert summary["standard_error"] == pytest.approx((26 / 3) ** 0.5 / 2)
-    assert summarize(episodes[:1])["standard_error"] == 0
+    assert summarize(episodes[:1])["standard_error"] is None
 
 
 def test_scores_lie_between_a_random_player_and_a_human():

@@ -23,15 +23,14 @@ from lit_dqn.callbacks import (
     TrainingProgress,
     TrainingStatistics,
     TrajectoryWriter,
-    run_folder,
 )
-from lit_dqn.callbacks.progress import error_of_values
 from lit_dqn.checkpoint import Found, ReplayCheckpointIO, find_checkpoint, read_checkpoint
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.errors import ConfigError, Interrupted, TrainingError, one_line
 from lit_dqn.parser import Parser
-from lit_dqn.plan import plan, time_limit
+from lit_dqn.plan import plan
 from lit_dqn.process import prepare_process
+from lit_dqn.report import fold, say_metrics, say_what_begins, say_what_was_reached
 from lit_dqn.resume import check_goes_on, go_on_in_its_folder, with_settings_of
 from lit_dqn.trainer_config import (
     SaveRunConfig,
@@ -243,7 +242,7 @@ class CLI(LightningCLI):
             self.checkpoint = {}  # the Trainer reads it again
 
     def fit(self, **kwargs: Any) -> None:
-        """Train, and say in two lines what was reached.
+        """Train, and say in a few lines what begins and what was reached.
 
         Raises:
             TrainingError: if the loss is no number any more.
@@ -256,9 +255,7 @@ class CLI(LightningCLI):
             except Interrupted as interruption:
                 sys.exit(128 + interruption.signal_number)
             return
-        has_limit = stop.has_limit or trainer.max_steps >= 0 or (trainer.max_epochs or -1) >= 0
-        if not has_limit and time_limit(trainer) is None:
-            log.warning("no limit on env steps, episodes, updates or time is set: Ctrl-C ends the run")
+        say_what_begins(trainer, self.model, self.datamodule, stop)
         try:
             trainer.fit(**kwargs)
         except TrainingError as error:
@@ -276,7 +273,19 @@ class CLI(LightningCLI):
         except Exception:
             log.error("the run failed. %s", self._last_good_checkpoint())
             raise
-        self._say_what_was_reached()
+        say_what_was_reached(trainer, self.datamodule, self._get(self.config_init, "statistics"), stop)
+
+    def validate(self, verbose: bool = True, **kwargs: Any) -> None:
+        """Play evaluation episodes, and say what they say."""
+        (metrics,) = self.trainer.validate(**kwargs, verbose=False)
+        if verbose:
+            say_metrics(metrics)
+
+    def test(self, verbose: bool = True, **kwargs: Any) -> None:
+        """Play the episodes of `test`, and say what they say."""
+        (metrics,) = self.trainer.test(**kwargs, verbose=False)
+        if verbose:
+            say_metrics(metrics)
 
     def _last_good_checkpoint(self) -> str:
         last = self._get(self.config_init, "checkpoints").last_saved
@@ -284,38 +293,13 @@ class CLI(LightningCLI):
             return "No checkpoint was written yet."
         return f"The last good checkpoint is {last}. Go on from it with --ckpt_path last."
 
-    def _say_what_was_reached(self) -> None:
-        statistics, stop = self._get(self.config_init, "statistics"), self._get(self.config_init, "stop")
-        collector = self.datamodule.collector
-        metrics = self.trainer.callback_metrics
-        words = []
-        if "eval/mean_reward" in metrics:
-            words.append(
-                f"evaluation return {metrics['eval/mean_reward'].item():.2f} "
-                f"± {metrics['eval/std_reward'].item():.2f}, length {metrics['eval/mean_ep_length'].item():.1f}"
-                f"{error_of_values(metrics)}"
-            )
-        minutes, seconds = divmod(int(statistics.seconds), 60)
-        words.append(
-            f"{collector.episodes:,} episodes, {collector.env_step:,} env steps, "
-            f"{self.trainer.global_step:,} updates in {minutes}:{seconds:02} min"
-        )
-        seconds_left = time_limit(self.trainer)
-        if stop.reason:
-            words.append(stop.reason)
-        elif seconds_left is not None and seconds_left <= 0:
-            words.append("max_time reached")
-        log.info("reached: %s", "; ".join(words))
-        folder = run_folder(self.trainer)
-        if folder is not None:
-            log.info("run: %s; look at it with: tensorboard --logdir %s", folder, folder.parent.parent)
-
 
 class _StandardError(logging.Handler):
     """Writes to the standard error of the moment, which is the progress bar's while there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
+        line = self.format(record)
+        print(fold(line) if sys.stderr.isatty() else line, file=sys.stderr)
 
 
 def main(args: ArgsType = None) -> None:

@@ -5,14 +5,15 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, Timer
+from lightning.pytorch.callbacks import Callback
 
 from lit_dqn.agent import LitAgent
-from lit_dqn.callbacks import StoppingRules
+from lit_dqn.callbacks.stopping import StoppingRules, time_limit, timers_of
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.envs import AtariProtocol, is_atari
 from lit_dqn.policies import EpsilonGreedy, Policy, Softmax
 from lit_dqn.replay import available_bytes, device_bytes
+from lit_dqn.report import describe_env, describe_network
 
 WARM_UP_SECONDS, TRIAL_SECONDS = 2.0, 10.0
 TRIAL_CAPACITY = 5_000
@@ -39,7 +40,8 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
     seconds = time_limit(trainer)
     trial = _Trial(data)
     # Only the trial's own clock ends it.
-    trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    timers = timers_of(trainer)
+    trainer.callbacks = [callback for callback in trainer.callbacks if callback not in timers]  # type: ignore[attr-defined]
     stop.max_env_steps = stop.max_episodes = stop.mean_return = None
     trainer.fit_loop.max_epochs = trainer.fit_loop.epoch_loop.max_steps = -1
     data.capacity = min(data.capacity, max(TRIAL_CAPACITY, data.batch_size))
@@ -64,12 +66,6 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
         print(f"{'the run':<11} {end}; how many env steps that takes is not known")
 
 
-def time_limit(trainer: lightning.Trainer) -> float | None:
-    """Seconds that `max_time` leaves to a run; None without it."""
-    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
-    return min((timer.time_remaining() for timer in timers), default=None)  # type: ignore[type-var]
-
-
 def _sizes(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, stop: StoppingRules) -> dict[str, str]:
     replay_bytes = data.replay_bytes(data.capacity)
     weights = sum(parameter.numel() for parameter in model.online.parameters())
@@ -77,11 +73,10 @@ def _sizes(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, 
     state_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()) + 8 * weights
     env_steps = _env_steps(trainer, data, stop)
     sizes = {
-        "env": f"{data.env_id}, {data.num_envs} side by side; observations {data.observation_shape}, "
-        f"{data.num_actions} actions",
+        "env": describe_env(data),
         "replay": f"{data.capacity:,} timesteps, {replay_bytes / 1e9:,.2f} GB when full; "
         f"{available_bytes() / 1e9:,.1f} GB of memory are free",
-        "network": f"{type(model.online).__name__}, {weights:,} weights",
+        "network": describe_network(model),
         "checkpoint": f"{state_bytes / 1e6:,.1f} MB, and {replay_bytes / 1e9:,.2f} GB of replay",
     }
     device = trainer.strategy.root_device

@@ -8,21 +8,19 @@ import torch
 
 from lit_dqn.checkpoint import close_the_parser
 
-
-class _NoAdvertisement(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "Tip:" not in record.getMessage()
-
-
-_NO_ADVERTISEMENT = _NoAdvertisement()  # one, so that adding it again changes nothing
+LIGHTNING_LOGS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
+"""What Lightning tells of seeds, devices and checkpoints, and its advertisements; a run says itself what matters."""
 
 
 def prepare_process() -> None:
     """Settings of torch and of warnings that every run wants, whoever starts it."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_NO_ADVERTISEMENT)
+    for name in LIGHTNING_LOGS:
+        logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning's own call of a function that torch has since renamed; nothing that a user could mend.
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
     close_the_parser()
+    # Points are counted over epochs here, so an epoch shorter than the interval loses none.
+    warnings.filterwarnings("ignore", message="The number of training batches")
     # Lightning makes torch look for GPUs through NVML, and fused Adam then looks at every step; we never fork, which
     # is what this is for.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)

@@ -2,7 +2,7 @@ from lit_dqn.callbacks.checkpoints import Checkpoints
 from lit_dqn.callbacks.live_view import LiveView
 from lit_dqn.callbacks.maze_view import MazeView
 from lit_dqn.callbacks.progress import TrainingProgress
-from lit_dqn.callbacks.results import ResultsWriter
+from lit_dqn.callbacks.results import ResultsWriter, mean_with_error, standard_error
 from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.callbacks.statistics import TrainingStatistics
 from lit_dqn.callbacks.stopping import StoppingRules
@@ -17,5 +17,7 @@ __all__ = [
     "TrainingProgress",
     "TrainingStatistics",
     "TrajectoryWriter",
+    "mean_with_error",
     "run_folder",
+    "standard_error",
 ]

@@ -1,7 +1,7 @@
+import threading
 import time
-from collections import deque
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import ProgressBar
@@ -9,11 +9,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
+from lit_dqn.callbacks.pace import Pace
 from lit_dqn.callbacks.statistics import TrainingStatistics
-from lit_dqn.callbacks.stopping import StoppingRules
+from lit_dqn.callbacks.stopping import StoppingRules, clock
 
-REFRESH_SECONDS = 0.25
-WINDOW_SECONDS = 20
+LINE_SECONDS = 55.0
+"""Where there is no terminal, no more than a minute passes without a line."""
+
+WATCH_SECONDS = 1.0
+FILLING = "filling the replay"
+BAR_WIDTH = 10
+SYMBOLS = {"exploration_rate": "ε", "temperature": "τ"}
+LEAST_IMPORTANT = ("exploration", "speed", "episode", "return")
+"""What a narrow terminal does without, in this order."""
 
 
 def error_of_values(metrics: Mapping[str, Tensor]) -> str:
@@ -22,18 +30,11 @@ def error_of_values(metrics: Mapping[str, Tensor]) -> str:
     return "".join(f", {words} {metrics[name].item():.4f}" for name, words in names.items() if name in metrics)
 
 
-class Sample(NamedTuple):
-    """How far the run was at a moment."""
-
-    seconds: float
-    env_step: int
-    share: float
-
-
 class TrainingProgress(ProgressBar):
     """One line while training: share done, episode, mean return, exploration, env steps/s, time left.
 
-    It is refreshed by time, not by steps. Each evaluation leaves a line of its own, also where there is no terminal.
+    Each evaluation leaves a line of its own. Where there is no terminal a line comes at least every minute, also while
+    the replay is being filled or an evaluation is played.
 
     Args:
         statistics: what was watched so far.
@@ -47,8 +48,13 @@ class TrainingProgress(ProgressBar):
         self.stopping = stopping
         self._console = Console()
         self._progress: Progress | None = None
-        # Speed and time left follow the last seconds of training: episodes get shorter while the agent learns.
-        self._samples: deque[Sample] = deque(maxlen=round(WINDOW_SECONDS / REFRESH_SECONDS))
+        self._pace = Pace()
+        self._lines_end = threading.Event()
+        self._watcher: threading.Thread | None = None
+        self._words: dict[str, str] = {}
+        self._time_left = ""
+        self._doing = ""  # what no training step tells of
+        self._said = 0.0
 
     def disable(self) -> None:
         """Lightning's switch for `enable_progress_bar=False` and for all ranks but the first."""
@@ -58,82 +64,156 @@ class TrainingProgress(ProgressBar):
         """The other side of `disable`."""
         self._console.quiet = False
 
+    # --- hooks ---
+
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Show the bar."""
-        self._samples.clear()
-        self._take_sample(trainer)
+        """Show the bar, and begin to watch what has no training steps."""
+        self._pace.begin()
+        self._words, self._time_left, self._said = {}, "", time.monotonic()
+        self._doing = FILLING
         self._progress = Progress(
             TextColumn("{task.percentage:>3.0f}%"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=BAR_WIDTH),
             TextColumn("{task.description}"),
             console=self._console,
             auto_refresh=False,
             disable=not self._console.is_terminal,
         )
-        self._progress.add_task("filling the replay", total=1.0)
+        self._progress.add_task(self._doing, total=1.0, completed=0)
         self._progress.start()
         self._progress.refresh()
+        self._lines_end.clear()
+        self._watcher = threading.Thread(target=self._watch, args=(trainer,), name="progress", daemon=True)
+        self._watcher.start()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
         """Refresh the bar if it is time."""
-        if time.monotonic() - self._samples[-1].seconds >= REFRESH_SECONDS:
+        if self._pace.due:
             self._refresh(trainer)
 
-    def _take_sample(self, trainer: lightning.Trainer) -> None:
-        self._samples.append(Sample(time.monotonic(), self._env_step(trainer), self.stopping.progress(trainer)))
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Say that training waits."""
+        if self._watches(trainer):
+            self._pace.note(self._env_step(trainer), trainer.global_step)
+            self._pace.evaluation_begins()
+            self._say_evaluated(trainer, 0)
 
-    def _refresh(self, trainer: lightning.Trainer) -> None:
-        self._take_sample(trainer)
-        if self._progress is not None:
-            description = f"{self._status(trainer)} · {self._time_left()}"
-            self._progress.update(
-                self._progress.task_ids[0], completed=self._samples[-1].share, description=description
-            )
-            self._progress.refresh()
-
-    def _status(self, trainer: lightning.Trainer) -> str:
-        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
-        words = [f"episode {collector.episodes:,}"]
-        if self.statistics.recent:
-            words.append(f"mean return {self.statistics.mean_return:.1f}")
-        symbols = {"exploration_rate": "ε", "temperature": "τ"}
-        metrics = collector.policy.metrics(collector.env_step)
-        words += [f"{symbols.get(name, name)} {value:.2f}" for name, value in metrics.items()]
-        first, last = self._samples[0], self._samples[-1]
-        speed = (last.env_step - first.env_step) / max(last.seconds - first.seconds, 1e-9)
-        return " · ".join([*words, f"{speed:,.0f} env steps/s"])
-
-    def _time_left(self) -> str:
-        first, last = self._samples[0], self._samples[-1]
-        if last.share == first.share:
-            return "time left ?"
-        left = int((last.seconds - first.seconds) * (1 - last.share) / (last.share - first.share))
-        return f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+    def on_validation_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Say how far the evaluation is."""
+        if self._watches(trainer):
+            self._say_evaluated(trainer, batch_idx + 1)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Leave a line about the evaluation that `fit` has made."""
-        if trainer.state.fn != "fit" or trainer.sanity_checking:
+        if not self._watches(trainer):
             return
-        self._take_sample(trainer)
+        self._pace.evaluation_ends()
+        self._doing = ""
+        self._describe(trainer)
         metrics = trainer.callback_metrics
-        self._console.print(
-            f"env step {self._env_step(trainer):,} · {self._status(trainer)} · "
-            f"evaluation: return {metrics['eval/mean_reward'].item():.2f}, "
-            f"length {metrics['eval/mean_ep_length'].item():.1f}{error_of_values(metrics)}",
-            highlight=False,
-            soft_wrap=True,
+        self._print(
+            f"{self._line(trainer)} · evaluation: return {metrics['eval/mean_reward'].item():,.2f}, "
+            f"length {metrics['eval/mean_ep_length'].item():,.1f}{error_of_values(metrics)}"
         )
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Show where the run ended."""
-        self._refresh(trainer)
+        if self._progress is not None:
+            self._refresh(trainer)
         self._stop()
 
     def on_exception(self, *args: Any) -> None:
         """Give the terminal back."""
         self._stop()
 
+    # --- words ---
+
+    def _watches(self, trainer: lightning.Trainer) -> bool:
+        return self._progress is not None and trainer.state.fn == "fit" and not trainer.sanity_checking
+
+    def _describe(self, trainer: lightning.Trainer) -> None:
+        """Put what training is like now into words."""
+        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
+        statistics = self.statistics
+        words = {"episode": f"episode {collector.episodes:,}"}
+        if statistics.recent:
+            words["return"] = f"mean return {statistics.mean_return:,.1f}"
+        metrics = collector.policy.metrics(collector.env_step)
+        exploration = [f"{SYMBOLS.get(name, name)} {value:.2f}" for name, value in metrics.items()]
+        if exploration:
+            words["exploration"] = " · ".join(exploration)
+        if self._pace.env_steps_per_second:
+            words["speed"] = f"{self._pace.env_steps_per_second:,.0f} env steps/s"
+        lengths = [episode.length for episode in statistics.recent]
+        seconds = self._pace.seconds_left(self.stopping.left(trainer), lengths)
+        self._words, self._time_left = words, "" if seconds is None else f"{clock(seconds)} left"
+
+    def _status(self, width: int | None = None) -> str:
+        """What there is to say of training, as far as it fits into a width."""
+        words = dict(self._words)
+        text = " · ".join([*words.values(), *filter(None, [self._time_left])])
+        for least in LEAST_IMPORTANT:
+            if width is None or len(text) <= width:
+                break
+            words.pop(least, None)
+            text = " · ".join([*words.values(), *filter(None, [self._time_left])])
+        return text
+
+    def _say_evaluated(self, trainer: lightning.Trainer, played: int) -> None:
+        episodes = trainer.datamodule.eval_episodes  # type: ignore[attr-defined]
+        self._doing = f"evaluating: {played:,} of {episodes:,} episodes"
+        self._draw(self._doing)
+
+    # --- lines and bar ---
+
+    def _refresh(self, trainer: lightning.Trainer) -> None:
+        self._doing = ""
+        self._pace.note(self._env_step(trainer), trainer.global_step)
+        self._describe(trainer)
+        assert self._progress is not None
+        self._progress.update(self._progress.task_ids[0], completed=self.stopping.progress(trainer))
+        self._draw(self._status(self._console.width - BAR_WIDTH - len("100%  ")))
+
+    def _draw(self, description: str) -> None:
+        if self._progress is not None and self._console.is_terminal:
+            self._progress.update(self._progress.task_ids[0], description=description)
+            self._progress.refresh()
+
+    def _watch(self, trainer: lightning.Trainer) -> None:
+        """On a thread: filling a replay and evaluating have no training steps, and can take many minutes."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        while not self._lines_end.wait(WATCH_SECONDS):
+            doing = self._doing
+            if doing == FILLING:
+                doing += f": {data.collector.env_step:,} of {data.min_replay_size:,} env steps"
+                self._draw(doing)
+            self._say_if_due(doing or self._line(trainer))
+
+    def _line(self, trainer: lightning.Trainer) -> str:
+        return f"env step {self._env_step(trainer):,} · {self._status()}"
+
+    def _say_if_due(self, line: str) -> None:
+        if not self._console.is_terminal and time.monotonic() - self._said >= LINE_SECONDS:
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        self._said = time.monotonic()
+        # A terminal shows whole words; a file has a line for each, to be searched.
+        self._console.print(line, highlight=False, soft_wrap=not self._console.is_terminal)
+
     def _stop(self) -> None:
+        if self._watcher is not None:
+            self._lines_end.set()
+            self._watcher.join()
+            self._watcher = None
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,9 @@ class ResultsWriter(Callback):
         normalised = human_normalised_score(data.env_id, score["mean"])
         protocol = data.evaluation_protocol()
         log.info(
-            "return %.2f ± %.2f (mean and its standard error over %d episodes), median %g%s",
-            score["mean"],
-            score["standard_error"],
-            len(self._episodes),
-            score["median"],
+            "return %s, median %g%s",
+            mean_with_error(score["mean"], score["standard_error"], len(self._episodes)),
+            round(score["median"], 2),
             "" if normalised is None else f", human-normalised {normalised:.3f}",
         )
         log.info("protocol: %s", ", ".join(f"{key} {value}" for key, value in protocol.items()))
@@ -76,13 +75,30 @@ class ResultsWriter(Callback):
         log.info("results: %s", path)
 
 
-def summarize(episodes: list[Episode]) -> dict[str, float]:
+def standard_error(spread: float, count: int) -> float | None:
+    """Of a mean over so many numbers; None of a single one, which says nothing of the others.
+
+    Args:
+        spread: the standard deviation of these numbers about their mean (NumPy's `std`).
+        count: how many there are.
+
+    """
+    return spread / math.sqrt(count - 1) if count > 1 else None
+
+
+def mean_with_error(mean: float, error: float | None, count: int) -> str:
+    """A mean over episodes in words. ± is the standard error of the mean, here and everywhere."""
+    if error is None:
+        return f"{mean:,.2f} (1 episode)"
+    return f"{mean:,.2f} ± {error:,.2f} (mean and its standard error over {count:,} episodes)"
+
+
+def summarize(episodes: list[Episode]) -> dict[str, Any]:
     """Mean, its standard error, median, and extremes of the undiscounted returns."""
     returns = np.array([episode.total_reward for episode in episodes])
-    spread = returns.std(ddof=1) if len(returns) > 1 else 0.0
     return {
         "mean": float(returns.mean()),
-        "standard_error": float(spread / np.sqrt(len(returns))),
+        "standard_error": standard_error(float(returns.std()), len(returns)),
         "median": float(np.median(returns)),
         "min": float(returns.min()),
         "max": float(returns.max()),

@@ -3,8 +3,9 @@ from collections import deque
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Timer
 
+from lit_dqn.callbacks.pace import Left
 from lit_dqn.errors import ConfigError
 
 log = logging.getLogger("lit_dqn")
@@ -47,10 +48,36 @@ class StoppingRules(Callback):
         self.reason = ""
         self._returns: deque[float] = deque(maxlen=window)
 
-    @property
-    def has_limit(self) -> bool:
-        """Whether any of these rules can end the run."""
-        return any(limit is not None for limit in (self.max_episodes, self.max_env_steps, self.mean_return))
+    def limits(self, trainer: lightning.Trainer) -> list[str]:
+        """Where the run can end, in words, the trainer's own limits among them; none if nothing ends it."""
+        words = []
+        if self.max_episodes is not None:
+            words.append(f"{self.max_episodes:,} episodes")
+        if self.max_env_steps is not None:
+            words.append(f"{self.max_env_steps:,} env steps")
+        if self.mean_return is not None:
+            words.append(f"a mean return of {self.mean_return:g} over {self.window:,} episodes")
+        if trainer.max_steps >= 0:
+            words.append(f"{trainer.max_steps:,} updates")
+        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+            words.append(f"{trainer.max_epochs:,} epochs")
+        seconds = time_limit(trainer)
+        if seconds is not None:
+            words.append(f"{clock(seconds)} of training")
+        return words
+
+    def left(self, trainer: lightning.Trainer) -> Left:
+        """What is left to each limit. When a mean return will be reached nobody knows."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        updates = [trainer.max_steps] if trainer.max_steps >= 0 else []
+        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+            updates.append(trainer.max_epochs * data.updates_per_epoch)
+        return Left(
+            env_steps=None if self.max_env_steps is None else max(self.max_env_steps - data.collector.env_step, 0),
+            updates=max(min(updates) - trainer.global_step, 0) if updates else None,
+            episodes=None if self.max_episodes is None else max(self.max_episodes - data.collector.episodes, 0),
+            seconds=time_limit(trainer),
+        )
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Do not begin if a resumed run is at its limit already."""
@@ -97,6 +124,10 @@ class StoppingRules(Callback):
         if (trainer.max_epochs or 0) > 0:
             updates = trainer.max_epochs * trainer.datamodule.updates_per_epoch  # type: ignore[attr-defined]
             shares.append(trainer.global_step / updates)
+        for timer in timers_of(trainer):
+            elapsed, remaining = timer.time_elapsed(), timer.time_remaining()
+            if remaining is not None and elapsed + remaining > 0:
+                shares.append(elapsed / (elapsed + remaining))
         return min(max(shares), 1.0)
 
     def state_dict(self) -> dict[str, Any]:
@@ -107,3 +138,19 @@ class StoppingRules(Callback):
         """Take up the returns in the window."""
         self._returns.clear()
         self._returns.extend(state_dict["returns"])
+
+
+def timers_of(trainer: lightning.Trainer) -> list[Timer]:
+    """Those that Lightning makes of `max_time`."""
+    return [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+
+
+def time_limit(trainer: lightning.Trainer) -> float | None:
+    """Seconds that `max_time` leaves to a run; None without it."""
+    return min((timer.time_remaining() for timer in timers_of(trainer)), default=None)  # type: ignore[type-var]
+
+
+def clock(seconds: float) -> str:
+    """A span of time as h:mm:ss."""
+    whole = max(round(seconds), 0)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -1,4 +1,6 @@
 import difflib
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -61,6 +63,7 @@ def make_env(
     if is_atari(env_id):
         return AtariGame(env_id, _protocol(env_id, env_kwargs, wrappers), render_mode)
     if render_mode is not None:
+        _draw_without_a_screen()
         env_kwargs = {**(env_kwargs or {}), "render_mode": render_mode}
     try:
         env = gymnasium.make(env_id, **(env_kwargs or {}))
@@ -80,6 +83,13 @@ def make_env(
     except ConfigError:
         env.close()
         raise
+
+
+def _draw_without_a_screen() -> None:
+    """Where there is no screen, let SDL (pygame) look for none: it would say that it found none."""
+    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+        os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
 
 
 def _protocol(env_id: str, env_kwargs: Mapping[str, Any] | None, wrappers: Sequence[Wrapper]) -> AtariProtocol:

@@ -1,0 +1,90 @@
+"""What a run says of itself at its beginning and its end."""
+
+import logging
+import re
+
+import pytest
+import torch
+
+from lit_dqn.callbacks import mean_with_error, standard_error
+from lit_dqn.report import fold
+from test_cli import CARTPOLE, folder, run, tiny  # noqa: F401 - a fixture
+
+
+def test_a_run_says_at_its_start_what_it_is_and_where_it_ends(folder, monkeypatch, capsys):  # noqa: F811
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(**{"trainer.max_time": "00:01:00:00"})) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[:4] == [
+        "env: CartPole-v1, 8 side by side; observations (4,), 2 actions",
+        "network: MLP, 10,934 weights, on cpu",
+        "ends after: 80 env steps, or 1:00:00 of training",
+        "folder: lightning_logs/cartpole/version_0",
+    ]
+
+
+def test_a_run_without_any_limit_says_so(folder, monkeypatch, capsys):  # noqa: F811
+    class Enough(Exception):
+        pass
+
+    def fit(*args, **kwargs):
+        raise Enough
+
+    monkeypatch.setattr("lit_dqn.trainer_config.Trainer.fit", fit)
+    with pytest.raises(Enough):
+        run(monkeypatch, "fit", *CARTPOLE, *tiny(**{"stop.max_env_steps": "null"}))
+    said = capsys.readouterr().err
+    assert "ends never: no limit on env steps, episodes, updates or time is set; Ctrl-C ends the run" in said
+    assert "ends after" not in said
+
+
+@pytest.mark.parametrize(("logger", "speaks"), [("CSVLogger", False), ("TensorBoardLogger", True)])
+def test_only_a_run_with_tensorboard_speaks_of_it(folder, monkeypatch, capsys, logger, speaks):  # noqa: F811
+    logger = (f"--trainer.logger={logger}", "--trainer.logger.save_dir=logs", "--trainer.logger.name=cartpole")
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), *logger) == 0
+    said = capsys.readouterr().err
+    assert "run: logs/cartpole/version_0" in said
+    assert ("look at it with: tensorboard --logdir logs\n" in said) is speaks
+    assert ("tensorboard" in said.lower()) is speaks
+
+
+def test_no_line_is_lightnings_own(folder, monkeypatch, caplog, capsys):  # noqa: F811
+    for verb, *more in (["fit"], ["validate", "--ckpt_path=last"], ["test", "--ckpt_path=last"]):
+        assert run(monkeypatch, verb, *CARTPOLE, *tiny(), *more) == 0
+    assert {record.name for record in caplog.records if record.levelno >= logging.INFO} <= {"lit_dqn"}
+    said = "".join(capsys.readouterr())
+    for foreign in ("GPU", "Seed set", "Restoring", "DataLoader", "logging interval", "Trainer.fit"):
+        assert foreign not in said
+
+
+def test_what_is_measured_stands_in_a_table_of_round_numbers(folder, monkeypatch, capsys):  # noqa: F811
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny()) == 0
+    capsys.readouterr()
+    assert run(monkeypatch, "validate", *CARTPOLE, *tiny(**{"data.eval_episodes": 3}), "--ckpt_path=last") == 0
+    lines = capsys.readouterr().out.splitlines()
+    values = {name: value for name, value in (line.split() for line in lines)}
+    assert values["eval/episodes"] == "3"
+    assert "eval/mean_reward" in values
+    assert all(re.fullmatch(r"-?[\d,]+(\.\d{2}|\.\d{4})?", value) for value in values.values())
+
+
+def test_plus_minus_is_the_standard_error_everywhere(folder, monkeypatch, capsys):  # noqa: F811
+    returns = torch.tensor([1.0, 2.0, 6.0, 7.0])
+    error = standard_error(returns.std(correction=0).item(), 4)
+    assert error == pytest.approx((26 / 3) ** 0.5 / 2)
+    assert mean_with_error(4.0, error, 4) == "4.00 ± 1.47 (mean and its standard error over 4 episodes)"
+    assert mean_with_error(4.0, standard_error(0.0, 1), 1) == "4.00 (1 episode)"
+    three = tiny(**{"data.eval_max_steps": 500, "data.eval_episodes": 3})
+    assert run(monkeypatch, "fit", *CARTPOLE, *three) == 0
+    assert run(monkeypatch, "validate", *CARTPOLE, *three, "--ckpt_path=last") == 0
+    shown = capsys.readouterr()
+    (spread,) = re.findall(r"eval/std_reward +(\S+)", shown.out)
+    (plus_minus,) = re.findall(r"reached: .* ± (\S+) \(mean and its standard error over 3 episodes\)", shown.err)
+    assert float(spread) > 0
+    assert float(plus_minus) == pytest.approx(float(spread) / 2**0.5, abs=0.011)
+
+
+def test_a_terminal_breaks_no_word(monkeypatch):
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: __import__("os").terminal_size((30, 10)))
+    line = "run: lightning_logs/a-name-with-dashes/that-is-longer-than-the-line and some words more"
+    assert fold(line).split() == line.split()
+    assert max(map(len, fold(line).splitlines()[2:])) <= 30
