@@ -115,7 +115,11 @@ def plain_function():
     pass
 
 
-@pytest.mark.parametrize("part", [lambda: None, plain_function, len, partial(plain_function)], ids=str)
+@pytest.mark.parametrize(
+    "part",
+    [lambda: None, plain_function, len, partial(plain_function)],
+    ids=["lambda", "function", "built-in", "partial"],  # without addresses: other processes must find the same names
+)
 def test_what_cannot_be_described_is_refused_with_its_name(part):
     with pytest.raises(ConfigError, match="cannot be written into a checkpoint") as error:
         specification({"network": [part]})
