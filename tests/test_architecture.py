@@ -16,6 +16,8 @@ FLOORS = {
         "learner",
         "loss_watch",
         "update_graph",
+        "graphs",
+        "asking",
         "policies",
         "objectives",
         "replay",

@@ -12,8 +12,10 @@ from lightning.pytorch.cli import OptimizerCallable, instantiate_module
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lit_dqn.asking import Asked
 from lit_dqn.checkpoint import Trust, check_weights, checked_arguments, load_network_weights, read_checkpoint
 from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.graphs import make_deterministic
 from lit_dqn.learner import Learner, Update, check_device
 from lit_dqn.loss_watch import LossWatch
 from lit_dqn.networks import build_network, update_target
@@ -112,6 +114,7 @@ class LitAgent(lightning.LightningModule, ABC):
         self.online = build_network(network, self.observation_shape, *outputs)
         if init_from is not None:
             load_network_weights(self.online, init_from)
+        self._asked = Asked(self.online, captures=self.update_way is not Update.eager)
         if target_update_period is not None:
             self.target = copy.deepcopy(self.online).requires_grad_(False)
 
@@ -170,6 +173,7 @@ class LitAgent(lightning.LightningModule, ABC):
         """Check that agent, data and device belong together, once for each stage."""
         if stage == "fit":
             self.check_device(self.trainer.strategy.root_device)
+            make_deterministic()
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if data is not None:
             self.check_data(data)
@@ -223,10 +227,9 @@ class LitAgent(lightning.LightningModule, ABC):
     def state_values(self, observation: NDArray) -> NDArray[np.float32]:
         """V(s) of observations [N, *observation_shape], as [N]."""
 
-    @torch.inference_mode()
     def _outputs(self, observation: NDArray) -> NDArray[np.float32]:
         """What the online network says, [N, number of outputs]."""
-        return self.online(torch.as_tensor(observation, device=self.device)).float().cpu().numpy()
+        return self._asked(observation)
 
     def acting_copy(self, earlier: Self | None = None) -> Self:
         """An agent that acts by the weights of now, and shares all else; what this one learns does not reach it.
@@ -239,8 +242,10 @@ class LitAgent(lightning.LightningModule, ABC):
             earlier = copy.copy(self)
             online = copy.deepcopy(self.online).requires_grad_(False)
             earlier._modules = {**self._modules, "online": online}
+            earlier._asked = Asked(online, captures=self.update_way is not Update.eager, aside=True)
         else:
             update_target(self.online, earlier.online)
+        earlier._asked.follow()
         return earlier
 
     def act(self, observation: NDArray) -> int:

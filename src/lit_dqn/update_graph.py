@@ -8,11 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lit_dqn.graphs import capture, generator_states, same_tensors, set_generator_states
 from lit_dqn.types import Batch, StaticBatches
-
-WARM_UPS = 3
-"""Updates before a capture, in which libraries choose and allocate what they need."""
-
 
 CHANGES_BUFFERS = "the network changes its buffers, as batch norm does"
 DRAWS = "it draws random numbers, as dropout does"
@@ -101,38 +98,31 @@ class UpdateGraph:
                     self._outputs[name] = torch.zeros(len(batches), dtype=value.dtype, device=device)
                 self._outputs[name].index_copy_(0, self._number, value.reshape(1))
             self._number.add_(1)
+            self._number.remainder_(len(batches))  # in the warm-ups, too, it stays among them
 
         before = [tensor.detach().clone() for tensor in self._changing()]
         buffers = [buffer.clone() for buffer in buffers_of(self._modules)]
         generators = generator_states(device)
-        stream = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        try:
-            with torch.cuda.stream(stream), warnings.catch_warnings():
-                # Torch advises against `capturable` wherever a step is not captured, and these cannot be.
-                warnings.filterwarnings("ignore", message=".*capturable=True")
-                for _ in range(WARM_UPS):
-                    self._number.zero_()
-                    update()
-            torch.cuda.current_stream(device).wait_stream(stream)
+
+        def check() -> None:
             if not same_tensors(buffers, buffers_of(self._modules)):
                 raise NotCapturedError(CHANGES_BUFFERS)
             if not same_tensors(generators, generator_states(device)):
                 raise NotCapturedError(DRAWS)
-            graph = torch.cuda.CUDAGraph()
-            # The thread that plays ahead may go on meanwhile.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                update()
+
+        try:
+            with warnings.catch_warnings():
+                # Torch advises against `capturable` wherever a step is not captured, and warm-ups cannot be.
+                warnings.filterwarnings("ignore", message=".*capturable=True")
+                self._graph = capture(update, device, check)
         except RuntimeError as error:
             raise NotCapturedError(f"its operations cannot be captured ({str(error).splitlines()[0]})") from error
         finally:
-            torch.cuda.current_stream(device).wait_stream(stream)
             # A run that is resumed captures anew: that must leave no trace.
             set_generator_states(device, generators)
             with torch.no_grad():
                 for tensor, value in zip(self._changing(), before, strict=True):
                     tensor.copy_(value)
-        self._graph = graph
 
     def _changing(self) -> list[Tensor]:
         """All that an update may change."""
@@ -240,20 +230,3 @@ def why_not_captured(
 def buffers_of(modules: Iterable[nn.Module]) -> list[Tensor]:
     """All of them."""
     return [buffer for module in modules for buffer in module.buffers()]
-
-
-def same_tensors(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    """Whether they are equal bit for bit."""
-    return all(torch.equal(one, other) for one, other in zip(some, others, strict=True))
-
-
-def generator_states(device: torch.device) -> list[Tensor]:
-    """Torch's global generators, of the host and of a device."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-
-
-def set_generator_states(device: torch.device, states: Sequence[Tensor]) -> None:
-    """Put them where they stood."""
-    torch.set_rng_state(states[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], device)
