@@ -39,7 +39,7 @@ def test_the_overlay_changes_the_objective_and_nothing_else_of_the_agent(tmp_pat
         torch.load(tmp_path / f"lightning_logs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)[
             "hyper_parameters"
         ]
-        for name in ("maze", "double")
+        for name in ("maze", "double-Maze-v0")
     )
     assert single.pop("objective")["class_path"] == "lit_dqn.objectives.QLearning"
     assert double.pop("objective")["class_path"] == "lit_dqn.objectives.DoubleQLearning"

@@ -31,7 +31,7 @@ from lit_dqn.parser import Parser
 from lit_dqn.plan import plan
 from lit_dqn.process import prepare_process
 from lit_dqn.report import fold, say_metrics, say_what_begins, say_what_was_reached
-from lit_dqn.resume import check_goes_on, go_on_in_its_folder, with_settings_of
+from lit_dqn.resume import check_env, check_goes_on, go_on_in_its_folder, warn_of_other_env, with_settings_of
 from lit_dqn.trainer_config import (
     SaveRunConfig,
     Trainer,
@@ -39,6 +39,7 @@ from lit_dqn.trainer_config import (
     check_trainer,
     expand_folders,
     folder_of_runs,
+    name_run,
     run_logger,
 )
 
@@ -93,7 +94,7 @@ class CLI(LightningCLI):
                 "trainer.enable_model_summary": False,
                 "trainer.logger": {
                     "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
-                    "init_args": {"save_dir": "lightning_logs", "name": "run"},
+                    "init_args": {"save_dir": "lightning_logs", "name": None},  # the env's
                 },
             }
         )
@@ -125,17 +126,22 @@ class CLI(LightningCLI):
         """
         super().parse_arguments(parser, args)
         config = self.config.get(self.config.subcommand)
-        if config is None or config.get("ckpt_path") is None:
+        if config is None:
+            return
+        name_run(config)
+        if config.get("ckpt_path") is None:
             return
         expand_folders(config.trainer.logger)
         runs = folder_of_runs(run_logger(config.trainer.logger))
         self.resumed = find_checkpoint(config.ckpt_path, runs, replay=self.config.subcommand == "fit")
         self.checkpoint = read_checkpoint(self.resumed.path)
+        check_env(self.checkpoint, self.resumed.path, config.data.env_id, self.config.subcommand)
         words = sys.argv[1:] if args is None else args
         if isinstance(words, list):
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "settings_of_the_checkpoint.yaml"
                 self.config = parser.parse_args(with_settings_of(self.checkpoint, words, self.config, file))
+                name_run(self.config[self.config.subcommand])
 
     def _set_seed(self) -> None:
         try:
@@ -175,7 +181,7 @@ class CLI(LightningCLI):
             # Only fit makes a run, with a folder and a config.
             config.trainer.logger = False
             self.save_config_callback = None
-            if self.resumed is None:
+            if self.resumed is None and config.model.init_args.get("init_from") is None:
                 log.warning("no --ckpt_path is given: the agent that plays has not learned anything")
             return
         if logger is None:
@@ -239,6 +245,7 @@ class CLI(LightningCLI):
         if self.resumed is not None:
             data = self.datamodule if self.subcommand == "fit" else None
             check_goes_on(self.checkpoint, self.resumed, self.model, data)
+            warn_of_other_env(self.checkpoint, self.datamodule)
             self.checkpoint = {}  # the Trainer reads it again
 
     def fit(self, **kwargs: Any) -> None:

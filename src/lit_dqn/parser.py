@@ -16,7 +16,7 @@ from lit_dqn.dqn import LitDQN
 from lit_dqn.errors import ConfigError
 from lit_dqn.specification import specification
 from lit_dqn.td import LitTD
-from lit_dqn.trainer_config import Trainer
+from lit_dqn.trainer_config import Trainer, name_run
 
 REMEDIES = {
     "num_workers": "the envs are played in the training process, so there are no workers; "
@@ -58,6 +58,13 @@ class Parser(LightningArgumentParser):
             if isinstance(action.default, partial):  # jsonargparse would write a sentence instead of it
                 self.set_defaults({action.dest: specification(action.default)})
         return keys
+
+    def dump(self, cfg: Namespace, *args: Any, **kwargs: Any) -> str:
+        """As jsonargparse's; what is printed of a run has its name, as what the run keeps."""
+        if "trainer" in cfg:
+            cfg = cfg.clone()
+            name_run(cfg)
+        return super().dump(cfg, *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say it.

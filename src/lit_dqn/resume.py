@@ -94,6 +94,46 @@ def _set_aside(metrics: Path, env_step: int) -> None:
         durable.replace_file(aside, [memoryview(text.getvalue().encode())])
 
 
+def check_env(checkpoint: Mapping[str, Any], path: Path, env_id: str, verb: str) -> None:
+    """Refuse a checkpoint of another env, before anything is built for it.
+
+    Args:
+        checkpoint: as it was read.
+        path: where.
+        env_id: of the config.
+        verb: what is to be done with it.
+
+    Raises:
+        ConfigError: naming both envs.
+
+    """
+    then = checkpoint.get("datamodule_hyper_parameters", {}).get("env_id")
+    if then is None or _id_of(then) == _id_of(env_id):
+        return
+    own = path.parent.parent / "config.yaml"
+    remedy = f"give its run's own --config {own}" if own.is_file() else f"set --data.env_id {then}"
+    if verb == "fit":
+        remedy += f", or start anew from its weights with --model.init_from {path}"
+    elif verb != "export":
+        remedy += f", or, for its weights in {env_id}, --model.init_from {path} instead of --ckpt_path"
+    raise ConfigError(f"env_id: the checkpoint {path} was trained on {then}, but this config plays {env_id}; {remedy}.")
+
+
+def _id_of(env_id: str) -> str:
+    return env_id.split(":")[-1]  # the module before it says where it is registered, not what it is
+
+
+def warn_of_other_env(checkpoint: Mapping[str, Any], data: ReplayDataModule) -> None:
+    """Say what of the env is not as when the agent learned: its returns do not say then how well it has learned that.
+
+    It may be meant, such as Atari without sticky actions, so it is no error.
+    """
+    saved = checkpoint.get("datamodule_hyper_parameters", {})
+    then, now = ({key: of[key] for key in ("env_kwargs", "wrappers") if key in of} for of in (saved, data.hparams))
+    for key, before, after in _differences(then, now):
+        log.warning("data.%s is %s now, but the agent was trained with %s: this is another task", key, after, before)
+
+
 def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, data: ReplayDataModule | None) -> None:
     """Refuse what a checkpoint cannot go on with, and say what else is different from then.
 
@@ -118,13 +158,21 @@ def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, 
         )
     keep_settings_of_optimizer(checkpoint, model.make_optimizer, model.online.parameters())
     data.check_continues(saved_data)
-    then = dict(_flat({"model": saved_model, "data": saved_data | {"seed": checkpoint[DATA_KEY]["seed"]}}))
-    now = dict(_flat({"model": dict(model.hparams), "data": dict(data.hparams) | {"seed": data.seed}}))
+    then = {"model": saved_model, "data": saved_data | {"seed": checkpoint[DATA_KEY]["seed"]}}
+    now = {"model": dict(model.hparams), "data": dict(data.hparams) | {"seed": data.seed}}
     known = {f"model.{key}" for key in saved_model} | {f"data.{key}" for key in saved_data} | {"data.seed"}
-    for key in sorted(then.keys() | now.keys()):
+    for key, before, after in _differences(then, now):
         # A setting that an earlier release did not have has not changed.
-        if then.get(key) != now.get(key) and ".".join(key.split(".")[:2]) in known:
-            log.info("resume: %s is %s now; it was %s in the checkpoint", key, now.get(key), then.get(key))
+        if ".".join(key.split(".")[:2]) in known:
+            log.info("resume: %s is %s now; it was %s in the checkpoint", key, after, before)
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Dotted key, value then and now, of all that is not the same."""
+    before, after = dict(_flat(then)), dict(_flat(now))
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            yield key, before.get(key), after.get(key)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

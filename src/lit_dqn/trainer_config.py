@@ -2,11 +2,13 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
 import numpy as np
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
@@ -77,7 +79,7 @@ class SaveRunConfig(SaveConfigCallback):
     """
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, as_given: Namespace, **kwargs: Any) -> None:
-        for key in ("ckpt_path", "weights_only"):
+        for key in ("config", "ckpt_path", "weights_only"):
             as_given.pop(key, None)
         logger = run_logger(as_given.trainer.logger)
         if logger is not None and "version" in logger.init_args:
@@ -166,6 +168,48 @@ def folder_of_runs(logger: Namespace | None) -> Path | None:
     if logger is None:
         return None
     return Path(logger.init_args.save_dir) / (logger.init_args.get("name") or "")
+
+
+def name_run(config: Namespace) -> None:
+    """Let the folder of a run hold no run of another env.
+
+    The name that a config file gives is meant for the env of that file. For another env, as where the command line
+    changes it, or where the file is an overlay for any, the env's name is added; a run without a name has that alone.
+
+    Args:
+        config: of a verb; its logger is named anew.
+
+    """
+    logger, env_id = run_logger(config.trainer.logger), config.data.get("env_id")
+    if logger is None or env_id is None or "name" not in logger.init_args:
+        return
+    env_name = env_id.split(":")[-1].split("/")[-1]
+    name = logger.init_args.name
+    if name is None:
+        logger.init_args.name = env_name
+        return
+    files = [_contents(file) for file in config.get("config") or []]
+    named_for = [_part(file, "data").get("env_id") for file in files if name in _names_of_loggers(file)]
+    if named_for and env_id not in named_for:
+        logger.init_args.name = f"{name}-{env_name}"
+
+
+def _contents(file: os.PathLike) -> Mapping[str, Any]:
+    try:
+        contents = yaml.safe_load(Path(file).read_text())
+    except (OSError, ValueError, yaml.YAMLError):  # such as a pipe, which has been read by now
+        return {}
+    return contents if isinstance(contents, Mapping) else {}
+
+
+def _names_of_loggers(file: Mapping[str, Any]) -> list[str | None]:
+    loggers = [logger for logger in as_list(_part(file, "trainer").get("logger")) if isinstance(logger, Mapping)]
+    return [(_part(logger, "init_args") or logger).get("name") for logger in loggers]
+
+
+def _part(settings: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    part = settings.get(key)
+    return part if isinstance(part, Mapping) else {}
 
 
 def as_list(value: Any) -> list:
