@@ -107,8 +107,9 @@ def check_env(checkpoint: Mapping[str, Any], path: Path, env_id: str, verb: str)
         ConfigError: naming both envs.
 
     """
-    then = checkpoint.get("datamodule_hyper_parameters", {}).get("env_id")
-    if then is None or _id_of(then) == _id_of(env_id):
+    saved = checkpoint.get("datamodule_hyper_parameters")
+    then = saved.get("env_id") if isinstance(saved, Mapping) else None
+    if not isinstance(then, str) or _id_of(then) == _id_of(env_id):
         return
     own = path.parent.parent / "config.yaml"
     remedy = f"give its run's own --config {own}" if own.is_file() else f"set --data.env_id {then}"
