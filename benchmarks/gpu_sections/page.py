@@ -57,8 +57,8 @@ HEADLINES: list[tuple[str, str, str, str | None, str]] = [
     (
         "8 batches of 32 out of 1,000,000 timesteps",
         "ring",
-        "gather 8 batches of 32 on the device",
-        "sample 8 batches of 32 on the host, pin, send",
+        "8 batches of 32: looked up on the host, gathered on the device",
+        "8 batches of 32: sampled on the host, sent pinned",
         "",
     ),
     ("games alone, 64 envs", "games", "64 envs", None, ""),

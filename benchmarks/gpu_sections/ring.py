@@ -1,9 +1,11 @@
 """Batches from a ring of 1M frames: gathered on the device, or sampled on the host and sent there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gpu_sections.cases import Case, Figure
 from gpu_sections.measuring import Bench
@@ -13,17 +15,25 @@ from lit_dqn.types import Batch, Timestep
 UPDATES, BATCH_SIZE, STACK, ENVS = 8, 32, 4, 64
 """Of a chunk: its batches are drawn together."""
 FRAME = (84, 84)
+Send = Callable[[torch.Tensor], torch.Tensor]
 
 
 def cases(bench: Bench) -> list[Case]:
-    """The device's ring first."""
+    """Ways of getting a chunk's batches, then what the device's way is made of."""
     rows = 1_000 if bench.smoke else 1_000_000
     batches = f"{UPDATES} batches of {BATCH_SIZE}"
+
+    def host(name: str, send: Send) -> Case:
+        return Case(f"{batches}: sampled on the host, {name}", lambda seconds: _sampled(bench, rows, seconds, send))
+
+    pinned: Send = lambda tensor: tensor.pin_memory() if bench.cuda else tensor  # noqa: E731
+    # The first of them fills the replay.
     return [
-        Case(f"gather {batches} on the device", lambda seconds: _gather(bench, rows, seconds)),
-        Case(f"upload {ENVS} frames into the ring", lambda seconds: _upload(bench, rows, seconds)),
-        Case(f"sample {batches} on the host, pin, send", lambda seconds: _host(bench, rows, seconds, pin=True), 6, 14),
-        Case(f"sample {batches} on the host, send unpinned", lambda seconds: _host(bench, rows, seconds), 6, 14),
+        Case(f"{batches}: looked up on the host, gathered on the device", partial(_gathered, bench, rows), 8, 10),
+        host("sent pinned", lambda tensor: pinned(tensor).to(bench.device, non_blocking=True)),
+        host("sent as it is", lambda tensor: tensor.to(bench.device)),
+        Case(f"frames of {batches}: gather alone", partial(_gather, bench, rows)),
+        Case(f"{ENVS} frames: upload into the ring", partial(_upload, bench, rows)),
     ]
 
 
@@ -61,21 +71,38 @@ def _upload(bench: Bench, rows: int, seconds: float) -> Figure:
     return bench.milliseconds(upload, seconds)
 
 
-def _host(bench: Bench, rows: int, seconds: float, *, pin: bool = False) -> Figure:
-    replay = _full_replay(rows)
+def _gathered(bench: Bench, rows: int, seconds: float) -> Figure:
+    from lit_dqn.replay import DeviceFrames
+
+    replay = full_replay(rows)
+    frames = DeviceFrames(replay, bench.device)
+    frames.update()  # all of them; from then on there are no new ones here
+    starts = _starts(replay)
+
+    def draw() -> None:
+        for batch in frames.batches(replay.lookup(next(starts)), UPDATES):
+            assert batch.observation.device == bench.device
+
+    return bench.milliseconds(draw, min(seconds, 2.0), timesteps=len(replay.starts))
+
+
+def _sampled(bench: Bench, rows: int, seconds: float, send: Send) -> Figure:
+    replay = full_replay(rows)
+    starts = _starts(replay)
+    return bench.milliseconds(
+        lambda: Batch._make(map(send, replay.sample(next(starts)))), seconds, timesteps=len(replay.starts)
+    )
+
+
+def _starts(replay: ReplayBuffer) -> Iterator[NDArray[np.int64]]:
+    """Of the transitions of a chunk, without end."""
     generator = np.random.default_rng(0)
-    send: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor.to(bench.device)  # noqa: E731
-    if pin and bench.cuda:
-        send = lambda tensor: tensor.pin_memory().to(bench.device, non_blocking=True)  # noqa: E731
-
-    def sample() -> Batch:
-        starts = generator.integers(replay.starts.start, replay.starts.stop, UPDATES * BATCH_SIZE)
-        return Batch._make(map(send, replay.sample(starts)))
-
-    return bench.milliseconds(sample, min(seconds, 2.0), timesteps=len(replay.starts))
+    while True:
+        yield generator.integers(replay.starts.start, replay.starts.stop, UPDATES * BATCH_SIZE)
 
 
-def _full_replay(timesteps: int) -> ReplayBuffer:
+@cache
+def full_replay(timesteps: int) -> ReplayBuffer:
     """A replay with so many timesteps in it, as Pong would have them."""
     replay = ReplayBuffer(timesteps, ENVS, FRAME, np.uint8, gamma=0.99, n_step=3, frame_stack=STACK, reward_clip=1.0)
     pictures = np.random.default_rng(0).integers(0, 256, (8, ENVS, *FRAME), np.uint8)

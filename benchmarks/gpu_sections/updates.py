@@ -21,7 +21,6 @@ UPDATES = 8
 MAX_GRAD_NORM = 10.0
 PRECISIONS = {"float32": "float32", "bf16-mixed": "float32", "TF32": "TF32"}
 """What float32 means in each (TF32 of measuring.py)."""
-LEARNERS = {"eager": Learner}
 WAYS = ("graph", "eager", "plain torch")
 """`Learner`'s ways, and a loop of torch's own calls, as release 0.1.0 made its updates."""
 
@@ -84,20 +83,34 @@ def _plain_torch(
 
 
 def _learner(bench: Bench, network: nn.Module, batches: list[Batch], precision: str, way: str) -> Callable[[], None]:
+    from lit_dqn.learner import Update
+    from lit_dqn.types import StaticBatches
+
+    class Standing(StaticBatches):
+        """Batches that stay where they are, as those are that the device gathers."""
+
+        def __init__(self) -> None:
+            self.fields = tuple(map(torch.stack, zip(*batches, strict=True)))
+
+        def make(self, fields: tuple[torch.Tensor, ...]) -> Batch:
+            return Batch(*fields)
+
     online = network.to(bench.device)
     target = copy.deepcopy(online).requires_grad_(False)
     optimizer = torch.optim.Adam(online.parameters(), lr=1e-4, eps=1.5e-4, fused=True)
-    learner = LEARNERS[way](
+    learner = Learner(
         online,
         target,
         DoubleQLearning(huber_delta=1.0),
         optimizer,
         target_update_period=10**9,
         max_grad_norm=MAX_GRAD_NORM,
+        update=Update(way),
     )
+    standing = Standing()
 
     def chunk() -> None:
         with torch.autocast(bench.device.type, torch.bfloat16, enabled=precision == "bf16-mixed", cache_enabled=False):
-            learner.update_many(batches)
+            learner.update_many(standing)
 
     return chunk
