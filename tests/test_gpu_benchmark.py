@@ -199,16 +199,22 @@ def test_the_cheap_sections_run_on_a_cpu(load):
             assert "graph" in event["case"], event  # needs a GPU
 
 
-def test_float32_is_what_the_case_says_and_afterwards_as_before(load):
+def test_arithmetic_is_what_the_case_says_and_afterwards_as_before(load):
     import torch
 
     measuring = load("gpu_sections.measuring")
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
+
+    def state():
+        return matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
+
+    before = state()
     for name, expected in measuring.TF32.items():
-        with measuring.float32_as(name):
-            assert (matmul.allow_tf32, cudnn.allow_tf32) == expected
-    assert (matmul.allow_tf32, cudnn.allow_tf32) == before
+        for deterministic in (False, True):
+            with measuring.arithmetic(name, deterministic=deterministic):
+                assert state() == (*expected, deterministic)
+                cudnn.deterministic = True  # as a run sets it, which must not slow down what is measured after it
+            assert state() == before
 
 
 def test_the_page_asks_for_cases_that_there_are(load):

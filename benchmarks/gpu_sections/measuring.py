@@ -133,12 +133,19 @@ def _driver() -> str:
 
 
 @contextlib.contextmanager
-def float32_as(name: str) -> Iterator[None]:
-    """Within it, float32 means what TF32 says of the name."""
+def arithmetic(float32: str, *, deterministic: bool = False) -> Iterator[None]:
+    """Within it, torch computes as is said, and afterwards as before, whatever was changed meanwhile.
+
+    Args:
+        float32: what that means, a name in TF32.
+        deterministic: whether cuDNN takes only algorithms that give the same bits each time, as lit_dqn's runs set it.
+
+    """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32, cudnn.allow_tf32 = TF32[name]
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+    matmul.allow_tf32, cudnn.allow_tf32 = TF32[float32]
+    cudnn.deterministic, cudnn.benchmark = deterministic, False
     try:
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before

@@ -12,7 +12,7 @@ from typing import Any
 
 from gpu_sections.cases import Case, Figure
 from gpu_sections.loops import LAP, LEAST, SETTLING, Loop, case_of
-from gpu_sections.measuring import Bench, float32_as
+from gpu_sections.measuring import Bench, arithmetic
 from side_by_side import PONG
 
 OURS = {
@@ -42,7 +42,7 @@ def cases(bench: Bench) -> list[Case]:
         *(Case(f"lit_dqn, {loop.name}", case_of(bench, loop, **OURS), least, least + 4) for loop in ours),
         # Its processes need seconds to start.
         *(
-            Case(f"Stable-Baselines3, {name}", _stable_baselines3(bench, settings), least, least + 6)
+            Case(f"Stable-Baselines3, {name}", _stable_baselines3(bench, settings), least + 5, least + 8)
             for name, settings in theirs.items()
         ),
     ]
@@ -69,10 +69,10 @@ def _stable_baselines3(bench: Bench, settings: dict[str, Any]) -> Callable[[floa
                 if now - self.learning_since > settling and (not laps or now - laps[-1][0] > lap):
                     bench.synchronise()
                     laps.append((time.perf_counter(), self.num_timesteps))
-                return now < end or len(laps) < 3
+                return now < end or len(laps) < 5
 
         work = replace(PONG, min_replay_size=100, capacity=2_000, batch_size=4) if bench.smoke else PONG
-        with float32_as("torch's default"):
+        with arithmetic("torch's default"):
             agent = make_agent(work, fused=True, games="gymnasium", device=bench.device.type, **settings)
             try:
                 agent.learn(10**9, callback=Laps(), log_interval=None)
