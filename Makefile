@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install fit pong resume tensorboard test test-slow prove-resume check format benchmark benchmark-peers benchmark-gpu results-classic maximization-bias notebook docs clean
+.PHONY: help install fit pong resume tensorboard test test-gpu test-slow prove-resume check format benchmark benchmark-peers benchmark-gpu results-classic maximization-bias notebook docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ tensorboard: install  ## curves and pictures of all runs, on http://localhost:60
 
 test: install  ## the tests, in a few minutes, on two cores (JOBS=8 on eight)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+
+test-gpu: install  ## the tests that need a CUDA GPU, in three minutes
+	$(BIN)/python -m pytest -m gpu tests/gpu --durations=0
 
 test-slow: install  ## the tests that learn for minutes
 	$(BIN)/python -m pytest -m slow

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from lit_dqn.agent import LitAgent
 from lit_dqn.errors import ConfigError
-from lit_dqn.learner import Update
+from lit_dqn.learner import Learner, Update
 from lit_dqn.networks import NatureCNN
 from lit_dqn.objectives import ActorCritic
 from lit_dqn.policies import Softmax
@@ -72,11 +72,23 @@ class LitActorCritic(LitAgent):
             update=update,
             init_from=init_from,
         )
+        # In no checkpoint: it follows from the env step.
+        self.register_buffer("_temperature", torch.ones(()), persistent=False)
+        self._temperature: Tensor
+        self._temperature_set = 1.0
 
     def batch_loss(self, batch: Batch) -> LossOutput:
         """What the objective says of a batch, at the temperature at which the agent acts now."""
+        return self.objective(self.online, batch, self._temperature)
+
+    def follow_schedules(self, learner: Learner) -> None:
+        """The policy's temperature, too."""
+        super().follow_schedules(learner)
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        return self.objective(self.online, batch, data.policy.temperature(self.env_step))
+        temperature = data.policy.temperature(self.env_step)
+        if temperature != self._temperature_set:
+            self._temperature.fill_(temperature)
+            self._temperature_set = temperature
 
     def check_data(self, data: Any) -> None:
         """Refuse to learn from anything but the latest steps of the softmax over the agent's own preferences.

@@ -195,8 +195,7 @@ class LitAgent(lightning.LightningModule, ABC):
         learner = self._learner
         assert learner is not None
         self.env_step = chunk.env_step
-        if self.learning_rate is not None:
-            learner.set_learning_rate(self.learning_rate(chunk.env_step))
+        self.follow_schedules(learner)
         before = learner.updates
         try:
             if learner.captures_next:
@@ -207,6 +206,11 @@ class LitAgent(lightning.LightningModule, ABC):
             chunk.wait()
         self._loss_watch.watch(metrics["loss"], before, chunk.env_step)
         return {name: values.mean() if len(values) > 1 else values[0] for name, values in metrics.items()}
+
+    def follow_schedules(self, learner: Learner) -> None:
+        """Set what updates take from schedules at this env step: in tensors, for a captured update reads no numbers."""
+        if self.learning_rate is not None:
+            learner.set_learning_rate(self.learning_rate(self.env_step))
 
     @property
     def current_learning_rate(self) -> float:

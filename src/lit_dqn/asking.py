@@ -15,7 +15,7 @@ from lit_dqn.graphs import capture, generator_states, same_tensors, set_generato
 log = logging.getLogger("lit_dqn")
 
 OFTEN = 8
-"""So many calls with one number of observations are made before they are captured, which takes as long as many calls."""
+"""So many calls with one number of observations are made before they are captured, which takes its time."""
 
 MOST_GRAPHS = 8
 """Numbers of observations for which a graph is kept."""

@@ -222,13 +222,13 @@ class ActorCritic:
             if getattr(self, key) < 0:
                 raise ConfigError(f"{key}: {getattr(self, key)} is a weight of the loss and must not be negative.")
 
-    def __call__(self, network: nn.Module, batch: Batch, temperature: float) -> LossOutput:
+    def __call__(self, network: nn.Module, batch: Batch, temperature: float | Tensor) -> LossOutput:
         """The loss [B] of a batch, and its metrics.
 
         Args:
             network: maps observations to [B, A + 1], a preference for each action and V.
             batch: transitions that the policy itself has played.
-            temperature: τ of π = softmax(h / τ), at which it played them.
+            temperature: τ of π = softmax(h / τ), at which it played them, a number or a scalar.
 
         """
         output = network(batch.observation)

@@ -1,0 +1,343 @@
+"""Whole runs on the GPU: the ways agree, a killed run is the run that was not, and runs move between CPU and GPU."""
+
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import lightning
+import numpy as np
+import pytest
+import torch
+
+from audit import AUDIT_ENV
+from lit_dqn import (
+    MLP,
+    DoubleQLearning,
+    EpsilonGreedy,
+    Latest,
+    Linear,
+    LitActorCritic,
+    LitDQN,
+    LitTD,
+    ReplayDataModule,
+    Softmax,
+    TrainingError,
+    UniformRandom,
+)
+from lit_dqn.checkpoint import read_checkpoint
+from lit_dqn.cli import main
+
+ROOT = Path(__file__).parents[2]
+SMALL = partial(MLP, hidden_sizes=(16,))
+
+
+class Watch(lightning.Callback):
+    """What was used, and what came out."""
+
+    def __init__(self):
+        self.outputs, self.captured, self.on_device = [], False, False
+
+    def on_train_batch_end(self, trainer, agent, outputs, chunk, *args):
+        self.outputs.append({name: value.clone() for name, value in outputs.items()})
+        self.captured = agent._learner.captured
+        self.on_device = trainer.datamodule._device_frames is not None
+
+
+def fit(make=LitDQN, *, updates=64, precision="32-true", accelerator="gpu", agent_settings=None, **settings):
+    """(agent, data, watch, trainer) after a short run."""
+    torch.manual_seed(0)
+    data = ReplayDataModule(
+        **{
+            "env_id": "CartPole-v1",
+            "num_envs": 4,
+            "capacity": 300,
+            "min_replay_size": 64,
+            "batch_size": 16,
+            "gradient_steps": 4,
+            "updates_per_epoch": 32,
+            "n_step": 2,
+            "eval_episodes": 2,
+            "eval_max_steps": 20,
+            "policy": EpsilonGreedy(0.3),
+            "seed": 0,
+        }
+        | settings
+    )
+    agent = make(
+        data.observation_shape,
+        data.num_actions,
+        **{"network": SMALL, "optimizer": partial(torch.optim.Adam, lr=2**-10, fused=True)} | (agent_settings or {}),
+    )
+    watch = Watch()
+    trainer = lightning.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        max_steps=updates,
+        precision=precision,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=[watch],
+    )
+    trainer.fit(agent, datamodule=data)
+    return agent, data, watch, trainer
+
+
+def differences(one, other):
+    """Names of weights, outputs and counters that differ."""
+    (agent, data, watch, trainer), (agent_2, data_2, watch_2, trainer_2) = one, other
+    found = [
+        name
+        for name, value in agent.state_dict().items()
+        if not torch.equal(value.cpu(), agent_2.state_dict()[name].cpu())
+    ]
+    for number, (outputs, outputs_2) in enumerate(zip(watch.outputs, watch_2.outputs, strict=True)):
+        found += [f"{name} of chunk {number}" for name in outputs if not torch.equal(outputs[name], outputs_2[name])]
+    arrays, arrays_2 = (part.collector.replay.state_dict()["arrays"] for part in (data, data_2))
+    found += [f"replay's {name}" for name in arrays if not torch.equal(arrays[name], arrays_2[name])]
+    if trainer.global_step != trainer_2.global_step:
+        found.append("global_step")
+    return found
+
+
+DOUBLE = {"objective": DoubleQLearning(huber_delta=1.0), "target_update_period": 5, "max_grad_norm": 1.0}
+PIXELS = {"env_id": AUDIT_ENV, "env_kwargs": {"image": True}, "frame_stack": 3}
+RUNS = {
+    "cartpole": ({"agent_settings": DOUBLE}, {}),
+    "ahead": ({"agent_settings": DOUBLE}, {"play_ahead": True}),
+    "bf16": ({"agent_settings": DOUBLE, "precision": "bf16-mixed"}, {}),
+    "images": ({"agent_settings": DOUBLE}, PIXELS),
+    "td": ({"make": LitTD}, {"policy": UniformRandom(), "eval_policy": UniformRandom()}),
+    "actor-critic": (
+        {"make": LitActorCritic},
+        {
+            "policy": Softmax(Linear(1.0, 0.5, 2000)),
+            "sampler": Latest(),
+            "gradient_steps": 1,
+            "env_steps_per_update": 16,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RUNS)
+def test_a_run_by_graph_and_replay_on_the_gpu_is_the_eager_run_with_its_replay_on_the_host(case):
+    arguments, settings = RUNS[case]
+    run = fit(**arguments, **settings)
+    assert run[3].global_step == 64
+    assert run[2].captured
+    assert run[2].on_device
+    arguments = {**arguments, "agent_settings": {**arguments.get("agent_settings", {}), "update": "eager"}}
+    eager = fit(**arguments, **settings, replay_device="cpu")
+    assert not eager[2].captured
+    assert not eager[2].on_device
+    assert not differences(run, eager)
+
+
+def test_each_of_the_two_alone():
+    whole = fit(agent_settings=DOUBLE)
+    eager = fit(agent_settings={**DOUBLE, "update": "eager"})
+    on_host = fit(agent_settings=DOUBLE, replay_device="cpu")
+    assert (eager[2].captured, eager[2].on_device) == (False, True)
+    assert (on_host[2].captured, on_host[2].on_device) == (True, False)
+    assert (differences(whole, eager), differences(whole, on_host)) == ([], [])
+
+
+@pytest.mark.parametrize("way", ["auto", "eager"])
+def test_playing_ahead_is_the_same_each_time(way):
+    runs = [fit(agent_settings={**DOUBLE, "update": way}, play_ahead=True, updates=200) for _ in range(3)]
+    assert (differences(runs[0], runs[1]), differences(runs[0], runs[2])) == ([], [])
+
+
+def test_a_loss_that_is_no_number_is_told_with_its_update_one_chunk_late():
+    class Broken(DoubleQLearning):
+        calls = 0
+
+        def __call__(self, online, target, batch):
+            output = super().__call__(online, target, batch)
+            # The first chunk is made eagerly; afterwards only the value decides.
+            return output._replace(loss=output.loss + (batch.reward.sum() > 1e3) * float("inf"))
+
+    class Poison(lightning.Callback):
+        def on_train_batch_end(self, trainer, agent, outputs, chunk, batch_idx):
+            if batch_idx == 4:
+                trainer.datamodule.collector.replay._reward[:] = 1e6
+
+    import test_gpu_runs
+
+    test_gpu_runs.Broken = Broken
+    Broken.__qualname__, Broken.__module__ = "Broken", "test_gpu_runs"
+    data = ReplayDataModule(
+        "CartPole-v1", num_envs=4, capacity=300, min_replay_size=64, gradient_steps=4, updates_per_epoch=64, seed=0
+    )
+    trainer = lightning.Trainer(
+        accelerator="gpu",
+        max_steps=64,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        callbacks=[Poison()],
+    )
+    agent = LitDQN((4,), 2, network=SMALL, objective=Broken(), target_update_period=5)
+    with pytest.raises(TrainingError, match=r"became (inf|nan) at update 21 \(env step"):
+        trainer.fit(agent, datamodule=data)
+    assert trainer.global_step == 28  # the chunk after the sixth was launched before anybody looked
+
+
+CARTPOLE = [
+    "fit",
+    f"--config={ROOT}/configs/cartpole.yaml",
+    "--data.capacity=1500",
+    "--data.min_replay_size=400",
+    "--data.updates_per_epoch=80",
+    "--data.eval_episodes=2",
+    "--data.eval_max_steps=60",
+    "--trainer.log_every_n_steps=7",
+    "--trainer.enable_progress_bar=false",
+]
+PONG = [
+    "fit",
+    f"--config={ROOT}/configs/atari/pong.yaml",
+    "--data.capacity=1200",
+    "--data.min_replay_size=400",
+    "--data.updates_per_epoch=80",
+    "--data.eval_episodes=1",
+    "--data.eval_max_steps=40",
+    "--data.policy.init_args.epsilon=0.2",
+    "--model.target_update_period=25",
+    "--trainer.log_every_n_steps=3",
+    "--trainer.enable_progress_bar=false",
+    "--stop.max_env_steps=1200",
+    "--trainer.accelerator=gpu",
+]
+RUN_WITH_A_KILL = """
+import sys
+from prove_resume import Phases
+phases = Phases(sys.argv[1], int(sys.argv[2]))
+phases.watch()
+from lit_dqn.cli import main
+main(sys.argv[3:])
+"""
+
+
+def start(folder, phase, number, command):
+    folder.mkdir(exist_ok=True)
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    output = (folder / "output.txt").open("a")
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN_WITH_A_KILL, phase, str(number), *command],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": paths},
+        stdout=output,
+        stderr=subprocess.STDOUT,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("cartpole", [*CARTPOLE, "--stop.max_env_steps=4000", "--trainer.accelerator=gpu"]),
+        ("cartpole, ahead, bf16", None),
+        ("pong", PONG),
+        ("pong, ahead", [*PONG, "--data.play_ahead=true"]),
+    ],
+)
+def test_a_run_that_was_killed_is_the_run_that_was_not(name, command, tmp_path):
+    from prove_resume import differences, fingerprints
+
+    if command is None:
+        command = [*CARTPOLE, "--stop.max_env_steps=4000", "--trainer.accelerator=gpu"]
+        command += ["--data.play_ahead=true", "--trainer.precision=bf16-mixed"]
+    if "pong" in name:
+        pytest.importorskip("ale_py")
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    chunk = 20 if "pong" in name else 25
+    both = [start(whole, "", 0, command), start(pieces, "learning", chunk, command)]
+    codes = [process.wait(120) for process in both]
+    assert codes == [0, -signal.SIGKILL], "\n".join((f / "output.txt").read_text()[-3000:] for f in (whole, pieces))
+    assert start(pieces, "", 0, [*command, "--ckpt_path=last"]).wait(120) == 0, (pieces / "output.txt").read_text()
+    found = differences(fingerprints(whole), fingerprints(pieces))
+    assert not found, f"{len(found)} differ: {found[:12]}"
+
+
+def test_a_run_moves_from_the_cpu_to_the_gpu_and_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    groups, steps = [], []
+    for number, (accelerator, env_steps) in enumerate([("cpu", 1500), ("gpu", 2500), ("cpu", 3500), ("gpu", 4000)]):
+        resume = ["--ckpt_path=last"] if number else []
+        main([*CARTPOLE, f"--trainer.accelerator={accelerator}", f"--stop.max_env_steps={env_steps}", *resume])
+        (path,) = tmp_path.glob("lightning_logs/*/*/checkpoints/last.ckpt")
+        checkpoint = read_checkpoint(path)
+        (state,) = checkpoint["optimizer_states"]
+        groups.append([{k: v for k, v in group.items() if k != "lr"} for group in state["param_groups"]])
+        rates = [group["lr"] for group in state["param_groups"]]
+        assert all(type(rate) is float for rate in rates)
+        steps.append(int(state["state"][0]["step"]))
+        assert steps[-1] == checkpoint["global_step"]
+        assert all(torch.isfinite(value).all() for value in checkpoint["state_dict"].values())
+        assert not any(key in str(checkpoint.keys()) for key in ("graph", "captur"))
+    assert groups[0] == groups[1] == groups[2] == groups[3]
+    assert steps == sorted(set(steps))
+
+
+def test_what_was_learned_on_the_gpu_is_near_what_a_cpu_learns():
+    settings = {"agent_settings": DOUBLE, "updates": 16, "policy": UniformRandom()}
+    on_gpu, on_cpu = fit(**settings), fit(**settings, accelerator="cpu")
+    for name, value in on_cpu[0].state_dict().items():
+        torch.testing.assert_close(on_gpu[0].state_dict()[name].cpu(), value, rtol=2e-2, atol=2e-3, msg=name)
+    arrays, arrays_2 = (run[1].collector.replay.state_dict()["arrays"] for run in (on_gpu, on_cpu))
+    assert all(torch.equal(arrays[name], arrays_2[name]) for name in arrays)  # the host decides
+
+
+@pytest.mark.parametrize("play_ahead", [False, True])
+def test_pong_with_64_envs_in_agent_steps_a_second(play_ahead):
+    pytest.importorskip("ale_py")
+    import time
+
+    laps = []
+
+    class Laps(lightning.Callback):
+        def on_train_batch_end(self, trainer, *args):
+            laps.append((time.perf_counter(), trainer.datamodule.collector.env_step))
+
+    data = ReplayDataModule(
+        "ALE/Pong-v5",
+        num_envs=64,
+        frame_stack=4,
+        capacity=100_000,
+        min_replay_size=5_000,
+        env_steps_per_update=4,
+        gradient_steps=16,
+        updates_per_epoch=16 * 400,
+        n_step=3,
+        reward_clip=1.0,
+        play_ahead=play_ahead,
+        policy=EpsilonGreedy(0.05),
+        seed=0,
+    )
+    trainer = lightning.Trainer(
+        accelerator="gpu",
+        max_steps=16 * 300,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        callbacks=[Laps()],
+    )
+    agent = LitDQN(data.observation_shape, data.num_actions, **DOUBLE | {"target_update_period": 2000})
+    trainer.fit(agent, datamodule=data)
+    (began, first), (ended, last) = laps[100], laps[-1]
+    seconds = np.diff([lap[0] for lap in laps[100:]])
+    print(
+        f"\nPong, 64 envs, {'ahead' if play_ahead else 'in turn'}: {(last - first) / (ended - began):,.0f} agent "
+        f"steps/s; ms per chunk of 64 steps and 16 updates: median {np.median(seconds) * 1e3:.2f}, "
+        f"90 % {np.percentile(seconds, 90) * 1e3:.2f}"
+    )
