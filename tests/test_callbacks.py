@@ -349,11 +349,12 @@ def test_predict_writes_a_video_and_the_numbers(tmp_path):
     agent = LitDQN((1, 50, 84), 4)
     data = ReplayDataModule("lit_dqn/Maze-v0", eval_episodes=1, eval_max_steps=4, seed=0)
     make_trainer(callbacks=[TrajectoryWriter(str(tmp_path / "seen"))]).predict(agent, datamodule=data)
-    numbers = np.load(tmp_path / "seen/episode_1.npz")
+    seen = tmp_path / "seen/Maze-v0"
+    numbers = np.load(seen / "episode_1.npz")
     assert numbers["observation"].shape == (5, 1, 50, 84)
     assert numbers["action"].shape == (4,)
-    videos = [*tmp_path.glob("seen/episode_1.mp4"), *tmp_path.glob("seen/episode_1.gif")]
+    videos = [*seen.glob("episode_1.mp4"), *seen.glob("episode_1.gif")]
     assert len(videos) == 1
     assert videos[0].stat().st_size > 1000
     for name in ("episode_1.png", "episode_1_saliency.png"):
-        assert (tmp_path / "seen" / name).stat().st_size > 5_000
+        assert (seen / name).stat().st_size > 5_000

@@ -116,8 +116,8 @@ def test_fit_then_resume_then_look(folder, monkeypatch, capsys):
         assert run(monkeypatch, subcommand, *CARTPOLE, *tiny(), "--ckpt_path=best") == 0
         assert "eval/mean_reward" in capsys.readouterr().out
     assert run(monkeypatch, "predict", *CARTPOLE, *tiny(), f"--ckpt_path={version}") == 0
-    assert np.load(folder / "predictions/episode_2.npz")["observation"].shape == (6, 4)
-    assert sorted(path.name for path in folder.iterdir()) == ["lightning_logs", "predictions"]
+    assert np.load(version / "predictions/env_step_168/episode_2.npz")["observation"].shape == (6, 4)
+    assert [path.name for path in folder.iterdir()] == ["lightning_logs"]
 
 
 def test_every_verb_takes_the_config_that_a_run_has_kept(folder, monkeypatch, capsys):

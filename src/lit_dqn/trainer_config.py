@@ -17,6 +17,7 @@ from lit_dqn.agent import LitAgent
 from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.checkpoint import Trust, read_checkpoint
 from lit_dqn.data import ReplayDataModule
+from lit_dqn.envs import env_name
 from lit_dqn.errors import ConfigError
 from lit_dqn.export import export_agent
 from lit_dqn.resume import settings_of
@@ -183,15 +184,14 @@ def name_run(config: Namespace) -> None:
     logger, env_id = run_logger(config.trainer.logger), config.data.get("env_id")
     if logger is None or env_id is None or "name" not in logger.init_args:
         return
-    env_name = env_id.split(":")[-1].split("/")[-1]
     name = logger.init_args.name
     if name is None:
-        logger.init_args.name = env_name
+        logger.init_args.name = env_name(env_id)
         return
     files = [_contents(file) for file in config.get("config") or []]
     named_for = [_part(file, "data").get("env_id") for file in files if name in _names_of_loggers(file)]
     if named_for and env_id not in named_for:
-        logger.init_args.name = f"{name}-{env_name}"
+        logger.init_args.name = f"{name}-{env_name(env_id)}"
 
 
 def _contents(file: os.PathLike) -> Mapping[str, Any]:

@@ -1,7 +1,6 @@
 import json
 import logging
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,10 @@ import lightning
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 
+from lit_dqn import durable
+from lit_dqn.callbacks.run_folder import folder_of_checkpoint
 from lit_dqn.envs import human_normalised_score
+from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.types import Episode
 
 log = logging.getLogger("lit_dqn")
@@ -43,7 +45,12 @@ class ResultsWriter(Callback):
         self._episodes.append(batch)
 
     def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Print the score with its protocol, and write both."""
+        """Print the score with its protocol, and write both.
+
+        Raises:
+            ConfigError: if the file cannot be written.
+
+        """
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         score = summarize(self._episodes)
         normalised = human_normalised_score(data.env_id, score["mean"])
@@ -69,9 +76,14 @@ class ResultsWriter(Callback):
                 {"return": e.total_reward, "length": e.length, "terminated": e.terminated} for e in self._episodes
             ],
         }
-        folder = checkpoint.parent
-        path = (folder.parent if folder.name == "checkpoints" else folder) / RESULTS_FILE
-        _append(path, entry)
+        path = folder_of_checkpoint(checkpoint) / RESULTS_FILE
+        try:
+            _append(path, entry)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"ckpt_path: the results cannot be written to {path} ({one_line(error)}); mend that, or copy the "
+                "checkpoint to a folder that you may write to."
+            ) from error
         log.info("results: %s", path)
 
 
@@ -107,6 +119,5 @@ def summarize(episodes: list[Episode]) -> dict[str, Any]:
 
 def _append(path: Path, entry: dict[str, Any]) -> None:
     entries = json.loads(path.read_text()) if path.exists() else []
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps([*entries, entry], indent=1) + "\n")
-    os.replace(temporary, path)
+    text = json.dumps([*entries, entry], indent=1) + "\n"
+    durable.replace_file(path, [memoryview(text.encode())])

@@ -10,3 +10,9 @@ def run_folder(trainer: lightning.Trainer) -> Path | None:
         if isinstance(logger, TensorBoardLogger | CSVLogger):
             return Path(logger.log_dir)
     return None
+
+
+def folder_of_checkpoint(checkpoint: Path) -> Path:
+    """The folder of the run that a checkpoint belongs to; of one that lies alone, the folder where it lies."""
+    folder = checkpoint.parent
+    return folder.parent if folder.name == "checkpoints" else folder

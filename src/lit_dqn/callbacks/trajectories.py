@@ -7,7 +7,10 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 
+from lit_dqn.callbacks.run_folder import folder_of_checkpoint
+from lit_dqn.envs import env_name
 from lit_dqn.envs.grid import GridWorld
+from lit_dqn.errors import ConfigError
 from lit_dqn.evaluation import Trajectory
 from lit_dqn.plots import Animation, draw_agent, draw_episode_saliency, grid_path
 
@@ -20,13 +23,34 @@ class TrajectoryWriter(Callback):
     In a grid world also a picture of the way that the agent went; where the agent sees images, a saliency map at some
     moments of the first episode. An mp4 is written if imageio-ffmpeg is installed (the extra `video`), a GIF otherwise.
 
+    Each time has a folder of its own, so that nothing is written over: `predictions/env_step_<n>` in the run's folder,
+    and `env_step_<n>_2` if that is there. A checkpoint that lies outside of a run has `predictions/<its name>` beside
+    it, an agent without a checkpoint `predictions/<env>` where the command is given.
+
     Args:
-        output_dir: where the files go.
+        output_dir: takes the place of `predictions`.
 
     """
 
-    def __init__(self, output_dir: str = "predictions") -> None:
+    def __init__(self, output_dir: str | None = None) -> None:
         self.output_dir = output_dir
+        self._folder = Path()
+
+    def on_predict_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Make the folder.
+
+        Raises:
+            ConfigError: if that cannot be done.
+
+        """
+        folder = self._folder_of(trainer, pl_module)
+        try:
+            self._folder = _make_new(folder)
+        except OSError as error:
+            raise ConfigError(
+                f"trajectories.output_dir: {folder} cannot be made ({error.strerror}); set --trajectories.output_dir "
+                "to a folder that you may write to."
+            ) from error
 
     def on_predict_batch_end(
         self,
@@ -39,8 +63,7 @@ class TrajectoryWriter(Callback):
     ) -> None:
         """Save one trajectory."""
         name = f"episode_{batch_idx + 1}"
-        folder = Path(self.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = self._folder
         saved = [folder / f"{name}.npz"]
         np.savez_compressed(
             saved[0],
@@ -66,6 +89,29 @@ class TrajectoryWriter(Callback):
             end,
             ", ".join(map(str, saved)),
         )
+
+    def _folder_of(self, trainer: lightning.Trainer, agent: Any) -> Path:
+        parent, name = Path(), env_name(trainer.datamodule.env_id)  # type: ignore[attr-defined]
+        if trainer.ckpt_path is not None:
+            checkpoint = Path(trainer.ckpt_path)
+            parent = folder_of_checkpoint(checkpoint)
+            name = checkpoint.stem if parent == checkpoint.parent else f"env_step_{agent.env_step}"
+        parent = parent / "predictions" if self.output_dir is None else Path(self.output_dir)
+        return parent / name
+
+
+def _make_new(folder: Path) -> Path:
+    """The folder, or the first of `<folder>_2`, `<folder>_3`, ... that is not there yet."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    numbered, number = folder, 1
+    while True:
+        try:
+            numbered.mkdir()
+        except FileExistsError:
+            number += 1
+            numbered = folder.with_name(f"{folder.name}_{number}")
+        else:
+            return numbered
 
 
 def _pictures(world: Any, agent: Any, trajectory: Trajectory, number: int) -> list[tuple[str, Figure]]:

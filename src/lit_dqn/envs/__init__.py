@@ -23,6 +23,7 @@ __all__ = [
     "AtariProtocol",
     "Wrapper",
     "check_first_observation",
+    "env_name",
     "episode_seed",
     "human_normalised_score",
     "is_atari",
@@ -205,6 +206,11 @@ def make_vec(
     if processes:
         return ProcessVec(env_id, make, num_envs)
     return SyncVectorEnv([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+
+
+def env_name(env_id: str) -> str:
+    """The id without the module and the namespace before it, as a folder's name: `Pong-v5` of `ALE/Pong-v5`."""
+    return env_id.split(":")[-1].split("/")[-1]
 
 
 def check_first_observation(env_id: str, env: gymnasium.Env) -> None:
