@@ -126,7 +126,7 @@ class Watch:
         """Note events until the process ends or must be ended; False if another one should go on."""
         events: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(target=_read, args=(process.stdout, events), daemon=True).start()
-        running, began, limit = None, time.monotonic(), START_SECONDS
+        running, began, limit, started = None, time.monotonic(), START_SECONDS, False
         while True:
             wait = min(began + limit, end) - time.monotonic()
             try:
@@ -134,18 +134,20 @@ class Watch:
             except queue.Empty:
                 over = time.monotonic() >= end
                 self._give_up(running, began, "cut in the middle: the time was over" if over else "it hung")
-                return over or running is None
+                return over or not started
             if line is None:
                 if process.wait() == 0:
                     return True
-                self._give_up(running, began, f"the process died with exit code {process.returncode}")
-                return running is None  # one that cannot even start will not start again
+                # Between two cases it has ended itself, for the last one has left it a device that it cannot use.
+                if running is not None or not started:
+                    self._give_up(running, began, f"the process died with exit code {process.returncode}")
+                return not started  # one that cannot even start will not start again
             event = json.loads(line)
             kind = event.pop("event")
             patience = SMOKE_PATIENCE if self._record.get("smoke") else PATIENCE
             if kind == "ready":
                 self._record |= event
-                began, limit = time.monotonic(), patience
+                began, limit, started = time.monotonic(), patience, True
             elif kind == "planned":
                 planned = [[event["section"], case] for case in event["cases"]]
                 self._record["planned"] += [case for case in planned if case not in self._record["planned"]]

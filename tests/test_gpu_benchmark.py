@@ -99,6 +99,18 @@ def test_a_case_that_fails_leaves_its_last_line_and_the_rest_goes_on(load, clock
     assert measured(events) == [("one", "b", 9)]
 
 
+def test_a_section_that_cannot_even_begin_is_told_of_once(load, clock):
+    cases = load("gpu_sections.cases")
+
+    def no_cases():
+        raise ModuleNotFoundError("No module named 'peer'")
+
+    for done, expected in ([], ["ModuleNotFoundError: No module named 'peer'"]), ([("one", "")], []):
+        events = []
+        cases.run_cases([cases.Section("one", 1, no_cases)], 9, done, events.append)
+        assert [event["error"] for event in events] == expected
+
+
 def test_what_was_measured_before_is_not_measured_again(load, clock):
     sections = {"one": (1, ("a", 1, 9, None), ("b", 1, 9, None))}
     assert measured(run(load, clock, 9, [("one", "a")], **sections)) == [("one", "b", 9)]
@@ -117,19 +129,29 @@ WORKER = """
     def die(seconds):
         os.kill(os.getpid(), signal.SIGKILL)
 
+    broken = []
+
+    def fail(seconds):
+        broken.append("the device")
+        return 1 / 0
+
+    def tidy():
+        if broken:
+            os._exit(1)
+
     def cases():
         good = lambda seconds: Figure(1.0, "s")
         return [
             Case("good", good),
             Case("hangs", lambda seconds: time.sleep(600)),
-            Case("fails", lambda seconds: 1 / 0),
+            Case("fails", fail),
             Case("dies", die),
             Case("last", good),
         ]
 
     task = json.loads(sys.argv[1])
     tell({{"event": "ready", "smoke": False, "card": "none", "machine": {{}}}})
-    run_cases([Section("one", 1, cases)], task["seconds"], map(tuple, task["done"]), tell)
+    run_cases([Section("one", 1, cases)], task["seconds"], map(tuple, task["done"]), tell, tidy)
 """
 
 

@@ -114,7 +114,8 @@ def run_cases(
         try:
             cases = section.cases()
         except Exception as error:
-            tell({"event": "failed", "section": section.name, "case": "", "error": last_line(error), "took": 0.0})
+            if (section.name, "") not in done:
+                tell({"event": "failed", "section": section.name, "case": "", "error": last_line(error), "took": 0.0})
             continue
         tell({"event": "planned", "section": section.name, "cases": [case.name for case in cases]})
         cases = [case for case in cases if (section.name, case.name) not in done]
