@@ -41,6 +41,7 @@ class Bench:
     @classmethod
     def here(cls, smoke: bool) -> "Bench":
         """On the GPU; where there is none, a smoke test on the CPU."""
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as runs set it; read when cuBLAS is first used
         cuda = torch.cuda.is_available()
         return cls(torch.device("cuda" if cuda else "cpu"), smoke or not cuda)
 
