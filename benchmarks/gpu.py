@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gpu_sections.cases import Section, run_cases
-from gpu_sections.page import table, write_page
+from gpu_sections.page import merged, table, write_page
 from processes import ROOT
 
 SHARES = {
@@ -191,7 +191,13 @@ def main() -> None:
         "without the log; a smoke test writes nothing)",
     )
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, as on a CPU")
-    parser.add_argument("--docs", type=Path, metavar="JSON", help="write its figures into docs/performance.md instead")
+    parser.add_argument(
+        "--docs",
+        type=Path,
+        nargs="+",
+        metavar="JSON",
+        help="write the figures of these into docs/performance.md instead; of two of a kind the later one counts",
+    )
     parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)  # the task of the process that measures
     options = parser.parse_args()
     if options.worker:
@@ -201,7 +207,7 @@ def main() -> None:
             work(options.worker, events)
         return
     if options.docs:
-        write_page(json.loads(options.docs.read_text()))
+        write_page(merged([json.loads(path.read_text()) for path in options.docs]))
         return
     unknown = [name for name in options.sections if name not in SHARES]
     if unknown:

@@ -283,6 +283,15 @@ def test_the_page_says_not_measured_until_there_are_figures(load, monkeypatch, t
     assert "| 5 |" in next(line for line in page.headlines(record).splitlines() if "batch 32, float32" in line)
 
 
+def test_of_two_runs_the_later_figure_counts(load):
+    def record(command, **medians):
+        return {"command": command, "figures": [{"section": "one", "case": c, "median": m} for c, m in medians.items()]}
+
+    both = load("gpu_sections.page").merged([record("first", a=1, b=2), record("second", b=3, c=4)])
+    assert {row["case"]: row["median"] for row in both["figures"]} == {"a": 1, "b": 3, "c": 4}
+    assert both["command"] == "first`, `second"
+
+
 def test_laps_are_speeds_between_two_looks_at_the_clock(load, monkeypatch):
     import torch
 

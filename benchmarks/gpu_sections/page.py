@@ -111,6 +111,13 @@ def missing(record: dict[str, Any]) -> dict[str, list[str]]:
     return found
 
 
+def merged(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several runs on one machine as one: of a case that was measured twice, the later figure."""
+    figures = {(row["section"], row["case"]): row for record in records for row in record["figures"]}
+    commands = "`, `".join(record["command"] for record in records)
+    return {**records[-1], "command": commands, "figures": list(figures.values())}
+
+
 def headlines(record: dict[str, Any] | None) -> str:
     """The figures that matter most, each beside its baseline; without a record, what will be measured."""
     figures = {(row["section"], row["case"]): row for row in record["figures"]} if record else {}
