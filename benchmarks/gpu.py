@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import datetime
 import importlib
+import itertools
 import json
 import os
 import queue
@@ -216,8 +217,10 @@ def main() -> None:
         options.out.mkdir(parents=True, exist_ok=True)
     # What asks a process to end shall end the one that measures, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped by SIGTERM"))
+    # A path differs from machine to machine, and says nothing.
+    words = ["OUT" if before == "--out" else word for before, word in itertools.pairwise(sys.argv)]
     record: Record = {
-        "command": shlex.join(["python", "benchmarks/gpu.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "benchmarks/gpu.py", *words]),
         "date": datetime.date.today().isoformat(),
     }
     began = time.monotonic()
