@@ -38,10 +38,10 @@ SHARES = {
     "updates": 16,
     "loops": 40,
     "acting": 3,
-    "ring": 9,
+    "ring": 14,
     "games": 6,
     "resuming": 12,
-    "peers": 16,
+    "peers": 14,
 }
 """Of the time, for each module of gpu_sections/."""
 START_SECONDS = 120.0
