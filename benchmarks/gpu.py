@@ -112,12 +112,19 @@ class Watch:
         while not finished and (left := end - time.monotonic()) > STOP_SECONDS:
             task = {**self._task, "seconds": left - STOP_SECONDS, "done": self._done()}
             process = subprocess.Popen(
-                [*self._command, json.dumps(task)], cwd=ROOT, stdout=subprocess.PIPE, stderr=self._log, text=True
+                [*self._command, json.dumps(task)],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                text=True,
+                process_group=0,
             )
             try:
                 finished = self._follow(process, end)
             finally:
-                process.kill()
+                # With the processes that it has started, which would disturb what is measured next.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
     def _done(self) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -119,7 +120,7 @@ def test_what_was_measured_before_is_not_measured_again(load, clock):
 # --- the process that measures, and the one that watches it ---
 
 WORKER = """
-    import json, os, signal, sys, time
+    import json, os, signal, subprocess, sys, time
     sys.path.insert(0, {benchmarks!r})
     from gpu_sections.cases import Case, Figure, Section, run_cases
 
@@ -128,6 +129,10 @@ WORKER = """
 
     def die(seconds):
         os.kill(os.getpid(), signal.SIGKILL)
+
+    def hang(seconds):
+        print(subprocess.Popen(["sleep", "600"]).pid, file=sys.stderr, flush=True)
+        time.sleep(600)
 
     broken = []
 
@@ -143,7 +148,7 @@ WORKER = """
         good = lambda seconds: Figure(1.0, "s")
         return [
             Case("good", good),
-            Case("hangs", lambda seconds: time.sleep(600)),
+            Case("hangs", hang),
             Case("fails", fail),
             Case("dies", die),
             Case("last", good),
@@ -175,8 +180,10 @@ def watch(load, monkeypatch, tmp_path):
     return watch
 
 
-def test_cases_that_hang_or_kill_their_process_spoil_no_other(load, watch):
+def test_cases_that_hang_or_kill_their_process_spoil_no_other(load, watch, tmp_path):
     record = watch(40)
+    child = int((tmp_path / "log.txt").read_text().split()[0])
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
     assert [row["case"] for row in record["figures"]] == ["good", "last"]
     assert {row["case"]: row["error"] for row in record["failed"]} == {
         "hangs": "it hung",
