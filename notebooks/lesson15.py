@@ -302,7 +302,7 @@ watched.animate()
 watched.draw()
 
 # %%
-plots.draw_preferences(watched.world, watched.agent, title="Q(s, a)")
+plots.draw_preferences(watched.world, watched.agent)
 
 # %% [markdown]
 # What does a network that sees pixels look at? We blur one place of the image after the other and see how much the

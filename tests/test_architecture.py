@@ -52,6 +52,7 @@ SECOND = list(FLOORS).index("second floor")
 NEIGHBOURS = {("dqn", "agent"), ("td", "agent"), ("actor_critic", "agent"), ("loading", "agent")}
 NEIGHBOURS |= {("agent", "checkpoint"), ("callbacks", "plots")}
 NEIGHBOURS |= {("callbacks", "checkpoint")}  # when to save, and how
+NEIGHBOURS |= {("agent", "callbacks")}  # those that a plain Trainer is not given
 NEIGHBOURS |= {("agent", "training_state"), ("loading", "checkpoint")}
 NEIGHBOURS |= {("checkpoint_policy", "loading"), ("checkpoint_policy", "agent")}
 """Who may import whom on the second floor; all others meet at the trainer or the door."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
 
 from lit_dqn import MLP, ConfigError, LitDQN, LitTD, ReplayDataModule, TrainingError, UniformRandom, durable
 from lit_dqn.callbacks import (
@@ -358,3 +359,43 @@ def test_predict_writes_a_video_and_the_numbers(tmp_path):
     assert videos[0].stat().st_size > 1000
     for name in ("episode_1.png", "episode_1_saliency.png"):
         assert (seen / name).stat().st_size > 5_000
+
+
+def test_tensorboard_has_a_page_of_hyperparameters_with_the_score_and_the_config(tmp_path):
+    walk = {"env_id": "lit_dqn/RandomWalk-v0", "env_kwargs": {"observation": "one_hot"}, "eval_policy": UniformRandom()}
+    td_data = make_data(policy=UniformRandom(), **walk)
+    td = LitTD(td_data.observation_shape, 2, network=MLP)
+    for name, agent, data, score in (
+        ("q", make_agent(), make_data(), "eval/mean_reward"),
+        ("td", td, td_data, "eval/value_rms_error"),
+    ):
+        fit(tmp_path / name, StoppingRules(), agent=agent, data=data, max_epochs=1)
+        events = EventAccumulator(str(tmp_path / name / "run"))
+        events.Reload()
+        plugin = events.summary_metadata["_hparams_/experiment"].plugin_data.content
+        experiment = plugin_data_pb2.HParamsPluginData.FromString(plugin).experiment
+        names = {info.name for info in experiment.hparam_infos}
+        assert {"data.env_id", "data.gamma", "model.network", "model.objective", "model.optimizer.lr"} <= names
+        assert "_instantiator" not in "".join(names)
+        assert score in {info.name.tag for info in experiment.metric_infos}
+        # The score of the page is the curve of evaluations, and no other curve is drawn for it.
+        assert score in events.Tags()["scalars"]
+        assert "hp_metric" not in events.Tags()["scalars"]
+        text = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+        assert f"env_id: {data.env_id}" in text
+        assert "_instantiator" not in (tmp_path / name / "run/hparams.yaml").read_text()
+
+
+def test_a_plain_trainer_draws_the_same_curves(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    logger = TensorBoardLogger(tmp_path, name="", version="run")
+    data = make_data()
+    lightning.Trainer(
+        accelerator="cpu", max_steps=40, log_every_n_steps=5, logger=logger, enable_progress_bar=False
+    ).fit(make_agent(), datamodule=data)
+    logger.experiment.close()
+    curves = scalars(tmp_path)
+    assert {"train/loss", "rollout/ep_rew", "rollout/exploration_rate", "eval/mean_reward"} <= set(curves)
+    assert [point.step for point in curves["train/loss"]] == list(range(55, 91, 5))
+    assert curves["eval/mean_reward"][-1].step == 90
+    assert (tmp_path / "run/episodes.csv").exists()

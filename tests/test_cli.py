@@ -69,7 +69,10 @@ CARTPOLE = ("--config", CONFIGS / "cartpole.yaml")
         (["--seed_everything=-1"], "seed_everything: "),
         (["--data.policy.init_args.epsilon.init_args.env_steps=0"], "env_steps: 0 of a schedule"),
         (["--model.network=torch.nn.Linear"], "network: the network does not take observations of shape"),
-        (["--ckpt_path=last", "--trainer.logger=false"], "ckpt_path: last is looked for in the folder of the run"),
+        (
+            ["--ckpt_path=last", "--trainer.logger=false"],
+            "ckpt_path: there is no last.ckpt under lightning_logs.CartPole-v1 yet",
+        ),
         (["--ckpt_path=nowhere.ckpt"], "ckpt_path: there is no checkpoint nowhere.ckpt"),
         (["--ckpt_path=last"], "ckpt_path: there is no last.ckpt under .*cartpole yet"),
         (["--model.init_from=nowhere.safetensors"], "init_from: nowhere.safetensors"),

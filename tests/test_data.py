@@ -12,6 +12,7 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 
 from lit_dqn import ConfigError, Greedy, Latest, LitDQN, ReplayDataModule
+from lit_dqn.callbacks import TrainingStatistics
 from lit_dqn.envs.processes import ProcessVec
 from lit_dqn.replay_dataset import ReplayDataset
 from lit_dqn.types import Chunk
@@ -121,7 +122,8 @@ def test_env_steps_updates_and_episodes_are_counted():
     trainer.fit(make_agent(), datamodule=data)
     assert trainer.global_step == 40
     assert data.collector.env_step == 52 + 40 * 2
-    assert data.collector.episodes == len(data.collector.finished) > 0
+    statistics = next(callback for callback in trainer.callbacks if isinstance(callback, TrainingStatistics))
+    assert data.collector.episodes == len(statistics.recent) > 0
 
 
 def test_a_chunk_holds_the_batches_of_its_updates():

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from test_cli import run, tiny
 
@@ -43,6 +44,24 @@ def test_the_parts_of_the_page_train_and_are_tested(my_parts, monkeypatch):
     (written,) = my_parts.glob("lightning_logs/*/version_0/config.yaml")
     assert "my_parts.ClippedRewards" in written.read_text()
     assert run(monkeypatch, "test", "--config", written, "--ckpt_path=last", "--trainer.callbacks=null") == 0
+
+
+def test_the_script_under_a_plain_trainer_runs_and_draws_the_curves(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (script,) = re.findall(r"```python\n(.*?)```", (GUIDE / "watching.md").read_text(), re.DOTALL)
+    small = script.replace("max_steps=1000", "max_steps=40, log_every_n_steps=10").replace(
+        "=500)", "=20, eval_episodes=1)"
+    )
+    assert small.count("20, eval_episodes=1") == small.count("max_steps=40") == 1
+    exec(compile(small, "watching.md", "exec"), {})
+    (folder,) = (tmp_path / "lightning_logs/plain").iterdir()
+    assert (folder / "episodes.csv").exists()
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    curves = {"train/loss", "rollout/ep_rew", "rollout/exploration_rate", "eval/mean_reward"}
+    assert curves <= set(events.Tags()["scalars"])
+    # 1,000 env steps are played before the first of 40 updates, one with each.
+    assert [point.step for point in events.Scalars("train/loss")] == [1010, 1020, 1030, 1040]
 
 
 def test_every_command_of_the_guide_is_understood(my_parts, monkeypatch, capsys):

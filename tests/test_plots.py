@@ -109,6 +109,16 @@ def test_path_leads_through_its_cells_in_order():
     assert len(set(zip(x, y, strict=True))) == len(path)  # a cell visited twice shows it
 
 
+def test_a_walk_to_and_fro_goes_down_with_time_below_its_one_row():
+    path = [3, 2, 3, 4, 3, 4, 5, 6]
+    figure = draw_grid(random_walk(1, 7), path=path)
+    x, y = path_line(figure).get_data()
+    assert x.tolist() == path
+    assert (np.diff(y) < 0).all()
+    assert y[0] < -0.5
+    assert figure.axes[0].get_ylim()[0] < y[-1]
+
+
 def test_path_breaks_where_the_agent_fell_from_the_cliff():
     x, _ = path_line(draw_grid(cliff_walk(4, 12), path=[0, 12, 13, 14, 0, 12])).get_data()
     assert np.flatnonzero(np.isnan(x)).tolist() == [4]

@@ -26,6 +26,7 @@ class Optimal:
     """An agent that knows q* of a world whose observations are one-hot."""
 
     has_preferences = True
+    preferences_name = "Q(s, ·)"
 
     def __init__(self, world) -> None:
         self.q_values = optimal_action_values(world, gamma=1.0)
@@ -55,7 +56,9 @@ def test_the_agents_values_and_greedy_actions_stand_in_the_grid(world):
     assert numbers_of(figure).count("-14.0") == 3
     assert (1, 0) in arrows(figure)
     assert arrows(draw_agent(world, Values(world))) == []
-    assert len(numbers_of(draw_preferences(world, Optimal(world)))) == 4 * 46
+    actions = draw_preferences(world, Optimal(world), title="env step 7")
+    assert len(numbers_of(actions)) == 4 * 46
+    assert actions.axes[0].get_title() == "Q(s, a) of the network; bold: the greedy action; env step 7"
 
 
 def test_the_path_is_read_from_what_was_seen(world):
@@ -67,6 +70,7 @@ class LooksAt:
     """An agent whose action values hang on one pixel of the newest frame."""
 
     has_preferences = True
+    preferences_name = "Q(s, ·)"
     num_actions = 2
 
     def __init__(self, row: int, column: int) -> None:
@@ -97,7 +101,11 @@ def test_the_picture_of_saliency_shows_each_moment(world):
     above, below = axes[0].images[0].get_array(), axes[2].images[0].get_array()
     assert above.min() == 1
     np.testing.assert_allclose(below[10, 10], (0xD5 / 255, 0x5E / 255, 0), atol=0.01)
-    assert [panel.get_title() for panel in axes] == ["a", "b", "", ""]
+    assert [panel.get_title() for panel in axes[:4]] == ["a", "b", "", ""]
+    assert (axes[0].get_ylabel(), axes[2].get_ylabel()) == ("what it sees", "what it looks at")
+    legend = axes[4]
+    assert [label.get_text() for label in legend.get_yticklabels()] == ["not at all", "most"]
+    assert legend.get_ylabel() == "Q(s, ·) changes\nwhen it is blurred"
     with pytest.raises(ValueError, match=r"observation is float32 \(54,\); a saliency map is made of an image"):
         saliency(Optimal(world), np.zeros(54, np.float32))
 
@@ -117,7 +125,9 @@ def test_what_was_seen_is_stacked_as_for_the_network():
     flat = make_trajectory(frames[:, 0], frame_stack=4)  # frames without an axis of channels
     assert flat.seen(4).shape == (4, 40, 40)
     assert not make_trajectory(np.zeros((5, 3), np.float32)).has_images
-    assert len(draw_episode_saliency(LooksAt(1, 1), trajectory, moments=9).axes) == 2 * 4  # no moment twice
+    assert (
+        len(draw_episode_saliency(LooksAt(1, 1), trajectory, moments=9).axes) == 2 * 4 + 1
+    )  # no moment twice, and the legend
 
 
 def test_an_animation_is_a_file_or_a_gif_in_the_notebook(tmp_path):

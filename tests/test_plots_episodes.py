@@ -30,6 +30,27 @@ def test_episodes_and_their_moving_mean(tmp_path):
     assert means.get_label() == "maze/version_0"
 
 
+def test_a_return_that_is_a_little_better_stands_well_above(tmp_path):
+    """A maze's first episodes take a thousand steps; its last ones 14 or 16."""
+    lengths = [1500, 900, 400, 200, 100, 60, 40, 30, 24, 20, *[16, 14] * 20]
+    figure = plot_episodes(write_run(tmp_path / "run", lengths), smooth=1)
+    figure.draw_without_rendering()
+    _, returns = figure.axes
+    good, better, worst = (returns.transData.transform((1, -length))[1] for length in (16, 14, 1500))
+    assert better - good > 0.05 * returns.bbox.height
+    assert returns.bbox.y0 < worst < good < better < returns.bbox.y1
+    labels = [label.get_text() for label in returns.get_yticklabels()]
+    assert {"-14", "-16", "-1,000"} <= set(labels)
+    assert "log of the distance to the best" in returns.get_ylabel()
+
+
+def test_returns_that_lie_together_keep_a_linear_axis(tmp_path):
+    run = write_run(tmp_path / "run", list(range(200, 100, -1)))
+    assert plot_episodes(run).axes[1].get_yscale() == "linear"
+    (run / "episodes.csv").write_text(HEADER + "".join(f"{n},{n},0,{n},{n},True,0.1\n" for n in range(1, 500)))
+    assert plot_episodes(run).axes[1].get_yscale() == "linear"
+
+
 def test_several_runs_share_the_panels(tmp_path):
     runs = [write_run(tmp_path / name, [20, 10]) for name in ("one", "two")]
     steps, returns = plot_episodes(runs).axes
@@ -44,7 +65,7 @@ def test_seeds_make_a_band_from_the_lowest_to_the_highest_as_far_as_all_of_them_
     steps, returns = plot_episodes({"dqn": seeds}, smooth=1).axes
     (median,) = steps.lines
     assert median.get_xydata().tolist() == [[1, 8], [2, 6], [3, 4]]
-    assert median.get_label() == "dqn (3 seeds)"
+    assert median.get_label() == "dqn: median of 3 seeds, band from lowest to highest"
     (band,) = steps.collections
     corners = band.get_paths()[0].vertices
     assert {tuple(corner) for corner in corners.tolist()} >= {(1, 1), (1, 9), (2, 7), (3, 5)}

@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from lightning.pytorch.loggers import Logger
 
 from lit_dqn.callbacks import mean_with_error, standard_error
 from lit_dqn.report import fold
@@ -45,6 +46,60 @@ def test_only_a_run_with_tensorboard_speaks_of_it(folder, monkeypatch, capsys, l
     assert "run: logs/cartpole/version_0" in said
     assert ("look at it with: tensorboard --logdir logs\n" in said) is speaks
     assert ("tensorboard" in said.lower()) is speaks
+
+
+class Elsewhere(Logger):
+    """Stands for W&B or MLflow: a logger without a folder for each version."""
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__()
+        self._name = name
+        self.logged: set[str] = set()
+        self.hyperparameters: dict = {}
+        EVERYWHERE.append(self)
+
+    @property
+    def name(self) -> str | None:
+        return self._name
+
+    version = "elsewhere"
+
+    def log_metrics(self, metrics, step=None) -> None:
+        self.logged |= set(metrics)
+
+    def log_hyperparams(self, params, *args, **kwargs) -> None:
+        self.hyperparameters.update(params)
+
+
+EVERYWHERE: list[Elsewhere] = []
+
+
+@pytest.mark.parametrize(
+    ("logger", "name"),
+    [
+        (["--trainer.logger=false"], "CartPole-v1"),
+        (["--trainer.logger=test_report.Elsewhere", "--trainer.logger.name=null"], "CartPole-v1"),
+        (["--trainer.logger=test_report.Elsewhere", "--trainer.logger.name=mine"], "mine"),
+        (["--trainer.logger=true"], "CartPole-v1"),
+    ],
+)
+def test_a_run_has_its_folder_whatever_it_logs_to(folder, monkeypatch, capsys, logger, name):  # noqa: F811
+    EVERYWHERE.clear()
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), *logger) == 0
+    version = folder / "lightning_logs" / name / "version_0"
+    assert f"folder: lightning_logs/{name}/version_0" in capsys.readouterr().err
+    assert {"config.yaml", "episodes.csv", "checkpoints"} <= {file.name for file in version.iterdir()}
+    assert list(folder.iterdir()) == [folder / "lightning_logs"]
+    for elsewhere in EVERYWHERE:
+        assert {"train/loss", "rollout/ep_rew", "rollout/exploration_rate", "eval/mean_reward"} <= elsewhere.logged
+        assert elsewhere.hyperparameters["model.optimizer"] == "Adam"
+        assert not [name for name in elsewhere.hyperparameters if "instantiator" in name]
+    # It goes on there, and its kept config begins another run of the same kind.
+    further = tiny(**{"stop.max_env_steps": 140})
+    assert run(monkeypatch, "fit", *CARTPOLE, *further, *logger, "--ckpt_path=last") == 0
+    assert run(monkeypatch, "fit", "--config", version / "config.yaml", "--stop.max_env_steps=80") == 0
+    assert sorted(path.name for path in version.parent.iterdir()) == ["version_0", "version_1"]
+    assert run(monkeypatch, "test", *CARTPOLE, *tiny(), *logger, "--ckpt_path=best") == 0
 
 
 def test_no_line_is_lightnings_own(folder, monkeypatch, caplog, capsys):  # noqa: F811

@@ -45,6 +45,7 @@ class LitActorCritic(LitAgent):
     """
 
     output_name = "preferences_and_state_value"
+    preferences_name = "h(s, ·)"
 
     def __init__(
         self,

@@ -62,6 +62,12 @@ class LitAgent(lightning.LightningModule, ABC):
     has_preferences = True
     """Whether it can choose actions by itself."""
 
+    preferences_name = "Q(s, ·)"
+    """What it chooses its actions by, in symbols."""
+
+    scores: tuple[str, ...] = ("eval/mean_reward",)
+    """What a run of it is judged by, by the names of the log."""
+
     output_name = "outputs"
     """What its network says, as an identifier."""
 
@@ -130,10 +136,25 @@ class LitAgent(lightning.LightningModule, ABC):
         }
         if target_update_period is not None:
             arguments |= {"target_update_period": target_update_period, "target_update_tau": target_update_tau}
-        # A checkpoint builds the agent again from these; the weights to begin with are no part of what it is.
-        self.save_hyperparameters(specification({"_instantiator": INSTANTIATOR, **arguments}))
+        # A checkpoint builds the agent again from these, and `RunDescription` logs them; the weights to begin with are
+        # no part of what it is.
+        self.save_hyperparameters(specification({"_instantiator": INSTANTIATOR, **arguments}), logger=False)
         # Dropout and batch norm are for the online network in updates; acting, grading and the target go without.
         self.eval()
+
+    def configure_callbacks(self) -> list[lightning.Callback]:
+        """What writes returns, losses and exploration over env steps, for a Trainer that was not given it."""
+        from lit_dqn.callbacks import RunDescription, TrainingStatistics
+
+        trainer: Any = self.trainer
+        if trainer.state.fn != "fit" or not hasattr(trainer.datamodule, "collector"):
+            return []  # nothing to watch
+        given = trainer.callbacks
+        return [
+            kind()
+            for kind in (TrainingStatistics, RunDescription)
+            if not any(isinstance(callback, kind) for callback in given)
+        ]
 
     # --- learning ---
 

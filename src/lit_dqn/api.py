@@ -93,9 +93,11 @@ class Run:
         return run
 
     @property
-    def folder(self) -> Path | None:
-        """Where the run keeps its curves, checkpoints and pictures; None without a logger."""
-        return run_folder(self.trainer)
+    def folder(self) -> Path:
+        """Where the run keeps its curves, checkpoints and pictures."""
+        folder = run_folder(self.trainer)
+        assert folder is not None  # as the command line, which gives every run one
+        return folder
 
     def fit(self, *, live: bool = False) -> "Run":
         """Train until a stopping rule ends it.
@@ -158,12 +160,9 @@ class Run:
         """Steps and return per episode (`plots.plot_episodes`).
 
         Raises:
-            ConfigError: if the run has no folder.
             ValueError: if no episode has ended yet.
 
         """
-        if self.folder is None:
-            raise ConfigError("trainer.logger: without a logger no episodes are kept that could be plotted; set one.")
         return plots.plot_episodes(self.folder, smooth=smooth)
 
     def draw(self) -> Figure:

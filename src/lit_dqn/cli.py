@@ -166,7 +166,7 @@ class CLI(LightningCLI):
         runs = folder_of_runs(logger)
         goes_on_in_its_folder = config.ckpt_path == "last" and self.subcommand == "fit"
         if self.resumed is not None:
-            if goes_on_in_its_folder and logger is not None:
+            if goes_on_in_its_folder:
                 go_on_in_its_folder(self.checkpoint, self.resumed.path, logger)
             config.ckpt_path = str(self.resumed.path)
             config.model.init_args.init_from = None  # the checkpoint has the weights
@@ -184,11 +184,7 @@ class CLI(LightningCLI):
             if self.resumed is None and config.model.init_args.get("init_from") is None:
                 log.warning("no --ckpt_path is given: the agent that plays has not learned anything")
             return
-        if logger is None:
-            # Nothing to save, and nowhere to save it.
-            self.save_config_callback = None
-            log.warning("the run has no TensorBoardLogger or CSVLogger, so it has no folder and keeps no checkpoint")
-        elif runs is not None and logger.init_args.get("version") is not None and not goes_on_in_its_folder:
+        if logger.init_args.get("version") is not None and not goes_on_in_its_folder:
             version = logger.init_args.version
             folder = runs / (version if isinstance(version, str) else f"version_{version}")
             if folder.exists():

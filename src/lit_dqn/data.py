@@ -187,7 +187,8 @@ class ReplayDataModule(lightning.LightningDataModule):
         self.observation_shape = stacked_shape(frame_stack, self._frame_shape)
         policies = {key: getattr(self, key) for key in ("policy", "warm_up_policy", "eval_policy")}
         check_policies(policies, env_id, np.zeros((1, *self.observation_shape), self._frame_dtype), self.num_actions)
-        self.save_hyperparameters(specification({name: vars(self)[name] for name in _argument_names(type(self))}))
+        settings = {name: vars(self)[name] for name in _argument_names(type(self))}
+        self.save_hyperparameters(specification(settings), logger=False)  # `RunDescription` logs them
 
         self.collector: Collector | None = None
         self._play_ahead: PlayAhead | None = None

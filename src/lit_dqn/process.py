@@ -21,6 +21,8 @@ def prepare_process() -> None:
     close_the_parser()
     # Points are counted over epochs here, so an epoch shorter than the interval loses none.
     warnings.filterwarnings("ignore", message="The number of training batches")
+    # What a CSVLogger would delete when a run is resumed has been set aside before.
+    warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
     # Lightning makes torch look for GPUs through NVML, and fused Adam then looks at every step; we never fork, which
     # is what this is for.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)

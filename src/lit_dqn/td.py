@@ -45,6 +45,8 @@ class LitTD(LitAgent):
 
     """
 
+    scores = ("eval/value_rms_error", "eval/return_rms_error")
+
     has_preferences = False
     output_name = "state_value"
 

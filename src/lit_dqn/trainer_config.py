@@ -82,9 +82,9 @@ class SaveRunConfig(SaveConfigCallback):
     def __init__(self, parser: LightningArgumentParser, config: Namespace, as_given: Namespace, **kwargs: Any) -> None:
         for key in ("config", "ckpt_path", "weights_only"):
             as_given.pop(key, None)
-        logger = run_logger(as_given.trainer.logger)
-        if logger is not None and "version" in logger.init_args:
-            logger.init_args.version = None
+        for logger in as_list(as_given.trainer.logger):
+            if _has_folder(logger) and "version" in logger.init_args:
+                logger.init_args.version = None
         super().__init__(parser, as_given, save_to_log_dir=False, **kwargs)
 
     def save_config(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
@@ -134,12 +134,36 @@ def _check_alone() -> None:
             )
 
 
-def run_logger(config: Any) -> Namespace | None:
-    """The logger whose folder is the run's: the first one that has a folder for each version."""
-    for logger in as_list(config):
-        if str(getattr(logger, "class_path", "")).endswith(("TensorBoardLogger", "CSVLogger")):
-            return logger
-    return None
+def give_folder(config: Namespace) -> None:
+    """See that a run has a folder, whatever it logs to: without a logger that has one, a CSVLogger stands beside.
+
+    Args:
+        config: the Trainer's, whose loggers may be changed.
+
+    """
+    if config.logger is None or config.logger is True:
+        config.logger = _logger(
+            "TensorBoardLogger", None
+        )  # what Lightning means by it, in a folder that `name_run` names
+        return
+    loggers = [logger for logger in as_list(config.logger) if logger is not False]
+    if not any(_has_folder(logger) for logger in loggers):
+        names = [logger.get("init_args", {}).get("name") for logger in loggers if isinstance(logger, Namespace)]
+        config.logger = [*loggers, _logger("CSVLogger", next(filter(None, names), None))]
+
+
+def _logger(name: str, run_name: str | None) -> Namespace:
+    arguments = Namespace(save_dir="lightning_logs", name=run_name, version=None)
+    return Namespace(class_path=f"lightning.pytorch.loggers.{name}", init_args=arguments)
+
+
+def run_logger(config: Any) -> Namespace:
+    """The logger whose folder is the run's, after `give_folder`: the first that has a folder for each version."""
+    return next(filter(_has_folder, as_list(config)))
+
+
+def _has_folder(logger: Any) -> bool:
+    return str(getattr(logger, "class_path", "")).endswith(("TensorBoardLogger", "CSVLogger"))
 
 
 def expand_folders(config: Any) -> None:
@@ -164,15 +188,13 @@ def _expanded(path: str, key: str) -> str:
     return expanded
 
 
-def folder_of_runs(logger: Namespace | None) -> Path | None:
+def folder_of_runs(logger: Namespace) -> Path:
     """The folder that holds the versions of a run, after `expand_folders`."""
-    if logger is None:
-        return None
     return Path(logger.init_args.save_dir) / (logger.init_args.get("name") or "")
 
 
 def name_run(config: Namespace) -> None:
-    """Let the folder of a run hold no run of another env.
+    """Let a run have a folder, and that folder hold no run of another env.
 
     The name that a config file gives is meant for the env of that file. For another env, as where the command line
     changes it, or where the file is an overlay for any, the env's name is added; a run without a name has that alone.
@@ -181,8 +203,9 @@ def name_run(config: Namespace) -> None:
         config: of a verb; its logger is named anew.
 
     """
+    give_folder(config.trainer)
     logger, env_id = run_logger(config.trainer.logger), config.data.get("env_id")
-    if logger is None or env_id is None or "name" not in logger.init_args:
+    if env_id is None or "name" not in logger.init_args:
         return
     name = logger.init_args.name
     if name is None:

@@ -1,4 +1,5 @@
 from lit_dqn.callbacks.checkpoints import Checkpoints
+from lit_dqn.callbacks.description import RunDescription
 from lit_dqn.callbacks.live_view import LiveView
 from lit_dqn.callbacks.maze_view import MazeView
 from lit_dqn.callbacks.progress import TrainingProgress
@@ -13,6 +14,7 @@ __all__ = [
     "LiveView",
     "MazeView",
     "ResultsWriter",
+    "RunDescription",
     "StoppingRules",
     "TrainingProgress",
     "TrainingStatistics",

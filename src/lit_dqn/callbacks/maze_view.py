@@ -89,7 +89,7 @@ def _draw_the_rest(world: GridWorld, agent: Any, data: Any) -> tuple[str, Figure
     """The name of the file, and what goes into it."""
     env_step = data.collector.env_step
     if agent.has_preferences:
-        title = f"what actions are chosen by (bold: greedy), env step {env_step:,}"
+        title = f"env step {env_step:,}"
         return ACTIONS_PNG, draw_preferences(world, agent, frame_stack=data.frame_stack, title=title)
     observations = stacked_observations(world, data.frame_stack)
     truth = policy_state_values(world, data.policy.probabilities(agent, observations, env_step), data.gamma)

@@ -16,13 +16,13 @@ class Found(NamedTuple):
     replay_is_whole: bool
 
 
-def find_checkpoint(ckpt_path: str, runs: Path | None, replay: bool = False) -> Found:
+def find_checkpoint(ckpt_path: str, runs: Path, replay: bool = False) -> Found:
     """The checkpoint that `--ckpt_path` means.
 
     Args:
         ckpt_path: `last` for the newest whole one over all versions in `runs`; `best` for the newest `best.ckpt`; a run
             folder for the newest whole one in it; or a file.
-        runs: the folder that holds the run's versions, if there is one.
+        runs: the folder that holds the run's versions.
         replay: whether its replay is needed.
 
     Raises:
@@ -30,11 +30,6 @@ def find_checkpoint(ckpt_path: str, runs: Path | None, replay: bool = False) -> 
 
     """
     if ckpt_path in ("last", "best"):
-        if runs is None:
-            raise ConfigError(
-                f"ckpt_path: {ckpt_path} is looked for in the folder of the run, and without a TensorBoardLogger or "
-                "CSVLogger it has none; give a file."
-            )
         found = candidates(runs)
         if ckpt_path == "best":
             found = sorted(runs.glob(f"*/checkpoints/{BEST}"), key=lambda path: path.stat().st_mtime, reverse=True)

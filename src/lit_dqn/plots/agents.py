@@ -11,7 +11,6 @@ from lit_dqn.envs.grid import GridWorld
 from lit_dqn.envs.grid_values import observe_all
 from lit_dqn.plots.action_values import draw_q_values
 from lit_dqn.plots.grid import draw_grid
-from lit_dqn.types import ActionPreferences
 from lit_dqn.value_errors import StateValues, stacked_observations
 
 
@@ -19,6 +18,7 @@ class Watched(StateValues, Protocol):
     """What pictures ask of an agent."""
 
     has_preferences: bool
+    preferences_name: str  # of what it chooses actions by, in symbols
 
 
 def grid_path(world: GridWorld, frames: NDArray) -> list[int]:
@@ -53,13 +53,13 @@ def draw_agent(
     return draw_grid(world.layout, values=values, greedy_actions=greedy, path=path, moves=world.moves, title=title)
 
 
-def draw_preferences(
-    world: GridWorld, agent: ActionPreferences, *, frame_stack: int = 1, title: str | None = None
-) -> Figure:
+def draw_preferences(world: GridWorld, agent: Watched, *, frame_stack: int = 1, title: str | None = None) -> Figure:
     """What the agent chooses its actions by, in every state, as `draw_q_values` draws it: Q(s, a), or the preferences
-    h(s, a) of an actor.
+    h(s, a) of an actor. The title names it.
 
-    Arguments as in `draw_agent`.
+    Arguments as in `draw_agent`; the title goes on after the name.
     """
+    name = f"{agent.preferences_name.replace('·', 'a')} of the network; bold: the greedy action"
     preferences = agent.preferences(stacked_observations(world, frame_stack))
+    title = name if title is None else f"{name}; {title}"
     return draw_q_values(world.layout, preferences, moves=world.moves, title=title)

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,6 +17,11 @@ EPISODES_FILE = "episodes.csv"
 
 BAND_POINTS = 400
 """Places on the x-axis where the seeds of a band are compared, if it counts env steps."""
+
+SPREAD_FROM = 30
+"""The best are spread out if the worst is so many times as far from the best as a good run's median is."""
+
+TICK_FACTORS = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 8)
 
 Clock = Literal["episode", "env_step"]
 Runs = str | Path | Iterable[str | Path] | Mapping[str, Iterable[str | Path]]
@@ -53,13 +58,15 @@ def plot_episodes(runs: Runs, *, smooth: int = 10, clock: Clock = "episode") -> 
     groups = _grouped(runs)
     figure = Figure(figsize=(8, 6), layout="constrained")
     steps_axes, return_axes = figure.subplots(2, 1, sharex=True)
+    all_returns = []
     for number, (name, folders) in enumerate(groups):
         colour = RUN_COLOURS[number % len(RUN_COLOURS)]
         logs = [_read_episodes(folder) for folder in folders]
+        all_returns += [log["return"] for log in logs]
         for axes, column in ((steps_axes, "length"), (return_axes, "return")):
             curves = [Curve(log[clock], _moving_mean(log[column], smooth)) for log in logs]
             if len(logs) > 1:
-                _draw_band(axes, curves, clock, colour, f"{name} ({len(logs)} seeds)")
+                _draw_band(axes, curves, clock, colour, name)
                 continue
             points = logs[0][clock], logs[0][column]
             axes.plot(*points, ".", color=colour, alpha=0.45, markersize=6, markeredgewidth=0)
@@ -71,14 +78,52 @@ def plot_episodes(runs: Runs, *, smooth: int = 10, clock: Clock = "episode") -> 
     steps_axes.yaxis.set_minor_formatter(NullFormatter())
     steps_axes.set_ylabel("steps per episode", fontsize=TICK_SIZE + 1)
     return_axes.set_ylabel("return per episode", fontsize=TICK_SIZE + 1)
+    _spread_the_best(return_axes, all_returns)
     return_axes.set_xlabel(clock.replace("_", " "), fontsize=TICK_SIZE + 1)
     return_axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return_axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     for axes in (steps_axes, return_axes):
         plain_axes(axes)
-    title = f"mean of {smooth} episodes" if smooth > 1 else None
-    steps_axes.legend(title=title, frameon=False, fontsize=TICK_SIZE, title_fontsize=TICK_SIZE)
+    alone = any(len(folders) == 1 for _, folders in groups)
+    dots = "dots: episodes; line: " if alone else ""
+    title = f"{dots}mean of {smooth} episodes" if smooth > 1 else None
+    figure.legend(
+        *steps_axes.get_legend_handles_labels(),
+        loc="outside upper center",
+        title=title,
+        frameon=False,
+        fontsize=TICK_SIZE,
+        title_fontsize=TICK_SIZE,
+    )
     return figure
+
+
+def _spread_the_best(axes: Axes, returns: Sequence[NDArray[np.float64]]) -> None:
+    """Where returns are costs, the first episodes of an agent that learns are a hundred times as dear as its last ones,
+    and on a linear axis all good ones would look alike: there the axis is logarithmic in the distance from the best.
+    """
+    best, worst = max(run.max() for run in returns), min(run.min() for run in returns)
+    # What a good run comes to differ by in its second half.
+    unit = max(min(best - np.median(run[len(run) // 2 :]) for run in returns), (best - worst) / 1000)
+    if best > 0 or best - worst < SPREAD_FROM * unit:
+        return
+
+    def height(y: Any) -> Any:
+        distance = (best - np.asarray(y)) / unit
+        return -np.sign(distance) * np.log1p(np.abs(distance))
+
+    def returns_at(heights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return best + unit * np.sign(heights) * np.expm1(np.abs(heights))
+
+    axes.set_yscale("function", functions=(height, returns_at))
+    low, high = height(worst), height(best)
+    axes.set_ylim(*returns_at(np.array([low - 0.05 * (high - low), high + 0.05 * (high - low)])))
+    ticks = [best]
+    for tick in sorted((-factor * 10.0**power for power in range(7) for factor in TICK_FACTORS), reverse=True):
+        if worst <= tick < best and height(ticks[-1]) - height(tick) > 0.07 * (high - low):
+            ticks.append(tick)
+    axes.set_yticks(ticks, [f"{tick:,.4g}" for tick in ticks])
+    axes.set_ylabel("return per episode\n(log of the distance to the best)", fontsize=TICK_SIZE + 1)
 
 
 def runs_of_seeds(folders: Sequence[Path]) -> dict[str, list[Path]]:
@@ -105,7 +150,13 @@ def _draw_band(axes: Axes, curves: Sequence[Curve], clock: Clock, colour: str, n
     # Between two ends of episodes the mean is the one of the earlier.
     means = np.stack([curve.mean[np.searchsorted(curve.x, x, side="right") - 1] for curve in curves])
     axes.fill_between(x, means.min(axis=0), means.max(axis=0), color=colour, alpha=0.2, linewidth=0)
-    axes.plot(x, np.median(means, axis=0), color=colour, linewidth=2, label=name)
+    axes.plot(
+        x,
+        np.median(means, axis=0),
+        color=colour,
+        linewidth=2,
+        label=f"{name}: median of {len(curves)} seeds, band from lowest to highest",
+    )
 
 
 def _moving_mean(numbers: NDArray[np.float64], window: int) -> NDArray[np.float64]:

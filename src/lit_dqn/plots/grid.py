@@ -34,6 +34,7 @@ from lit_dqn.plots.style import (
 )
 
 CELL_INCHES = 0.72
+TRAIL_HEIGHT = 2.0  # cells
 # Inside a cell the path keeps to a lane left of and below the arrow, and above the number.
 CONTENT_X, CONTENT_Y, LANE_X, LANE_Y, NUMBER_Y = 0.08, 0.18, -0.36, -0.12, -0.33
 
@@ -57,7 +58,8 @@ def draw_grid(
         values: V, [num_states]; a heat map with numbers. Walls, goals and cliff show none, nor do values that are
             not finite.
         greedy_actions: for each state one action, -1 for none, or a sequence of actions (ties); drawn as arrows.
-        path: the states that an episode passed, in order; drawn as a line from a ring to a filled dot.
+        path: the states that an episode passed, in order; drawn as a line from a ring to a filled dot, in a world of
+            one row below the cells, where it goes down with each step.
         moves: (d_row, d_column) of each action, as `GridWorld.moves`.
         title: a line above the grid.
 
@@ -69,12 +71,17 @@ def draw_grid(
         raise ValueError(
             f"greedy_actions has {len(greedy_actions)} entries; give one for each of {layout.num_states} states"
         )
-    figure = Figure(figsize=grid_inches(layout), layout="constrained")
+    passed = [] if path is None else list(path)
+    trail = layout.rows == 1 and bool(passed)
+    width, height = grid_inches(layout)
+    figure = Figure(figsize=(width, height + TRAIL_HEIGHT * CELL_INCHES * trail), layout="constrained")
     axes = figure.add_subplot()
     prepare_axes(axes, layout, title)
     fills = paint_values(axes, layout, values)
-    if path is not None and len(path):
-        _draw_path(axes, layout, path, moves)
+    if trail:
+        _draw_trail(axes, layout, passed)
+    elif passed:
+        _draw_path(axes, layout, passed, moves)
     if greedy_actions is not None:
         for state in acting_states(layout):
             actions = [int(action) for action in np.atleast_1d(np.asarray(greedy_actions[state], dtype=int))]
@@ -236,6 +243,19 @@ def _draw_arrows(axes: Axes, cell: Cell, moves: Sequence[Cell], ink: str) -> Non
         axes.annotate("", tip, tail, arrowprops={**style, "shrinkA": 0, "shrinkB": 0}, zorder=4)
 
 
+def _draw_trail(axes: Axes, layout: GridLayout, path: Sequence[int]) -> None:
+    """A walk to and fro would hide itself in the one row that it has: it goes down with time, below the cells."""
+    columns = [layout.cell_of(int(state))[1] for state in path]
+    steps = -0.75 - np.linspace(0, TRAIL_HEIGHT - 0.5, len(columns))
+    axes.set_ylim(-0.5 - TRAIL_HEIGHT, 0.5)
+    axes.axhspan(-0.5 - TRAIL_HEIGHT, -0.5, color=FLOOR, zorder=0)
+    borders = np.arange(layout.columns - 1) + 0.5
+    axes.vlines(borders, -0.5 - TRAIL_HEIGHT, -0.5, color=GRID_LINE, linewidth=0.8, zorder=1)
+    axes.set_ylabel("time ↓", loc="bottom", fontsize=TICK_SIZE, color=FAINT)
+    axes.xaxis.tick_top()
+    _draw_line(axes, np.array(columns, float), steps, crowd=len(columns) / 30)
+
+
 def _draw_path(axes: Axes, layout: GridLayout, path: Sequence[int], moves: Sequence[Cell]) -> None:
     cells = np.array([layout.cell_of(int(state)) for state in path], dtype=float)
     # A line that comes back to a cell drifts from its first to its last step, so that it does not hide itself.
@@ -247,7 +267,11 @@ def _draw_path(axes: Axes, layout: GridLayout, path: Sequence[int], moves: Seque
         walked = [tuple(step) in {*moves, (0, 0)} for step in steps.astype(int).tolist()]
         falls = np.flatnonzero(~np.array(walked, dtype=bool)) + 1
         x, y = np.insert(x, falls, np.nan), np.insert(y, falls, np.nan)
-    crowd = len(cells) / layout.num_states
+    _draw_line(axes, x, y, crowd=len(cells) / layout.num_states)
+
+
+def _draw_line(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], crowd: float) -> None:
+    """From a ring to a filled dot; thinner where it crosses itself often."""
     width, alpha = (2.2, 0.9) if crowd < 2 else (1.0, 0.55)
     (line,) = axes.plot(x, y, color=PATH, linewidth=width, alpha=alpha, solid_joinstyle="round", zorder=2)
     line.set_path_effects([patheffects.withStroke(linewidth=width + 1.4, foreground="white")])

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from matplotlib.colors import to_rgb
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lit_dqn.evaluation import Trajectory
 from lit_dqn.plots.agents import Watched
-from lit_dqn.plots.style import PATH, TITLE_SIZE
+from lit_dqn.plots.style import PATH, TICK_SIZE, TITLE_SIZE
 
 BLUR_SIGMA = 3.0  # pixels, as in the paper
 BATCH_SIZE = 64  # perturbed observations that the network sees at once
@@ -69,22 +70,26 @@ def draw_saliency(
     observations: Sequence[NDArray[np.uint8]],
     maps: Sequence[NDArray[np.float32]],
     titles: Sequence[str] | None = None,
+    *,
+    of: str = "Q(s, ·)",
 ) -> Figure:
     """The newest frame of each observation, and below it the same with its saliency map over it in vermilion.
 
-    Every map is scaled to its own highest value.
+    Every map is scaled to its own highest value; a legend says what the colour means.
 
     Args:
         observations: each uint8 [channels, height, width].
         maps: as `saliency` gives them, one for each observation.
         titles: a line above each.
+        of: what the maps tell the change of.
 
     """
     height, width = maps[0].shape
     size = 2.6
-    figure = Figure(figsize=(size * len(maps), 2 * size * height / width + 0.7), layout="constrained")
+    figure = Figure(figsize=(size * len(maps) + 1.2, 2 * size * height / width + 0.7), layout="constrained")
     panels = figure.subplots(2, len(maps), squeeze=False)
     names = titles or [""] * len(maps)
+    vermilion = LinearSegmentedColormap.from_list("saliency", ["#bfbfbf", PATH])
     for (above, below), observation, heat, name in zip(panels.T, observations, maps, names, strict=True):
         frame = np.repeat(observation[-1][..., None] / 255, 3, axis=2)
         share = (heat / heat.max() if heat.max() > 0 else heat)[..., None]
@@ -96,6 +101,11 @@ def draw_saliency(
         for axes in (above, below):
             axes.set_xticks([])
             axes.set_yticks([])
+    panels[0, 0].set_ylabel("what it sees", fontsize=TICK_SIZE)
+    panels[1, 0].set_ylabel("what it looks at", fontsize=TICK_SIZE)
+    legend = figure.colorbar(ScalarMappable(Normalize(0, 1), vermilion), ax=panels[1, :], ticks=[0, 1], pad=0.02)
+    legend.ax.set_yticklabels(["not at all", "most"], fontsize=TICK_SIZE)
+    legend.set_label(f"{of} changes\nwhen it is blurred", fontsize=TICK_SIZE)
     return figure
 
 
@@ -109,4 +119,5 @@ def draw_episode_saliency(agent: Watched, trajectory: Trajectory, moments: int =
     steps = np.unique(np.linspace(0, len(trajectory.action) - 1, moments).astype(int))
     observations = [trajectory.seen(step) for step in steps]
     maps = [saliency(agent, observation) for observation in observations]
-    return draw_saliency(observations, maps, [f"step {step:,}" for step in steps])
+    titles = [f"step {step:,}" for step in steps]
+    return draw_saliency(observations, maps, titles, of=agent.preferences_name if agent.has_preferences else "V(s)")
