@@ -484,7 +484,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         else:
             try:
                 self.collector.replay.load_state_dict(replay)
-            except OSError as error:
+            except (OSError, ValueError, KeyError) as error:
                 raise ConfigError(f"ckpt_path: the replay of the checkpoint cannot be read: {error}.") from error
         self.collector.load_state_dict(state_dict["collector"], resume_env)
         self._sampling.bit_generator.state = state_dict["sampling"]

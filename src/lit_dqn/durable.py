@@ -32,7 +32,9 @@ def write_file(path: Path, parts: Iterable[memoryview]) -> Content:
 
     """
     size, crc32 = 0, 0
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+    # Never through a link, which could lead anywhere.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags, 0o666)
     try:
         for part in parts:
             data = part.cast("B")
@@ -159,8 +161,10 @@ def remove_file(path: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder of files, if it is there."""
-    if folder.is_dir():
+    """Remove a folder of files, if it is there; of a link, the link alone."""
+    if folder.is_symlink():
+        remove_file(folder)
+    elif folder.is_dir():
         for path in folder.iterdir():
             remove_file(path)
         os.rmdir(folder)

@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 
 from lit_dqn import durable
 from lit_dqn.agent import LitAgent
-from lit_dqn.checkpoint import DATA_KEY, Found, Trust, check_weights, checked_arguments, imported
+from lit_dqn.checkpoint import DATA_KEY, Found, Trust, check_optimizer, check_weights, checked_arguments, imported
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.errors import ConfigError
 from lit_dqn.training_state import keep_settings_of_optimizer
@@ -21,6 +21,9 @@ log = logging.getLogger("lit_dqn")
 
 FROM_THE_DATA = ("_instantiator", "observation_shape", "num_actions")
 """Hyper-parameters of the agent that are no settings."""
+
+CALLBACKS = ("StoppingRules", "TrainingStatistics", "Checkpoints")
+"""Of the command line, whose state decides how a run goes on."""
 
 
 def settings_of(checkpoint: Mapping[str, Any], agent: type[LitAgent], trust: Trust) -> dict[str, Any]:
@@ -157,7 +160,18 @@ def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, 
             f"network: the checkpoint was made with {saved_model.get('network')}, not {model.hparams.get('network')}, "
             "and cannot go on with another; leave --model.network as it was."
         )
-    keep_settings_of_optimizer(checkpoint, model.make_optimizer, model.online.parameters())
+    for name in CALLBACKS:
+        if name not in checkpoint["callbacks"]:
+            raise ConfigError(
+                f"ckpt_path: {found.path} holds no state of {name}, so the run would be another from here on; take "
+                "another one, or start anew from its weights with --model.init_from."
+            )
+    parameters = list(model.online.parameters())
+    try:
+        check_optimizer(checkpoint["optimizer_states"][0], parameters, type(model.make_optimizer(parameters)).__name__)
+    except ValueError as error:
+        raise ConfigError(f"ckpt_path: {found.path} cannot be resumed ({error}); take another one.") from error
+    keep_settings_of_optimizer(checkpoint, model.make_optimizer, parameters)
     data.check_continues(saved_data)
     then = {"model": saved_model, "data": saved_data | {"seed": checkpoint[DATA_KEY]["seed"]}}
     now = {"model": dict(model.hparams), "data": dict(data.hparams) | {"seed": data.seed}}

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lit_dqn.checkpoint.folder import BEST, CheckpointFolder
-from lit_dqn.checkpoint.read import read_checkpoint, verify_checkpoint
+from lit_dqn.checkpoint.read import verify_checkpoint
 from lit_dqn.errors import ConfigError
 
 log = logging.getLogger("lit_dqn")
@@ -71,7 +71,7 @@ def _first_whole(found: list[Path], replay: bool) -> Found:
             return Found(path, True)
     for path, _ in reasons:
         try:
-            read_checkpoint(path)
+            verify_checkpoint(path, replay=False, training=replay)
         except ConfigError:
             continue
         log.warning("no checkpoint is whole; of %s all but the replay is", path)

@@ -2,7 +2,8 @@ import re
 from pathlib import Path
 
 from lit_dqn import durable
-from lit_dqn.checkpoint.io import REPLAY_SUFFIX, ReplayCheckpointIO, remove_unused
+from lit_dqn.checkpoint.contents import REPLAY_SUFFIX
+from lit_dqn.checkpoint.io import ReplayCheckpointIO, remove_unused
 from lit_dqn.checkpoint.read import open_replay, read_checkpoint
 from lit_dqn.errors import ConfigError
 

@@ -11,12 +11,10 @@ from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
 from lit_dqn import durable
-from lit_dqn.checkpoint.read import DATA_KEY, open_replay, read_checkpoint
+from lit_dqn.checkpoint.contents import DATA_KEY, REPLAY_SUFFIX
+from lit_dqn.checkpoint.read import open_replay, read_checkpoint
 from lit_dqn.errors import ConfigError
 from lit_dqn.replay import Sidecar, SidecarWriter
-
-REPLAY_SUFFIX = ".replay"
-"""How the name of a replay's folder ends."""
 
 FREE_BYTES = 64 * 2**20
 """What a checkpoint leaves to the rest of the system."""

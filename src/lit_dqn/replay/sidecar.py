@@ -1,7 +1,9 @@
 """The replay on disk: a folder of segments, each a range of rows of one env, and a manifest that is written last."""
 
 import json
+import math
 import os
+import stat
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lit_dqn import durable
 from lit_dqn.durable import Content
 
 MANIFEST = "manifest.json"
+
+MANIFEST_BYTES = 64 * 2**20
+"""More than any manifest has: one segment of 4 MiB takes some 50 bytes of it."""
 
 THREADS = min(4, os.cpu_count() or 1)
 """Training waits for the disk, so all cores are free; copying and checksums leave Python's lock alone."""
@@ -27,6 +33,19 @@ ROW_ARRAYS = ("observation", "action", "reward", "discount", "last", "step", "st
 
 START_ARRAYS = ("start_column", "start_row")
 """The arrays of the replay that have a place for each start, [capacity]."""
+
+
+DTYPES = {
+    "action": "int64",
+    "reward": "float32",
+    "discount": "bool",
+    "last": "bool",
+    "step": "int32",
+    "start_number": "int64",
+    "start_column": "int32",
+    "start_row": "int64",
+}
+"""Of all arrays but the observations."""
 
 
 class Extent(NamedTuple):
@@ -99,11 +118,15 @@ class Sidecar:
             OSError: if it cannot be read, or is not the one that the checkpoint belongs to.
 
         """
+        _check_is_plain(folder, is_folder=True)
+        _check_is_plain(folder / MANIFEST, MANIFEST_BYTES)
         text = (folder / MANIFEST).read_bytes()
         if zlib.crc32(text) != manifest_crc32:
             raise OSError(f"{folder / MANIFEST} was changed, or belongs to another checkpoint")
         manifest = json.loads(text)
-        return cls(
+        if manifest["format"] != 1:
+            raise OSError(f"{folder / MANIFEST} is of another release")
+        sidecar = cls(
             folder,
             manifest["identity"],
             Extent(tuple(manifest["heads"]), manifest["next_start"]),
@@ -112,16 +135,100 @@ class Sidecar:
             {name: Content(*content) for name, content in manifest["segments"].items()},
             manifest_crc32,
         )
+        sidecar._check()
+        return sidecar
 
-    def verify(self) -> None:
-        """Read every segment and compare it with its checksum.
+    def _check(self) -> None:
+        """Refuse a manifest that no replay of lit_dqn has, and files that are not those that it names.
+
+        Raises:
+            OSError: saying what is wrong.
+
+        """
+        if sorted(self.layout) != sorted((*ROW_ARRAYS, *START_ARRAYS)):
+            raise OSError(f"{self.folder / MANIFEST} has other arrays than a replay")
+        numbers = [*self.extent.heads, self.extent.next_start, *self.per_segment]
+        numbers += [size for _, shape in self.layout.values() for size in shape]
+        if not all(type(value) is int and 0 <= value < 2**62 for value in numbers) or 0 in self.per_segment:
+            raise OSError(f"{self.folder / MANIFEST} holds numbers that are none of a replay")
+        envs, rows = self.layout[ROW_ARRAYS[0]][1][:2]
+        (capacity,) = self.layout[START_ARRAYS[0]][1]
+        kinds = {name: dtype for name, (dtype, _) in self.layout.items()}
+        if np.dtype(kinds.pop("observation")).kind not in "biuf" or kinds != DTYPES:
+            raise OSError(f"{self.folder / MANIFEST} has arrays of other types than a replay")
+        shapes_fit = all(self.layout[name][1][:2] == (envs, rows) for name in ROW_ARRAYS)
+        shapes_fit &= all(self.layout[name][1] == (capacity,) for name in START_ARRAYS)
+        if not shapes_fit or envs != len(self.extent.heads):
+            raise OSError(f"{self.folder / MANIFEST} has arrays that do not fit each other")
+        if {name: content.size for name, content in self.contents.items()} != dict(self._expected(rows, capacity)):
+            raise OSError(f"{self.folder / MANIFEST} has other segments than its replay")
+        found = {path.name for path in self.folder.iterdir()}
+        if strange := sorted(found ^ {MANIFEST, *self.contents}):
+            raise OSError(f"{self.folder / strange[0]} is missing, or belongs to no replay")
+        for name, content in self.contents.items():
+            _check_is_plain(self.folder / name, content.size)
+            if (self.folder / name).stat().st_size != content.size:
+                raise OSError(f"{self.folder / name} is cut short: it has not {content.size:,} bytes")
+
+    def _expected(self, rows: int, capacity: int) -> Iterator[tuple[str, int]]:
+        """The names and sizes of the segments that were written, no more than the manifest names."""
+        per_row = sum(_bytes_of(dtype, shape[2:]) for name, (dtype, shape) in self.layout.items() if name in ROW_ARRAYS)
+        per_start = sum(_bytes_of(self.layout[name][0], ()) for name in START_ARRAYS)
+        left = len(self.contents) + 1
+        for env, head in enumerate(self.extent.heads):
+            for first in range(0, min(rows, head + AHEAD), self.per_segment[0]):
+                if (left := left - 1) < 0:
+                    return
+                yield f"env_{env}_row_{first}", per_row * (min(first + self.per_segment[0], rows) - first)
+        for first in range(0, min(capacity, self.extent.next_start), self.per_segment[1]):
+            if (left := left - 1) < 0:
+                return
+            yield f"start_{first}", per_start * (min(first + self.per_segment[1], capacity) - first)
+
+    def verify(self, num_actions: int | None = None) -> None:
+        """Read every segment, compare it with its checksum, and look at the numbers that lead somewhere.
+
+        Args:
+            num_actions: of the env; None: as many as there are in the replay.
 
         Raises:
             OSError: naming the first one that is missing or damaged.
 
         """
         with ThreadPoolExecutor(THREADS) as threads:
-            list(threads.map(lambda name: durable.verify(self.folder / name, self.contents[name]), self.contents))
+            list(threads.map(lambda name: self._verify(name, num_actions), self.contents))
+
+    def _verify(self, name: str, num_actions: int | None) -> None:
+        durable.verify(self.folder / name, self.contents[name])
+        limits = self._limits(num_actions)
+        parts = START_ARRAYS if name.startswith("start_") else ROW_ARRAYS
+        widths = [
+            _bytes_of(self.layout[part][0], self.layout[part][1][1 if parts is START_ARRAYS else 2 :]) for part in parts
+        ]
+        places, offset = self.contents[name].size // sum(widths), 0
+        for part, width in zip(parts, widths, strict=True):
+            if part in limits:
+                dtype = np.uint8 if self.layout[part][0] == "bool" else self.layout[part][0]
+                numbers = np.fromfile(self.folder / name, dtype, places, offset=offset)
+                low, high = limits[part]
+                if len(numbers) and not low <= numbers.min() <= numbers.max() <= high:
+                    raise OSError(f"{self.folder / name} is damaged: its {part} is out of range")
+            offset += places * width
+
+    def _limits(self, num_actions: int | None) -> dict[str, tuple[float, float]]:
+        """What numbers that lead somewhere lie between. Rows that were never written hold zeros."""
+        envs, rows = self.layout[ROW_ARRAYS[0]][1][:2]
+        finite = float(np.finfo(np.float32).max)
+        return {
+            "action": (0, (num_actions or 2**31) - 1),
+            "reward": (-finite, finite),
+            "discount": (0, 1),
+            "last": (0, 1),
+            "step": (0, 2**31 - 1),
+            "start_number": (-1, self.extent.next_start - 1),
+            "start_column": (0, envs - 1),
+            "start_row": (0, rows - 1),
+        }
 
     def read_into(self, arrays: Mapping[str, NDArray]) -> None:
         """Fill arrays of the same layout, without a second copy in memory.
@@ -143,6 +250,20 @@ class Sidecar:
                 crc32 = zlib.crc32(data, crc32)
         if Content(size, crc32) != self.contents[segment.name]:
             raise OSError(f"{path} is damaged")
+
+
+def _check_is_plain(path: Path, max_bytes: int | None = None, *, is_folder: bool = False) -> None:
+    """Refuse links, devices and the like, and files that are larger than expected.
+
+    Raises:
+        OSError: naming it.
+
+    """
+    status = path.lstat()
+    if not (stat.S_ISDIR if is_folder else stat.S_ISREG)(status.st_mode):
+        raise OSError(f"{path} is a link, or no {'folder' if is_folder else 'file'}")
+    if max_bytes is not None and status.st_size > max_bytes:
+        raise OSError(f"{path} has {status.st_size:,} bytes, more than the {max_bytes:,} that it may have")
 
 
 def segments(arrays: Mapping[str, NDArray], per_segment: tuple[int, int]) -> Iterator[Segment]:
@@ -254,6 +375,10 @@ class SidecarWriter:
         except OSError:  # it is gone, or there are no hard links here: what memory holds is as good
             return None
         return content
+
+
+def _bytes_of(dtype: str, shape: Sequence[int]) -> int:
+    return np.dtype(dtype).itemsize * math.prod(shape)
 
 
 def _bytes_per_place(arrays: Mapping[str, NDArray], names: Sequence[str], axes: int) -> int:
