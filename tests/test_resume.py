@@ -438,10 +438,12 @@ def test_a_run_of_own_classes_resumes_if_its_config_names_them_and_not_by_the_wo
         "--data.env_id=own_parts:Own-v0",
     ]
     assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), *own) == 0
-    config = ("--config", checkpoints().parent / "config.yaml")
-    assert run(monkeypatch, "test", *config, f"--ckpt_path={checkpoints() / 'last.ckpt'}") == 0
+    (folder_of_run,) = Path("lightning_logs").glob("*/version_0")
+    last = folder_of_run / "checkpoints/last.ckpt"
+    config = ("--config", folder_of_run / "config.yaml")
+    assert run(monkeypatch, "test", *config, f"--ckpt_path={last}") == 0
     assert run(monkeypatch, "fit", *config, "--stop.max_env_steps=120", "--ckpt_path=last") == 0
-    player = ["--data.policy=CheckpointPolicy", f"--data.policy.checkpoint={checkpoints() / 'last.ckpt'}"]
+    player = ["--data.policy=CheckpointPolicy", f"--data.policy.checkpoint={last}"]
     player += ["--data.policy.trust=[own_parts.Net]", "--model=LitTD", "--trainer.logger.name=td"]
     player += [f"--data.{key}policy=UniformRandom" for key in ("warm_up_", "eval_")]
     td = ["--data.env_id=own_parts:Own-v0", "--model.network=lit_dqn.MLP", *player]
@@ -449,12 +451,12 @@ def test_a_run_of_own_classes_resumes_if_its_config_names_them_and_not_by_the_wo
     assert run(monkeypatch, "fit", *tiny(**{"stop.max_env_steps": 120}), *td, "--ckpt_path=last") == 0
     monkeypatch.delitem(sys.modules, "own_parts")
     for others, part in (
-        (["--data.env_id=CartPole-v1"], "own_parts:Own-v0 as its env_id, which would import own_parts"),
+        (["--data.env_id=Own-v0"], "own_parts:Own-v0 as its env_id, which would import own_parts"),
         (["--data.env_id=own_parts:Own-v0"], r"own_parts\.Net as its network, which is no class that a checkpoint may"),
-        (["--data.env_id=CartPole-v1", "--model.network=own_parts.Other"], r"own_parts\.Net as its network"),
+        (["--data.env_id=own_parts:Own-v0", "--model.network=own_parts.Other"], r"own_parts\.Net as its network"),
     ):
         capsys.readouterr()
-        assert run(monkeypatch, "test", *others, f"--ckpt_path={checkpoints() / 'last.ckpt'}") == 2
+        assert run(monkeypatch, "test", *others, f"--ckpt_path={last}") == 2
         assert re.search(
             rf"error: ckpt_path: the checkpoint names {part}.*give the run's --config", capsys.readouterr().err
         )

@@ -116,6 +116,8 @@ def check_env(checkpoint: Mapping[str, Any], path: Path, env_id: str, verb: str)
         return
     own = path.parent.parent / "config.yaml"
     remedy = f"give its run's own --config {own}" if own.is_file() else f"set --data.env_id {then}"
+    if ":" in then:
+        remedy = f"if you trust {then.split(':')[0]}, which it imports, {remedy}"
     if verb == "fit":
         remedy += f", or start anew from its weights with --model.init_from {path}"
     elif verb != "export":
