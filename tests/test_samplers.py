@@ -106,3 +106,14 @@ def test_latest_are_the_newest_in_order():
 def test_more_than_there_is_cannot_be_drawn_without_replacement(sampler):
     with pytest.raises(ValueError, match=r"larger|latest"):
         sampler.sample(range(10, 20), 11, generator())
+
+
+@pytest.mark.parametrize("sampler", [Uniform(replacement=True), Uniform(), Latest()])
+@pytest.mark.parametrize("size", [31, 32])
+def test_many_batches_at_once_are_those_of_one_call_each(sampler, size):
+    one, other = np.random.default_rng(3), np.random.default_rng(3)
+    for starts in (range(100, 150), range(5, 2**20), range(2**40, 2**40 + 64)):
+        many = sampler.sample_many(starts, 5, size, one)
+        assert many.shape == (5, size)
+        assert (many == [sampler.sample(starts, size, other) for _ in range(5)]).all()
+        assert one.bit_generator.state == other.bit_generator.state

@@ -72,12 +72,9 @@ class ReplayDataset(IterableDataset[Chunk]):
 
     def _sample(self) -> Sequence[Batch]:
         replay = self.collector.replay
-        starts = [
-            self.sampler.sample(replay.starts, self.batch_size, self.generator) for _ in range(self.gradient_steps)
-        ]
+        starts = self.sampler.sample_many(replay.starts, self.gradient_steps, self.batch_size, self.generator)
         if self.device_frames is not None:
-            return self.device_frames.batches(replay.lookup(np.concatenate(starts)), self.gradient_steps)
+            return self.device_frames.batches(replay.lookup(starts.reshape(-1)), self.gradient_steps)
         # Built together and then cut apart: most of the time is in the number of calls.
-        together = replay.sample(np.concatenate(starts))
-        sizes = [len(batch) for batch in starts]
-        return tuple(map(Batch._make, zip(*(tensor.split(sizes) for tensor in together), strict=True)))
+        together = replay.sample(starts.reshape(-1))
+        return tuple(map(Batch._make, zip(*(tensor.split(self.batch_size) for tensor in together), strict=True)))

@@ -37,9 +37,9 @@ def test_auto_goes_on_eagerly_and_says_so_once(case, caplog):
     learners = []
     for way in (Update.eager, Update.auto):
         own = copy.deepcopy(online)
-        learner = Learner(own, copy.deepcopy(own), objective, optimizer(own.parameters()), update=way)
-        torch.manual_seed(1)
         with caplog.at_level(logging.INFO, logger="lit_dqn"):
+            learner = Learner(own, copy.deepcopy(own), objective, optimizer(own.parameters()), update=way)
+            torch.manual_seed(1)
             metrics = [learner.update_many(batches) for batches in chunks(NUMBERS)]
         learners.append((learner, metrics))
     assert len([record for record in caplog.records if reason in record.getMessage()]) == 1

@@ -31,6 +31,7 @@ from lit_dqn.checkpoint import read_checkpoint
 from lit_dqn.cli import main
 
 ROOT = Path(__file__).parents[2]
+ACCELERATOR = "gpu"
 SMALL = partial(MLP, hidden_sizes=(16,))
 
 
@@ -46,7 +47,7 @@ class Watch(lightning.Callback):
         self.on_device = trainer.datamodule._device_frames is not None
 
 
-def fit(make=LitDQN, *, updates=64, precision="32-true", accelerator="gpu", agent_settings=None, **settings):
+def fit(make=LitDQN, *, updates=64, precision="32-true", accelerator=None, agent_settings=None, **settings):
     """(agent, data, watch, trainer) after a short run."""
     torch.manual_seed(0)
     data = ReplayDataModule(
@@ -73,7 +74,7 @@ def fit(make=LitDQN, *, updates=64, precision="32-true", accelerator="gpu", agen
     )
     watch = Watch()
     trainer = lightning.Trainer(
-        accelerator=accelerator,
+        accelerator=accelerator or ACCELERATOR,
         devices=1,
         max_steps=updates,
         precision=precision,
@@ -176,7 +177,7 @@ def test_a_loss_that_is_no_number_is_told_with_its_update_one_chunk_late():
         "CartPole-v1", num_envs=4, capacity=300, min_replay_size=64, gradient_steps=4, updates_per_epoch=64, seed=0
     )
     trainer = lightning.Trainer(
-        accelerator="gpu",
+        accelerator=ACCELERATOR,
         max_steps=64,
         logger=False,
         enable_checkpointing=False,
@@ -215,8 +216,8 @@ PONG = [
     "--trainer.log_every_n_steps=3",
     "--trainer.enable_progress_bar=false",
     "--stop.max_env_steps=1200",
-    "--trainer.accelerator=gpu",
 ]
+PATIENCE = 120
 RUN_WITH_A_KILL = """
 import sys
 from prove_resume import Phases
@@ -232,7 +233,7 @@ def start(folder, phase, number, command):
     paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     output = (folder / "output.txt").open("a")
     return subprocess.Popen(
-        [sys.executable, "-c", RUN_WITH_A_KILL, phase, str(number), *command],
+        [sys.executable, "-c", RUN_WITH_A_KILL, phase, str(number), *command, f"--trainer.accelerator={ACCELERATOR}"],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": paths},
         stdout=output,
@@ -240,29 +241,32 @@ def start(folder, phase, number, command):
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "command"),
-    [
-        ("cartpole", [*CARTPOLE, "--stop.max_env_steps=4000", "--trainer.accelerator=gpu"]),
-        ("cartpole, ahead, bf16", None),
-        ("pong", PONG),
-        ("pong, ahead", [*PONG, "--data.play_ahead=true"]),
+KILLED = {
+    "cartpole": [*CARTPOLE, "--stop.max_env_steps=4000"],
+    "cartpole, ahead, bf16": [
+        *CARTPOLE,
+        "--stop.max_env_steps=4000",
+        "--data.play_ahead=true",
+        "--trainer.precision=bf16-mixed",
     ],
-)
-def test_a_run_that_was_killed_is_the_run_that_was_not(name, command, tmp_path):
+    "pong": PONG,
+    "pong, ahead": [*PONG, "--data.play_ahead=true"],
+}
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_a_run_that_was_killed_is_the_run_that_was_not(name, tmp_path):
     from prove_resume import differences, fingerprints
 
-    if command is None:
-        command = [*CARTPOLE, "--stop.max_env_steps=4000", "--trainer.accelerator=gpu"]
-        command += ["--data.play_ahead=true", "--trainer.precision=bf16-mixed"]
+    command = KILLED[name]
     if "pong" in name:
         pytest.importorskip("ale_py")
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
     chunk = 20 if "pong" in name else 25
     both = [start(whole, "", 0, command), start(pieces, "learning", chunk, command)]
-    codes = [process.wait(120) for process in both]
+    codes = [process.wait(PATIENCE) for process in both]
     assert codes == [0, -signal.SIGKILL], "\n".join((f / "output.txt").read_text()[-3000:] for f in (whole, pieces))
-    assert start(pieces, "", 0, [*command, "--ckpt_path=last"]).wait(120) == 0, (pieces / "output.txt").read_text()
+    assert start(pieces, "", 0, [*command, "--ckpt_path=last"]).wait(PATIENCE) == 0, (pieces / "output.txt").read_text()
     found = differences(fingerprints(whole), fingerprints(pieces))
     assert not found, f"{len(found)} differ: {found[:12]}"
 
@@ -270,7 +274,9 @@ def test_a_run_that_was_killed_is_the_run_that_was_not(name, command, tmp_path):
 def test_a_run_moves_from_the_cpu_to_the_gpu_and_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     groups, steps = [], []
-    for number, (accelerator, env_steps) in enumerate([("cpu", 1500), ("gpu", 2500), ("cpu", 3500), ("gpu", 4000)]):
+    for number, (accelerator, env_steps) in enumerate(
+        [("cpu", 1500), (ACCELERATOR, 2500), ("cpu", 3500), (ACCELERATOR, 4000)]
+    ):
         resume = ["--ckpt_path=last"] if number else []
         main([*CARTPOLE, f"--trainer.accelerator={accelerator}", f"--stop.max_env_steps={env_steps}", *resume])
         (path,) = tmp_path.glob("lightning_logs/*/*/checkpoints/last.ckpt")
@@ -323,7 +329,7 @@ def test_pong_with_64_envs_in_agent_steps_a_second(play_ahead):
         seed=0,
     )
     trainer = lightning.Trainer(
-        accelerator="gpu",
+        accelerator=ACCELERATOR,
         max_steps=16 * 300,
         logger=False,
         enable_checkpointing=False,

@@ -14,6 +14,12 @@ class Sampler(ABC):
     def sample(self, starts: range, batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
         """`batch_size` numbers out of `starts`, as [batch_size]."""
 
+    def sample_many(
+        self, starts: range, count: int, batch_size: int, generator: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """What `count` calls of `sample` give one after the other, as [count, batch_size]."""
+        return np.stack([self.sample(starts, batch_size, generator) for _ in range(count)])
+
 
 class Uniform(Sampler):
     """Every start with the same probability.
@@ -37,6 +43,14 @@ class Uniform(Sampler):
         if self.replacement:
             return generator.integers(starts.start, starts.stop, size=batch_size)
         return starts.start + generator.choice(len(starts), size=batch_size, replace=False)
+
+    def sample_many(
+        self, starts: range, count: int, batch_size: int, generator: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """As of any sampler; with replacement one draw gives the same numbers as `count` of them."""
+        if self.replacement:
+            return generator.integers(starts.start, starts.stop, size=(count, batch_size))
+        return super().sample_many(starts, count, batch_size, generator)
 
 
 class Latest(Sampler):
