@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install fit pong resume tensorboard test test-gpu test-slow prove-resume check format benchmark benchmark-peers benchmark-gpu results-classic maximization-bias notebook docs clean
+.PHONY: help install fit pong resume tensorboard test test-gpu test-slow test-floors prove-resume check format benchmark benchmark-peers benchmark-gpu results-classic maximization-bias notebook docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ test-gpu: install  ## the tests that need a CUDA GPU, in three minutes
 
 test-slow: install  ## the tests that learn for minutes
 	$(BIN)/python -m pytest -m slow
+
+test-floors:  ## the tests with the oldest dependencies that pyproject.toml allows, in an environment of their own (8 GB)
+	test -x .venv-floors/bin/python || $(PYTHON) -m venv .venv-floors
+	.venv-floors/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python --resolution lowest-direct --editable '.[atari,minigrid,video,export,dev]'
+	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 prove-resume: install  ## kill runs at random moments, go on, and compare them with runs that were not (some minutes)
 	$(BIN)/python tests/prove_resume.py
