@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -110,7 +111,9 @@ def append(path: Path, rows: Iterable[Row]) -> None:
 
 
 def picture(curves: list[Row], published: list[Row]) -> Figure:
-    """Training return over env steps: the mean over the seeds, and a band from the worst to the best of them."""
+    """Training return over env steps: the mean over the seeds, a band from the worst to the best of them, and what a
+    peer publishes, at the env step that it publishes it for.
+    """
     shown = [config for config in ENVS if any(row["config"] == config for row in curves)]
     figure = Figure(figsize=(5.2 * min(len(shown), 2), 3.4 * -(-len(shown) // 2)), layout="constrained")
     grid = figure.subplots(-(-len(shown) // 2), min(len(shown), 2), squeeze=False)
@@ -124,18 +127,21 @@ def picture(curves: list[Row], published: list[Row]) -> Figure:
         x = np.linspace(max(points[0][0] for points in by_seed), end, POINTS)
         returns = np.array([np.interp(x, *zip(*points, strict=True)) for points in by_seed])
         axes.fill_between(x, returns.min(axis=0), returns.max(axis=0), color=COLOUR, alpha=0.2, linewidth=0)
-        axes.plot(x, returns.mean(axis=0), color=COLOUR, linewidth=1.8, label=f"lit_dqn, {len(seeds)} seeds")
+        axes.plot(
+            x,
+            returns.mean(axis=0),
+            color=COLOUR,
+            linewidth=1.8,
+            label=f"lit_dqn: mean of {len(seeds)} seeds, band from worst to best",
+        )
         for row in published:
             if row["source"].startswith("CleanRL DQN (") and row.get(ENVS[config]):
-                axes.axhline(
-                    float(row[ENVS[config]]),
-                    color=GOAL_COLOUR,
-                    linestyle="--",
-                    linewidth=1.2,
-                    label="CleanRL at 500,000",
-                )
-        axes.set(title=ENVS[config], xlabel="env step", ylabel=f"return, mean of {WINDOW} episodes")
+                steps, value = int(row["steps"]), float(row[ENVS[config]])
+                axes.plot([steps], [value], "D", color=GOAL_COLOUR, markersize=7, label=f"{row['source']} at {steps:,}")
+        axes.set(title=ENVS[config], xlabel="env step", xscale="log", ylabel=f"return, mean of {WINDOW} episodes")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:.0f}k")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)

@@ -43,7 +43,8 @@ def test_the_curve_is_the_mean_of_the_seeds_in_a_band_from_worst_to_best(script)
     (axes,) = script.picture(CURVES, PUBLISHED).axes
     line, goal = axes.get_lines()
     np.testing.assert_allclose(line.get_ydata(), 2 * line.get_xdata())
-    assert set(goal.get_ydata()) == {488.69}
+    assert goal.get_xydata().tolist() == [[500_000, 488.69]]  # where it was reached, and nowhere before
+    assert line.get_label() == "lit_dqn: mean of 2 seeds, band from worst to best"
     band = axes.collections[0].get_paths()[0].vertices
     assert (band[:, 1].min(), band[:, 1].max()) == (10, 90)
 

@@ -109,3 +109,13 @@ def test_episodes_played_side_by_side_are_those_played_alone(num_envs):
     side_by_side = actions_by_seed(envs.envs)
     for seed, actions in actions_by_seed([alone]).items():
         assert side_by_side[seed][: len(actions)] == actions
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(np.int64, 1), (np.float64, 255), (np.float32, 1)])
+def test_pictures_of_any_type_become_bytes(dtype, scale):
+    from lit_dqn.evaluation import _as_picture
+
+    drawn = np.array([[[0, 51, 255]]], np.uint8)
+    picture = _as_picture((drawn / scale).astype(dtype))
+    assert picture.dtype == np.uint8
+    np.testing.assert_array_equal(picture, drawn)

@@ -142,3 +142,18 @@ def test_an_animation_is_a_file_or_a_gif_in_the_notebook(tmp_path):
     assert shown.shape[:3] == (84, 20, 360)  # every third picture, half as large
     with pytest.raises(ValueError, match="no pictures"):
         Animation([], fps=30).save(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+def test_small_pictures_are_enlarged_pixel_by_pixel(tmp_path, suffix):
+    pytest.importorskip("imageio_ffmpeg")
+    rng = np.random.default_rng(0)
+    pictures = [(255 * rng.integers(0, 2, (210, 160, 1))).astype(np.uint8).repeat(3, axis=2) for _ in range(3)]
+    saved = iio.imread(Animation(pictures, fps=15).save(tmp_path / f"episode{suffix}"))
+    assert saved.shape == (3, 630, 480, 3)
+    blocks = saved.reshape(3, 210, 3, 160, 3, 3).astype(float)
+    # Not exactly in a video, but a pixel is a square of one colour, and its neighbour's colour does not run into it.
+    assert np.abs(blocks[:, :, 1, :, 1] - np.stack(pictures)).mean() < 12
+    assert (tmp_path / f"episode{suffix}").stat().st_size < 500_000
+    large = [np.full((400, 600, 3), grey, np.uint8) for grey in (0, 200)]
+    assert iio.imread(Animation(large, fps=15).save(tmp_path / f"large{suffix}")).shape == (2, 400, 600, 3)

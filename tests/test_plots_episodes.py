@@ -80,7 +80,7 @@ def test_seeds_are_compared_at_the_same_env_step(tmp_path):
     assert set(median.get_ydata()) == {15}  # one seed's episodes take 10 steps, the other's 20
     assert steps.get_shared_x_axes().joined(steps, returns)
     short = [write_run(tmp_path / "c", [5]), write_run(tmp_path / "d", [100])]
-    with pytest.raises(ValueError, match=r"the runs of short .* have no env step in common"):
+    with pytest.raises(ValueError, match=r"the runs of short have no env step in common"):
         plot_episodes({"short": short}, clock="env_step")
     with pytest.raises(ValueError, match="clock='frames' is unknown"):
         plot_episodes(short, clock="frames")

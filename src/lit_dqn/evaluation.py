@@ -199,10 +199,20 @@ def play_trajectories(
             action=np.array([step.action for step in steps]),
             reward=np.array([step.reward for step in steps]),
             terminated=steps[-1].terminated,
-            pictures=cast(list, env.render()) if isinstance(env, RenderCollection) else [],
+            pictures=[_as_picture(picture) for picture in cast(list, env.render())]
+            if isinstance(env, RenderCollection)
+            else [],
             fps=env.metadata.get("render_fps", 30),
             frame_stack=frame_stack,
         )
+
+
+def _as_picture(rendered: NDArray) -> NDArray[np.uint8]:
+    """What an env has drawn, as uint8; some draw in shares of one, some in whole numbers of another type."""
+    if rendered.dtype == np.uint8:
+        return rendered
+    scale = 255 if np.issubdtype(rendered.dtype, np.floating) and rendered.max(initial=0) <= 1 else 1
+    return np.clip(np.rint(rendered * scale), 0, 255).astype(np.uint8)
 
 
 class PlayedDataset(IterableDataset[Played]):

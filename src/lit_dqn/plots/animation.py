@@ -13,6 +13,12 @@ from numpy.typing import NDArray
 
 NOTEBOOK_PICTURES, NOTEBOOK_WIDTH = 100, 360
 
+WATCHED_SIZE = 640
+"""Pixels of the longer side up to which small pictures are enlarged, so that people can watch them."""
+
+GIF_BYTES = 1e9
+"""Of enlarged pictures at once; a GIF has no other way."""
+
 
 @dataclass(frozen=True, repr=False)
 class Animation:
@@ -28,7 +34,7 @@ class Animation:
     fps: float
 
     def save(self, path: str | Path) -> Path:
-        """Write a file and give its path.
+        """Write a file and give its path. Small pictures are enlarged by a whole factor, each pixel a square.
 
         Args:
             path: ends in .mp4 or .gif; without an ending it is an mp4 if imageio-ffmpeg is installed (the extra
@@ -41,15 +47,20 @@ class Animation:
         if not len(self.pictures):
             raise ValueError("there are no pictures to animate; the env cannot be rendered")
         path = Path(path)
+        height, width = self.pictures[0].shape[:2]
+        factor = max(1, WATCHED_SIZE // max(height, width))
         if not path.suffix:
             path = path.with_suffix(".mp4" if importlib.util.find_spec("imageio_ffmpeg") is not None else ".gif")
         if path.suffix == ".mp4":
-            # The codec takes even heights and widths only.
-            height, width = (size // 2 * 2 for size in self.pictures[0].shape[:2])
-            even = np.stack(self.pictures)[:, :height, :width]
-            iio.imwrite(path, even, fps=self.fps, codec="libx264", macro_block_size=2)
+            # The codec takes even heights and widths only. FFmpeg enlarges: memory holds the small pictures.
+            even = np.stack(self.pictures)[:, : height // 2 * 2, : width // 2 * 2]
+            enlarge = ["-vf", f"scale=iw*{factor}:ih*{factor}:flags=neighbor"]
+            iio.imwrite(path, even, fps=self.fps, codec="libx264", macro_block_size=2, output_params=enlarge)
         else:
-            iio.imwrite(path, np.stack(self.pictures), duration=1000 / self.fps, loop=0)
+            pictures = np.stack(self.pictures)
+            factor = max(1, min(factor, int((GIF_BYTES / pictures.nbytes) ** 0.5)))
+            enlarged = pictures.repeat(factor, axis=1).repeat(factor, axis=2)
+            iio.imwrite(path, enlarged, duration=1000 / self.fps, loop=0)
         return path
 
     def __repr__(self) -> str:
