@@ -299,7 +299,8 @@ def flat(thing: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         for number, value in enumerate(thing):
             yield from flat(value, f"{prefix}/{number}")
     else:
-        content = thing.numpy().tobytes() if isinstance(thing, torch.Tensor) else repr(thing).encode()
+        is_tensor = isinstance(thing, torch.Tensor)  # of any dtype: NumPy has no bfloat16
+        content = thing.reshape(-1).view(torch.uint8).numpy().tobytes() if is_tensor else repr(thing).encode()
         yield prefix, hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
