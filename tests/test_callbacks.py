@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import gymnasium
+import imageio.v3 as iio
 import lightning
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from lit_dqn import MLP, ConfigError, LitDQN, LitTD, ReplayDataModule, TrainingError, UniformRandom, durable
 from lit_dqn.callbacks import (
     Checkpoints,
+    EpisodeView,
     LiveView,
     MazeView,
     StoppingRules,
@@ -141,6 +143,8 @@ def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
     [
         (lambda: Checkpoints(0), "checkpoints.every_n_epochs"),
         (lambda: MazeView(0), "maze_view.every_n_evaluations"),
+        (lambda: EpisodeView(0), "episode_view.every_n_evaluations"),
+        (lambda: EpisodeView(max_steps=0), "episode_view.max_steps"),
         (lambda: TrainingStatistics(0), "statistics.window"),
     ],
 )
@@ -399,3 +403,49 @@ def test_a_plain_trainer_draws_the_same_curves(tmp_path, monkeypatch):
     assert [point.step for point in curves["train/loss"]] == list(range(55, 91, 5))
     assert curves["eval/mean_reward"][-1].step == 90
     assert (tmp_path / "run/episodes.csv").exists()
+
+
+def images(folder: Path) -> dict[str, list]:
+    events = EventAccumulator(str(folder / "run"), size_guidance={"images": 0})
+    events.Reload()
+    return {tag: events.Images(tag) for tag in events.Tags()["images"]}
+
+
+def test_tensorboard_shows_videos_of_evaluation_episodes(tmp_path):
+    pytest.importorskip("pygame")
+    fit(tmp_path, StoppingRules(), EpisodeView(every_n_evaluations=2, max_steps=5), max_epochs=4)
+    videos = images(tmp_path)["episode"]
+    # After the first and the third evaluation, and at the end.
+    assert [video.step for video in videos] == [60, 80, 90]
+    gif = iio.imread(videos[0].encoded_image_string, extension=".gif")
+    assert 2 <= len(gif) <= 6  # equal pictures are one
+    assert (gif[0] != gif[-1]).any()
+    assert gif.shape[1:3] == (videos[0].height, videos[0].width)
+
+
+def test_a_video_changes_nothing_of_what_is_learned(tmp_path):
+    weights = []
+    for name, views in (("with", [EpisodeView(1)]), ("without", [])):
+        agent = make_agent()
+        fit(tmp_path / name, StoppingRules(), *views, agent=agent, max_epochs=3)
+        weights.append(torch.cat([parameter.flatten() for parameter in agent.parameters()]))
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
+
+
+def test_where_images_are_seen_tensorboard_shows_what_the_agent_looks_at(tmp_path):
+    data = make_data(env_id="lit_dqn/Maze-v0", env_kwargs={"max_episode_steps": 5}, updates_per_epoch=2)
+    agent = LitDQN(data.observation_shape, 4)
+    fit(tmp_path, StoppingRules(), EpisodeView(max_steps=3), agent=agent, data=data, max_epochs=1)
+    shown = images(tmp_path)
+    assert len(shown["saliency"]) == len(shown["episode"]) == 1
+
+
+def test_an_env_that_cannot_be_drawn_ends_no_run(tmp_path, monkeypatch, caplog):
+    def fails(*args):
+        raise ConfigError("env_id: it cannot be drawn")
+
+    monkeypatch.setattr("lit_dqn.callbacks.episode_view.make_env_with_pictures", fails)
+    trainer, _ = fit(tmp_path, StoppingRules(), EpisodeView(1), max_epochs=3)
+    assert trainer.global_step == 30
+    assert caplog.text.count("there will be no videos in TensorBoard: env_id: it cannot be drawn") == 1
+    assert images(tmp_path) == {}

@@ -21,6 +21,7 @@ TINY = {
     "data.eval_max_steps": 5,
     "stop.max_env_steps": 80,
     "trainer.check_val_every_n_epoch": 1,
+    "episode_view.max_steps": 1,
     "maze_view.every_n_evaluations": 1000,  # a picture takes longer than all else
 }
 

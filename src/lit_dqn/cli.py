@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lit_dqn.agent import LitAgent
 from lit_dqn.callbacks import (
     Checkpoints,
+    EpisodeView,
     MazeView,
     ResultsWriter,
     StoppingRules,
@@ -81,6 +82,7 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(TrainingStatistics, "statistics")
         parser.add_lightning_class_args(MazeView, "maze_view")
+        parser.add_lightning_class_args(EpisodeView, "episode_view")
         parser.add_lightning_class_args(TrajectoryWriter, "trajectories")
         parser.link_arguments("data.observation_shape", "model.init_args.observation_shape", apply_on="instantiate")
         parser.link_arguments("data.num_actions", "model.init_args.num_actions", apply_on="instantiate")

@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lit_dqn.actor_critic import LitActorCritic
-from lit_dqn.callbacks import Checkpoints, MazeView, StoppingRules, TrainingStatistics
+from lit_dqn.callbacks import Checkpoints, EpisodeView, MazeView, StoppingRules, TrainingStatistics
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.dqn import LitDQN
 from lit_dqn.errors import ConfigError
@@ -32,7 +32,16 @@ UNKNOWN_KEY = re.compile(
 UNKNOWN_AGENT = re.compile(r"^Parser key \"model\": .*import path.* Given value: ([\w.]+)$")
 
 AGENTS = (LitDQN, LitTD, LitActorCritic)
-OWNERS_OF_KEYS = (*AGENTS, ReplayDataModule, StoppingRules, Checkpoints, TrainingStatistics, MazeView, Trainer)
+OWNERS_OF_KEYS = (
+    *AGENTS,
+    ReplayDataModule,
+    StoppingRules,
+    Checkpoints,
+    TrainingStatistics,
+    MazeView,
+    EpisodeView,
+    Trainer,
+)
 KNOWN_KEYS = [name for owner in OWNERS_OF_KEYS for name in inspect.signature(owner).parameters]
 
 

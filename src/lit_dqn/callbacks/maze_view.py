@@ -43,7 +43,7 @@ class MazeView(Callback):
         self._evaluations += 1
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if self._evaluations % self.every_n_evaluations == 0 and grid_world_of(data) is not None:
-            _send(trainer, "maze", draw_last_episode(data, pl_module))
+            send_picture(trainer, "maze", draw_last_episode(data, pl_module))
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save the pictures of the trained agent."""
@@ -55,7 +55,7 @@ class MazeView(Callback):
         draw_last_episode(data, pl_module).savefig(folder / MAZE_PNG, dpi=120)
         name, figure = _draw_the_rest(world, pl_module, data)
         figure.savefig(folder / name, dpi=100)
-        _send(trainer, name.removesuffix(".png"), figure)
+        send_picture(trainer, name.removesuffix(".png"), figure)
 
     def state_dict(self) -> dict[str, Any]:
         """The count of evaluations."""
@@ -96,7 +96,8 @@ def _draw_the_rest(world: GridWorld, agent: Any, data: Any) -> tuple[str, Figure
     return TRUTH_PNG, draw_values_beside_truth(world.layout, agent.state_values(observations), truth)
 
 
-def _send(trainer: lightning.Trainer, tag: str, figure: Figure) -> None:
+def send_picture(trainer: lightning.Trainer, tag: str, figure: Figure) -> None:
+    """Show a figure in TensorBoard, at the env step of now."""
     picture = figure_to_array(figure)
     env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
     for logger in trainer.loggers:

@@ -11,7 +11,7 @@ import imageio.v3 as iio
 import numpy as np
 from numpy.typing import NDArray
 
-NOTEBOOK_PICTURES, NOTEBOOK_WIDTH = 100, 360
+SMALL_PICTURES, SMALL_WIDTH = 100, 360
 
 WATCHED_SIZE = 640
 """Pixels of the longer side up to which small pictures are enlarged, so that people can watch them."""
@@ -66,13 +66,21 @@ class Animation:
     def __repr__(self) -> str:
         return f"Animation of {len(self.pictures)} pictures, {self.fps:g} a second"
 
-    def _repr_html_(self) -> str:
-        # Small enough to lie in the notebook's file: fewer pictures, at the same speed, and smaller ones.
-        every = -(-len(self.pictures) // NOTEBOOK_PICTURES)
-        shrink = max(1.0, self.pictures[0].shape[1] / NOTEBOOK_WIDTH)
-        small = [
-            cv2.resize(picture, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
-            for picture in self.pictures[::every]
-        ]
+    def small_gif(self) -> tuple[bytes, int, int]:
+        """A GIF that takes little room: fewer pictures, at the same speed, and of a size between.
+
+        Returns:
+            The file, its height and width in pixels.
+
+        """
+        every = -(-len(self.pictures) // SMALL_PICTURES)
+        width = self.pictures[0].shape[1]
+        zoom = SMALL_WIDTH / width if width > SMALL_WIDTH else SMALL_WIDTH // width
+        how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_NEAREST
+        small = [cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=how) for picture in self.pictures[::every]]
         gif = iio.imwrite("<bytes>", np.stack(small), extension=".gif", duration=1000 * every / self.fps, loop=0)
+        return gif, *small[0].shape[:2]
+
+    def _repr_html_(self) -> str:
+        gif, _, _ = self.small_gif()
         return f'<img alt="an episode" src="data:image/gif;base64,{base64.b64encode(gif).decode()}">'

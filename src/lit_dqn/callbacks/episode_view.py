@@ -1,0 +1,111 @@
+import logging
+from typing import Any
+
+import lightning
+import torch
+from gymnasium.wrappers import RenderCollection
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from lit_dqn.callbacks.maze_view import send_picture
+from lit_dqn.envs import make_env_with_pictures
+from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.evaluation import Trajectory, play_trajectories
+from lit_dqn.plots import Animation, draw_episode_saliency
+
+log = logging.getLogger("lit_dqn")
+
+
+class EpisodeView(Callback):
+    """In TensorBoard: the beginning of the first evaluation episode as a video, and where the agent sees images, what
+    it sees and looks at in it (`plots.draw_episode_saliency`).
+
+    It is played again to be watched, after the first evaluation, every n-th after it, and at the end. Learning goes on
+    as if it had not been. Without TensorBoard nothing is played.
+
+    Args:
+        every_n_evaluations: evaluations between two videos.
+        max_steps: agent steps of a video.
+
+    Raises:
+        ConfigError: if a number is below 1.
+
+    """
+
+    def __init__(self, every_n_evaluations: int = 10, max_steps: int = 300) -> None:
+        for key, value, unit in (
+            ("every_n_evaluations", every_n_evaluations, "evaluation"),
+            ("max_steps", max_steps, "agent step"),
+        ):
+            if value < 1:
+                raise ConfigError(f"episode_view.{key}: {value} must be at least 1 {unit}.")
+        self.every_n_evaluations = every_n_evaluations
+        self.max_steps = max_steps
+        self._evaluations = 0
+        self._shown_at = -1  # env step
+        self._gave_up = False
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Show an episode if it is time."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            if self._evaluations % self.every_n_evaluations == 0:
+                self._show(trainer, pl_module)
+            self._evaluations += 1
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Show what was learned in the end."""
+        self._show(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The count of evaluations."""
+        return {"evaluations": self._evaluations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the count of evaluations."""
+        self._evaluations = state_dict["evaluations"]
+
+    def _show(self, trainer: lightning.Trainer, agent: Any) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        env_step = data.collector.env_step
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if self._gave_up or not loggers or env_step == self._shown_at:
+            return
+        self._shown_at = env_step
+        try:
+            # A network that draws random numbers shall not find other ones afterwards.
+            with torch.random.fork_rng(devices=[]):
+                trajectory = self._play(data, agent)
+        except Exception as error:  # whatever an env does when it is drawn, the run goes on without
+            self._gave_up = True
+            log.warning("there will be no videos in TensorBoard: %s", one_line(error))
+            return
+        if trajectory is None:
+            self._gave_up = True
+            return
+        if trajectory.has_images:
+            send_picture(trainer, "saliency", draw_episode_saliency(agent, trajectory))
+        if trajectory.pictures:
+            gif, height, width = Animation(trajectory.pictures, trajectory.fps).small_gif()
+            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+            video = Summary(value=[Summary.Value(tag="episode", image=image)])
+            for logger in loggers:
+                logger.experiment._get_file_writer().add_summary(video, env_step)
+
+    def _play(self, data: Any, agent: Any) -> Trajectory | None:
+        """The episode; None if there is nothing to see."""
+        env = make_env_with_pictures(data.env_id, data.env_kwargs, data.wrappers)
+        try:
+            if not isinstance(env, RenderCollection) and len(data.observation_shape) != 3:
+                return None
+            (trajectory,) = play_trajectories(
+                env,
+                agent,
+                data.eval_policy,
+                seeds=data.evaluation_seeds[:1],
+                max_steps=min(self.max_steps, data.eval_max_steps),
+                frame_stack=data.frame_stack,
+            )
+            return trajectory
+        finally:
+            env.close()
