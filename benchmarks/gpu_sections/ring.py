@@ -81,7 +81,7 @@ def _gathered(bench: Bench, rows: int, seconds: float) -> Figure:
 
     def draw() -> None:
         for batch in frames.batches(replay.lookup(next(starts)), UPDATES):
-            assert batch.observation.device == bench.device
+            assert batch.observation.device.type == bench.device.type
 
     return bench.milliseconds(draw, min(seconds, 2.0), timesteps=len(replay.starts))
 
