@@ -10,7 +10,8 @@ from gymnasium.vector import AutoresetMode
 
 from audit import AUDIT_ENV, AuditEnv
 from lit_dqn import ReplayDataModule
-from lit_dqn.envs import check_first_observation, episode_seed, make_env, make_env_with_pictures, make_vec, stored_dtype
+from lit_dqn.envs import check_first_step, episode_seed, make_env, make_env_with_pictures, make_vec, stored_dtype
+from lit_dqn.envs.checks import CheckedEnv
 from lit_dqn.errors import ConfigError, TrainingError
 
 
@@ -165,11 +166,11 @@ class LiesAboutItsShape(FailsAtOnce):
 
 @pytest.mark.parametrize(
     ("env", "sentence"),
-    [(FailsAtOnce(), "fails in its first reset: no display"), (LiesAboutItsShape(), r"shape \(3,\)")],
+    [(FailsAtOnce(), "fails in its first reset: RuntimeError: no display"), (LiesAboutItsShape(), r"shape \(3,\)")],
 )
 def test_an_env_that_cannot_begin_is_refused(env, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        check_first_observation("Some-v0", env)
+        check_first_step("Some-v0", CheckedEnv(env, "env 0 of Some-v0"))
 
 
 def test_each_episode_has_its_own_seed():

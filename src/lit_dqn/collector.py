@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from lit_dqn.envs import episode_seed, stored_dtype
+from lit_dqn.envs import check_finite, episode_seed, stored_dtype
 from lit_dqn.frame_stack import FrameStack
 from lit_dqn.policies import Policy, UniformRandom
 from lit_dqn.replay import ReplayBuffer
@@ -64,6 +64,7 @@ class Collector:
             action = policy.act(agent, self._stack.observation, self.env_step, self._generators)
             next_observation, reward, terminated, truncated, info = self.envs.step(action)
             next_observation = next_observation.astype(self._dtype, copy=False)
+            check_finite(next_observation, self.envs, self.env_step + self.envs.num_envs)
             last = terminated | truncated
             no_future = terminated | info.get("life_lost", False)
             self.replay.add(Timestep(self._stack.frames, action, reward, ~no_future, last, next_observation))
@@ -122,7 +123,9 @@ class Collector:
             self._seed_of_env[env] = episode_seed(self.seed, env, int(self._episode_of_env[env]))
         seeds = [seed if chosen else None for seed, chosen in zip(self._seed_of_env, mask, strict=True)]
         observation, _ = self.envs.reset(seed=seeds, options={"reset_mask": mask.copy()})  # type: ignore[arg-type]
-        self._stack.reset(observation.astype(self._dtype, copy=False), mask)
+        observation = observation.astype(self._dtype, copy=False)
+        check_finite(observation, self.envs, self.env_step)
+        self._stack.reset(observation, mask)
         self._episode_of_env[mask] += 1
         self._total_reward[mask] = 0
         self._length[mask] = 0

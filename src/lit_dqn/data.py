@@ -20,7 +20,7 @@ from lit_dqn.data_settings import check_policies, check_settings
 from lit_dqn.envs import (
     AtariProtocol,
     Wrapper,
-    check_first_observation,
+    check_first_step,
     episode_seed,
     is_atari,
     make_env,
@@ -177,7 +177,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         check_settings(vars(self))
 
         env = make_env(env_id, env_kwargs, wrappers)
-        check_first_observation(env_id, env)
+        check_first_step(env_id, env)
         assert isinstance(env.action_space, spaces.Discrete)
         assert env.observation_space.shape is not None
         self.num_actions = int(env.action_space.n)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
 from lit_dqn.collector import EXPLORATION_STREAM
-from lit_dqn.envs import stored_dtype
+from lit_dqn.envs import check_finite, stored_dtype
 from lit_dqn.frame_stack import FrameStack
 from lit_dqn.policies import Policy
 from lit_dqn.replay import stack_frames
@@ -68,12 +68,16 @@ def play_episodes(
                 generators[env] = np.random.default_rng((seed, EXPLORATION_STREAM))
                 total_reward[env], length[env] = 0, 0
             frames, _ = envs.reset(seed=env_seeds, options={"reset_mask": to_reset})  # type: ignore[arg-type]
-            stack.reset(frames.astype(dtype, copy=False), to_reset)
+            frames = frames.astype(dtype, copy=False)
+            check_finite(frames, envs, 0)
+            stack.reset(frames, to_reset)
         action = policy.act(agent, stack.observation, 0, generators)
         frames, reward, terminated, truncated, _ = envs.step(action)
-        stack.push(frames.astype(dtype, copy=False))
+        frames = frames.astype(dtype, copy=False)
+        stack.push(frames)
         total_reward += reward
         length += 1
+        check_finite(frames, envs, length)
         to_reset = terminated | truncated | (length == max_steps)
         for env in np.flatnonzero(to_reset):
             index = playing[env]
@@ -129,11 +133,13 @@ def play_episode(
     dtype = stored_dtype(env.observation_space)
     observation, _ = env.reset(seed=seed)
     frame = np.asarray(observation, dtype)
+    check_finite(frame[None], env, 0)
     stack.reset(frame[None], np.ones(1, bool))
     for step in range(1, max_steps + 1):
         action = int(policy.act(agent, stack.observation, env_step, generators)[0])
         observation, reward, terminated, truncated, _ = env.step(action)
         next_frame = np.asarray(observation, dtype)
+        check_finite(next_frame[None], env, step)
         ended = terminated or truncated or step == max_steps
         yield Step(frame, action, float(reward), next_frame, terminated, ended and not terminated)
         if ended:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lit_dqn.envs import grid
 from lit_dqn.envs.atari import AtariGame, AtariProtocol, AtariVec, is_atari
 from lit_dqn.envs.atari_scores import human_normalised_score
+from lit_dqn.envs.checks import CheckedEnv, check_finite, check_first_step
 from lit_dqn.envs.episodes import episode_seed
 from lit_dqn.envs.maximization_bias import register_maximization_bias
 from lit_dqn.envs.processes import ProcessVec
@@ -22,7 +23,8 @@ from lit_dqn.errors import ConfigError, one_line
 __all__ = [
     "AtariProtocol",
     "Wrapper",
-    "check_first_observation",
+    "check_finite",
+    "check_first_step",
     "env_name",
     "episode_seed",
     "human_normalised_score",
@@ -45,6 +47,7 @@ def make_env(
     wrappers: Sequence[Wrapper] = (),
     *,
     render_mode: str | None = None,
+    index: int = 0,
 ) -> gymnasium.Env:
     """One env with discrete actions and array observations.
 
@@ -56,6 +59,7 @@ def make_env(
         env_kwargs: handed to `gymnasium.make`; for ALE's games, the fields of `AtariProtocol`.
         wrappers: put around the env, the first one innermost.
         render_mode: as Gymnasium's; None for an env that is not looked at.
+        index: among envs that are played side by side.
 
     Raises:
         ConfigError: if there is no such env, it cannot be made, or it is none that Q-learning can play.
@@ -80,7 +84,7 @@ def make_env(
     try:
         for wrapper in wrappers:
             env = _wrapped(env_id, env, wrapper)
-        return _as_arrays(env_id, env)
+        return CheckedEnv(_as_arrays(env_id, env), f"env {index} of {env_id}")
     except ConfigError:
         env.close()
         raise
@@ -201,34 +205,18 @@ def make_vec(
     """
     if is_atari(env_id):
         return AtariVec(env_id, num_envs, _protocol(env_id, env_kwargs, wrappers))
+    # Gymnasium's own checker, a call in each step, has seen the one env that was made before; each is checked here.
+    env_kwargs = {"disable_env_checker": True, **(env_kwargs or {})}
     # Without auto-reset no step ever joins the end of one episode to the start of the next.
-    make = partial(make_env, env_id, env_kwargs, wrappers)
+    makes = [partial(make_env, env_id, env_kwargs, wrappers, index=index) for index in range(num_envs)]
     if processes:
-        return ProcessVec(env_id, make, num_envs)
-    return SyncVectorEnv([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+        return ProcessVec(env_id, makes)
+    return SyncVectorEnv(makes, copy=False, autoreset_mode=AutoresetMode.DISABLED)
 
 
 def env_name(env_id: str) -> str:
     """The id without the module and the namespace before it, as a folder's name: `Pong-v5` of `ALE/Pong-v5`."""
     return env_id.split(":")[-1].split("/")[-1]
-
-
-def check_first_observation(env_id: str, env: gymnasium.Env) -> None:
-    """Refuse an env that cannot even begin, before a run is made for it.
-
-    Raises:
-        ConfigError: if `reset` fails, or its observation has another shape than the env says.
-
-    """
-    try:
-        observation, _ = env.reset(seed=0)
-    except Exception as error:
-        raise ConfigError(f"env_id: {env_id!r} fails in its first reset: {' '.join(str(error).split())}") from error
-    if np.shape(observation) != env.observation_space.shape:
-        raise ConfigError(
-            f"env_id: {env_id!r} gives observations of shape {np.shape(observation)}, but its observation space "
-            f"says {env.observation_space.shape}; mend the environment."
-        )
 
 
 def stored_dtype(space: spaces.Space) -> np.dtype:

@@ -65,15 +65,14 @@ class ProcessVec(AsyncVectorEnv):
 
     Args:
         env_id: for the sentences about it.
-        make: makes one env.
-        num_envs: how many.
+        makes: make one env each.
 
     Raises:
         ConfigError: if an env cannot be made in a process of its own.
 
     """
 
-    def __init__(self, env_id: str, make: Callable[[], gymnasium.Env], num_envs: int) -> None:
+    def __init__(self, env_id: str, makes: Sequence[Callable[[], gymnasium.Env]]) -> None:
         self.env_id = env_id
         self._steps = 0
         self.processes = []
@@ -81,7 +80,9 @@ class ProcessVec(AsyncVectorEnv):
             _start_fork_server()
         try:
             super().__init__(
-                [partial(_undisturbed, make)] * num_envs, autoreset_mode=AutoresetMode.DISABLED, context=START_METHOD
+                [partial(_undisturbed, make) for make in makes],
+                autoreset_mode=AutoresetMode.DISABLED,
+                context=START_METHOD,
             )
         except BaseException as error:
             self.closed = True

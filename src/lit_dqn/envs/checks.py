@@ -1,0 +1,150 @@
+"""What an env gives that cannot be learned from is named when it comes, not when the loss has become NaN of it."""
+
+from math import isfinite
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+
+from lit_dqn.errors import ConfigError, TrainingError, one_line
+
+
+class CheckedEnv(gymnasium.Wrapper):
+    """Ends the run where the env gives a reward that is no number, or an observation of another shape than it says.
+
+    Whether the numbers of an observation are finite is asked of all envs together (`check_finite`), which is cheaper.
+
+    Args:
+        env: whole, with all its wrappers.
+        name: of the env, for the sentences about it.
+
+    """
+
+    def __init__(self, env: gymnasium.Env, name: str) -> None:
+        super().__init__(env)
+        self._name = name
+        self._shape = env.observation_space.shape
+        self._steps = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """As the env's.
+
+        Raises:
+            TrainingError: if the observation has another shape, or there is more or less than it and infos.
+
+        """
+        self._steps = 0
+        result = self.env.reset(seed=seed, options=options)
+        if not isinstance(result, tuple) or len(result) != 2:  # an array of two numbers could be taken apart, too
+            raise TrainingError(f"env_id: {self._name} does not return (observation, info) from reset; mend it.")
+        if np.shape(result[0]) != self._shape:
+            self._refuse_observation(result[0], "after a reset")
+        return result
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As the env's.
+
+        Raises:
+            TrainingError: if the reward is no number, or the observation has another shape.
+
+        """
+        result = self.env.step(action)
+        self._steps += 1
+        observation, reward, _, _, _ = result
+        try:
+            if isfinite(reward) and observation.shape == self._shape:
+                return result
+        except (TypeError, AttributeError):
+            pass
+        self._look_closer(observation, reward, f"in step {self._steps:,} of an episode, after action {action}")
+        return result
+
+    def _look_closer(self, observation: Any, reward: Any, where: str) -> None:
+        try:
+            is_number = isfinite(reward)
+        except TypeError:
+            is_number = False
+        if not is_number:
+            raise TrainingError(
+                f"env_id: {self._name} gives the reward {reward!r} {where}; mend the environment: a reward is a finite "
+                "number."
+            )
+        if np.shape(observation) != self._shape:
+            self._refuse_observation(observation, where)
+
+    def _refuse_observation(self, observation: Any, where: str) -> None:
+        what = "no observation but None" if observation is None else f"an observation of shape {np.shape(observation)}"
+        raise TrainingError(
+            f"env_id: {self._name} shows {what} {where}, though its observation space says {self._shape}; "
+            "mend the environment."
+        )
+
+
+def check_finite(frames: NDArray, envs: VectorEnv | gymnasium.Env, step: int | NDArray[np.int64]) -> None:
+    """Refuse observations that hold NaN or infinity.
+
+    Args:
+        frames: [N, *shape], as they are stored.
+        envs: that showed them.
+        step: when, for the sentence; also of each env [N].
+
+    Raises:
+        TrainingError: naming the env, the step and the value.
+
+    """
+    # One call, and a cheap one. It may overflow where all numbers are finite.
+    if frames.dtype.kind != "f" or isfinite(np.vdot(frames, frames)):
+        return
+    wrong = ~np.isfinite(frames).reshape(len(frames), -1)
+    for env in map(int, np.flatnonzero(wrong.any(axis=1))):
+        number = int(np.flatnonzero(wrong[env])[0])
+        raise TrainingError(
+            f"env_id: env {env} of {envs.spec.id if envs.spec else type(envs.unwrapped).__name__} shows "
+            f"{frames[env].flat[number]} as number {number + 1} of the {wrong.shape[1]} of its observation at step "
+            f"{np.broadcast_to(step, len(frames))[env]:,}; mend the environment, or bound what it shows by a wrapper."
+        )
+
+
+def check_first_step(env_id: str, env: gymnasium.Env) -> None:
+    """Refuse an env that cannot even begin, before a run is made for it.
+
+    Raises:
+        ConfigError: if `reset` or `step` fails, or gives something else than Gymnasium's do.
+
+    """
+    verb = "reset"
+    try:
+        observation, _ = env.reset(seed=0)
+        check_finite(np.asarray(observation)[None], env, 0)
+        verb = "step"
+        observation, *_ = env.step(0)
+        check_finite(np.asarray(observation)[None], env, 1)
+    except Exception as error:
+        reason = _wrong_form(env.unwrapped)
+        if reason is None and isinstance(error, TrainingError):
+            raise ConfigError(one_line(error)) from error
+        reason = reason or f"{type(error).__name__}: {one_line(error)}"
+        raise ConfigError(f"env_id: {env_id!r} fails in its first {verb}: {reason}") from error
+
+
+def _wrong_form(env: gymnasium.Env) -> str | None:
+    """What is not as Gymnasium wants it in what an env returns, below its wrappers; None if that is not it."""
+    try:
+        result: Any = env.reset(seed=0)
+        if not isinstance(result, tuple) or len(result) != 2:
+            return f"it returns {_form(result)}; return two, (observation, info), where info may be {{}}."
+        result = env.step(env.action_space.sample())
+        if not isinstance(result, tuple) or len(result) != 5:
+            return (
+                f"it returns {_form(result)}; return five, (observation, reward, terminated, truncated, info): "
+                "the `done` of old is terminated where nothing comes after it, and truncated at a limit of time."
+            )
+    except Exception:
+        return None
+    return None
+
+
+def _form(result: Any) -> str:
+    return f"{len(result)} values" if isinstance(result, tuple) else f"one value, of type {type(result).__name__}"
