@@ -142,9 +142,11 @@ class _CopiedBatches(StaticBatches):
         shapes = [tensor.shape for tensor in batches[0]]
         if len(batches) != len(self) or shapes != [field.shape[1:] for field in self.fields]:
             return False
-        for number, batch in enumerate(batches):
-            for field, tensor in zip(self.fields, batch, strict=True):
-                field[number].copy_(tensor, non_blocking=True)
+        for field, tensors in zip(self.fields, zip(*batches, strict=True), strict=True):
+            if tensors[0].device == field.device:
+                torch.stack(tensors, out=field)
+            else:
+                field.copy_(torch.stack(tensors))
         return True
 
     def make(self, fields: tuple[Tensor, ...]) -> Batch:

@@ -52,6 +52,8 @@ class TrainingStatistics(Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Open `episodes.csv`; on resume, drop the episodes that were played after the checkpoint."""
         self._started = time.monotonic()
+        # They come from a checkpoint, on the CPU, and are put together with those of the device that learns.
+        self._outputs = [{k: v.to(pl_module.device) for k, v in output.items()} for output in self._outputs]
         env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
         self._started_at = (self.seconds, env_step)
         path = self._csv_path(trainer)
