@@ -45,7 +45,19 @@ FLOORS = {
         "training_state",
         "export",
     },
-    "door": {"api", "cli", "plan", "resume", "trainer_config", "parser", "process", "report", "__main__", "__init__"},
+    "door": {
+        "api",
+        "cli",
+        "plan",
+        "resume",
+        "trainer_config",
+        "parser",
+        "process",
+        "report",
+        "help",
+        "__main__",
+        "__init__",
+    },
 }
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS.values()) for room in rooms}
 SECOND = list(FLOORS).index("second floor")

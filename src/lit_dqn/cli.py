@@ -28,7 +28,7 @@ from lit_dqn.callbacks import (
 from lit_dqn.checkpoint import Found, ReplayCheckpointIO, find_checkpoint, read_checkpoint
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.errors import ConfigError, Interrupted, TrainingError, one_line
-from lit_dqn.parser import Parser
+from lit_dqn.parser import PROGRAM, Parser
 from lit_dqn.plan import plan
 from lit_dqn.process import prepare_process
 from lit_dqn.report import fold, say_metrics, say_what_begins, say_what_was_reached
@@ -103,6 +103,7 @@ class CLI(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser.usage = f"{PROGRAM} {subcommand} --config FILE [--KEY VALUE ...]"
         if subcommand == "predict":
             # They are written as they are played; twenty games of Atari would take gigabytes.
             parser.set_defaults({"return_predictions": False})

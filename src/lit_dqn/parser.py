@@ -14,6 +14,7 @@ from lit_dqn.callbacks import Checkpoints, EpisodeView, MazeView, StoppingRules,
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.dqn import LitDQN
 from lit_dqn.errors import ConfigError
+from lit_dqn.help import HelpFormatter
 from lit_dqn.specification import specification
 from lit_dqn.td import LitTD
 from lit_dqn.trainer_config import Trainer, name_run
@@ -23,6 +24,8 @@ REMEDIES = {
     "for more envs side by side set --data.num_envs",
 }
 """What to do instead of keys that people know from elsewhere."""
+
+PROGRAM = "python -m lit_dqn"
 
 UNKNOWN_KEY = re.compile(
     r"nrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'|Option '([\w.]+)' is not accepted"
@@ -45,12 +48,25 @@ OWNERS_OF_KEYS = (
 KNOWN_KEYS = [name for owner in OWNERS_OF_KEYS for name in inspect.signature(owner).parameters]
 
 
+def _is_of_the_trainer(group: Any) -> bool:
+    return any(action.dest.startswith("trainer.") for action in group._group_actions)
+
+
 class Parser(LightningArgumentParser):
     """Says what is wrong in one sentence, without the usage text of some hundred keys."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # A misspelt key must not pass for the beginning of another one.
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        super().__init__(*args, **{"prog": PROGRAM, **kwargs}, allow_abbrev=False, formatter_class=HelpFormatter)
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """As argparse's, with the keys of lit_dqn before the many of Lightning's Trainer."""
+        groups = self._action_groups
+        self._action_groups = sorted(groups, key=_is_of_the_trainer)
+        try:
+            return super().format_help(*args, **kwargs)
+        finally:
+            self._action_groups = groups
 
     def get_defaults(self, *args: Any, **kwargs: Any) -> Namespace:
         """All defaults; of the agent its class alone."""

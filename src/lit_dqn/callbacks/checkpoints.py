@@ -19,13 +19,12 @@ log = logging.getLogger("lit_dqn")
 
 
 class Checkpoints(Checkpoint):
-    """Keeps the last checkpoints, to go on from, and `best.ckpt`, the best by the agent's grade: `eval/mean_reward`, or
-    for `LitTD` the error of V.
+    """Keeps the last checkpoints, to go on from, and the best one, `best.ckpt`.
 
-    Both are written after an evaluation, so that the weights and their grade belong together; the newer of two
-    equal grades is kept. The last is also written between evaluations, when the run ends, and when a signal ends it:
-    SIGINT (Ctrl-C), SIGTERM or SIGUSR1 let the chunk that is being played be finished first; a second one of SIGINT
-    ends the run at once.
+    The best is so by the agent's grade: `eval/mean_reward`, or for `LitTD` the error of V. Both are written after
+    an evaluation, so that the weights and their grade belong together; the newer of two equal grades is kept. The
+    last is also written between evaluations, when the run ends, and when a signal ends it: SIGINT (Ctrl-C), SIGTERM
+    or SIGUSR1 let the chunk that is being played be finished first; a second one of SIGINT ends the run at once.
 
     A save that fails does not end the run: it is reported and tried again after the next interval.
 

@@ -18,11 +18,11 @@ log = logging.getLogger("lit_dqn")
 
 
 class EpisodeView(Callback):
-    """In TensorBoard: the beginning of the first evaluation episode as a video, and where the agent sees images, what
-    it sees and looks at in it (`plots.draw_episode_saliency`).
+    """Shows the first evaluation episode in TensorBoard, as a video.
 
-    It is played again to be watched, after the first evaluation, every n-th after it, and at the end. Learning goes on
-    as if it had not been. Without TensorBoard nothing is played.
+    Where the agent sees images, a picture shows what it sees and looks at in it (`plots.draw_episode_saliency`). The
+    beginning of the episode is played again to be watched, after the first evaluation, every n-th after it, and at
+    the end. Learning goes on as if it had not been. Without TensorBoard nothing is played.
 
     Args:
         every_n_evaluations: evaluations between two videos.

@@ -17,13 +17,13 @@ MAZE_PNG, ACTIONS_PNG, TRUTH_PNG = "maze.png", "actions.png", "values_beside_tru
 
 
 class MazeView(Callback):
-    """What the agent thinks of a grid world: V(s) in the cells, the greedy actions as arrows where the agent prefers
-    some, and the path of the last training episode.
+    """Shows what the agent thinks of a grid world.
 
-    It is an image in TensorBoard after every n-th evaluation, and `maze.png` in the run's folder at the end. What takes
-    longer to draw is made at the end only: `actions.png`, what each action in each state is worth to the agent
-    (Q(s, a), or an actor's preferences), or where V alone is learned `values_beside_truth.png`, beside the exact
-    values of the policy that played. Other environments are left alone.
+    V(s) stands in the cells, with the greedy actions as arrows where the agent prefers some, and the path of the last
+    training episode. It is an image in TensorBoard after every n-th evaluation, and `maze.png` in the run's folder
+    at the end. What takes longer to draw is made at the end only: `actions.png`, what each action in each state is
+    worth to the agent (Q(s, a), or an actor's preferences), or where V alone is learned `values_beside_truth.png`,
+    beside the exact values of the policy that played. Other environments are left alone.
 
     Args:
         every_n_evaluations: evaluations between two images in TensorBoard.

@@ -1,0 +1,41 @@
+"""What `--help` prints: lit_dqn's own classes before the hundreds of others, and whole words."""
+
+import re
+import textwrap
+from argparse import Action
+
+from jsonargparse import DefaultHelpFormatter
+
+KNOWN = re.compile(r"known subclasses: ([\w.]+(?:, [\w.]+)*)")
+OTHERS = 10
+"""Classes of other packages that are named where there are more."""
+
+
+class HelpFormatter(DefaultHelpFormatter):
+    """jsonargparse's, which names every module of torch where a network may stand."""
+
+    def _get_help_string(self, action: Action) -> str:
+        return KNOWN.sub(lambda found: own_first(found[1].split(", ")), super()._get_help_string(action))
+
+    def start_section(self, heading: str | None) -> None:
+        """As argparse's, with the heading in lines of whole words."""
+        super().start_section(heading and "\n".join(self._split_lines(heading, self._width - 1)))
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_long_words=False, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return textwrap.indent("\n".join(self._split_lines(text, width - len(indent))), indent)
+
+
+def own_first(paths: list[str]) -> str:
+    """The classes that may stand for a setting, in words."""
+    own = [path for path in paths if path.startswith("lit_dqn.")]
+    others = [path for path in paths if path not in own]
+    if others:  # an agent is a torch module, too, but no network
+        own = [path for path in own if not path.startswith("lit_dqn.Lit")]
+    named = [] if own else others[:OTHERS]
+    rest = len(others) - len(named)
+    packages = ", ".join(sorted({path.partition(".")[0] for path in others}))
+    words = ", ".join([*own, *named])
+    return f"known subclasses: {words}" + (f", and {rest:,} more of {packages} by their class paths" if rest else "")
