@@ -1,6 +1,5 @@
 """Frames on the GPU, and a network that is asked by a captured call."""
 
-import time
 from functools import partial
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 import torch
 
 from lit_dqn import MLP, LitDQN, NatureCNN
-from lit_dqn.replay import DeviceFrames, ReplayBuffer, device_frames
+from lit_dqn.replay import DeviceFrames, device_frames
 from lit_dqn.types import Timestep
 from test_device_frames import random_replay, same_batches
 
@@ -61,39 +60,6 @@ def test_new_frames_come_behind_the_updates_that_read_the_old_ones():
     assert torch.equal(gathered.cpu(), expected.observation)
 
 
-def test_a_large_ring_in_milliseconds():
-    replay = ReplayBuffer(100_000, 64, (84, 84), np.uint8, gamma=0.99, n_step=3, frame_stack=4)
-    frames = DeviceFrames(replay, GPU)
-    generator = np.random.default_rng(0)
-    new = generator.integers(0, 255, (64, 84, 84), np.uint8)
-    timestep = Timestep(new, np.zeros(64, int), np.zeros(64), np.ones(64, bool), np.zeros(64, bool), new)
-    for _ in range(100):
-        replay.add(timestep)
-    spent = dict.fromkeys(("add", "look up", "send", "gather 16 x 32"), 0.0)
-    for turn in range(60):
-        laps = [time.perf_counter()]
-        replay.add(timestep)
-        laps.append(time.perf_counter())
-        lookup = replay.lookup(generator.integers(replay.starts.start, replay.starts.stop, 512))
-        laps.append(time.perf_counter())
-        batches = frames.batches(lookup, 16)
-        laps.append(time.perf_counter())
-        gathered = list(batches)
-        torch.cuda.synchronize()
-        laps.append(time.perf_counter())
-        if turn >= 10:
-            for name, one, other in zip(spent, laps[:-1], laps[1:], strict=True):
-                spent[name] += (other - one) / 50 * 1e3
-        assert len(gathered) == 16
-    print("\nms for 64 envs: " + ", ".join(f"{name} {value:.3f}" for name, value in spent.items()))
-    torch.cuda.synchronize()
-    began = time.perf_counter()
-    replay._written = None
-    frames.update()
-    torch.cuda.synchronize()
-    print(f"all {len(replay.frames):,} frames up: {time.perf_counter() - began:.2f} s")
-
-
 @pytest.mark.parametrize("network", [NatureCNN, partial(MLP, hidden_sizes=(32,))])
 @pytest.mark.parametrize("number", [1, 8, 64])
 def test_captured_answers_are_those_of_eager(network, number):
@@ -114,19 +80,3 @@ def test_captured_answers_are_those_of_eager(network, number):
         assert np.array_equal(agent.q_values(observation), eager.q_values(observation)), turn
     assert agent._asked._graphs
     assert not eager._asked._graphs
-
-
-def test_acting_in_milliseconds():
-    milliseconds = {}
-    for way in ("eager", "graph"):
-        for number in (8, 64):
-            agent = LitDQN((4, 84, 84), 6, update=way).to(GPU)
-            observation = np.random.default_rng(0).integers(0, 255, (number, 4, 84, 84), np.uint8)
-            for _ in range(20):
-                agent.q_values(observation)
-            began = time.perf_counter()
-            for _ in range(100):
-                agent.q_values(observation)
-            milliseconds[f"{way}, {number}"] = round((time.perf_counter() - began) / 100 * 1e3, 3)
-    print(f"\nms from NumPy to NumPy: {milliseconds}")
-    assert milliseconds["graph, 64"] < milliseconds["eager, 64"] * 1.5

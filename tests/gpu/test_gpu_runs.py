@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import lightning
-import numpy as np
 import pytest
 import torch
 
@@ -255,20 +256,41 @@ KILLED = {
 }
 
 
+class Pieces:
+    """A run, and beside it one that is killed and resumed; both begin at once."""
+
+    def __init__(self, folder, command):
+        self.whole, self.pieces = folder / "whole", folder / "pieces"
+        self.command = command
+        killed_at = 20 if command[1].endswith("pong.yaml") else 25
+        self.first = start(self.whole, "", 0, command), start(self.pieces, "learning", killed_at, command)
+        self.resumed = threading.Thread(target=self._resume, daemon=True)
+        self.codes = []
+        self.resumed.start()
+
+    def _resume(self):
+        self.codes = [process.wait() for process in reversed(self.first)]
+        self.codes.append(start(self.pieces, "", 0, [*self.command, "--ckpt_path=last"]).wait())
+
+
+@pytest.fixture(scope="module")
+def killed_runs(tmp_path_factory):
+    """All of them side by side, for most of their time goes into imports."""
+    at_hand = {name: command for name, command in KILLED.items() if "pong" not in name or find_spec("ale_py")}
+    return {name: Pieces(tmp_path_factory.mktemp("killed"), command) for name, command in at_hand.items()}
+
+
 @pytest.mark.parametrize("name", KILLED)
-def test_a_run_that_was_killed_is_the_run_that_was_not(name, tmp_path):
+def test_a_run_that_was_killed_is_the_run_that_was_not(name, killed_runs):
     from prove_resume import differences, fingerprints
 
-    command = KILLED[name]
-    if "pong" in name:
-        pytest.importorskip("ale_py")
-    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
-    chunk = 20 if "pong" in name else 25
-    both = [start(whole, "", 0, command), start(pieces, "learning", chunk, command)]
-    codes = [process.wait(PATIENCE) for process in both]
-    assert codes == [0, -signal.SIGKILL], "\n".join((f / "output.txt").read_text()[-3000:] for f in (whole, pieces))
-    assert start(pieces, "", 0, [*command, "--ckpt_path=last"]).wait(PATIENCE) == 0, (pieces / "output.txt").read_text()
-    found = differences(fingerprints(whole), fingerprints(pieces))
+    if name not in killed_runs:
+        pytest.skip("ale_py is not installed")
+    runs = killed_runs[name]
+    runs.resumed.join(PATIENCE)
+    said = "\n".join((folder / "output.txt").read_text()[-3000:] for folder in (runs.whole, runs.pieces))
+    assert runs.codes == [-signal.SIGKILL, 0, 0], said
+    found = differences(fingerprints(runs.whole), fingerprints(runs.pieces))
     assert not found, f"{len(found)} differ: {found[:12]}"
 
 
@@ -301,50 +323,3 @@ def test_what_was_learned_on_the_gpu_is_near_what_a_cpu_learns():
         torch.testing.assert_close(on_gpu[0].state_dict()[name].cpu(), value, rtol=2e-2, atol=2e-3, msg=name)
     arrays, arrays_2 = (run[1].collector.replay.state_dict()["arrays"] for run in (on_gpu, on_cpu))
     assert all(torch.equal(arrays[name], arrays_2[name]) for name in arrays)  # the host decides
-
-
-@pytest.mark.parametrize("play_ahead", [False, True])
-def test_pong_with_64_envs_in_agent_steps_a_second(play_ahead):
-    pytest.importorskip("ale_py")
-    import time
-
-    laps = []
-
-    class Laps(lightning.Callback):
-        def on_train_batch_end(self, trainer, *args):
-            laps.append((time.perf_counter(), trainer.datamodule.collector.env_step))
-
-    data = ReplayDataModule(
-        "ALE/Pong-v5",
-        num_envs=64,
-        frame_stack=4,
-        capacity=100_000,
-        min_replay_size=5_000,
-        env_steps_per_update=4,
-        gradient_steps=16,
-        updates_per_epoch=16 * 400,
-        n_step=3,
-        reward_clip=1.0,
-        play_ahead=play_ahead,
-        policy=EpsilonGreedy(0.05),
-        seed=0,
-    )
-    trainer = lightning.Trainer(
-        accelerator=ACCELERATOR,
-        max_steps=16 * 300,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        callbacks=[Laps()],
-    )
-    agent = LitDQN(data.observation_shape, data.num_actions, **DOUBLE | {"target_update_period": 2000})
-    trainer.fit(agent, datamodule=data)
-    (began, first), (ended, last) = laps[100], laps[-1]
-    seconds = np.diff([lap[0] for lap in laps[100:]])
-    print(
-        f"\nPong, 64 envs, {'ahead' if play_ahead else 'in turn'}: {(last - first) / (ended - began):,.0f} agent "
-        f"steps/s; ms per chunk of 64 steps and 16 updates: median {np.median(seconds) * 1e3:.2f}, "
-        f"90 % {np.percentile(seconds, 90) * 1e3:.2f}"
-    )

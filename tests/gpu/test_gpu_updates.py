@@ -199,20 +199,3 @@ def test_batches_of_another_size_are_captured_anew():
     given = [*chunks(NUMBERS), *chunks(NUMBERS, size=16), *chunks(NUMBERS, updates=2)]
     arguments = QLearning(), SMALL, NUMBERS
     assert_same(learn(Update.graph, *arguments, given=given), learn(Update.eager, *arguments, given=given))
-
-
-def test_an_update_takes_less_time_from_a_graph(record_property):
-    import time
-
-    given = chunks(PIXELS, updates=16)
-    milliseconds = {}
-    for way in (Update.eager, Update.graph):
-        learner, _ = learn(way, DoubleQLearning(huber_delta=1.0), NatureCNN, PIXELS, given=given, period=10**6)
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        for batches in given * 5:
-            learner.update_many(batches)
-        torch.cuda.synchronize()
-        milliseconds[way.name] = (time.perf_counter() - began) / (20 * 16) * 1e3
-    print(f"\nms per update of 32, float32 (cuDNN TF32 {torch.backends.cudnn.allow_tf32}): {milliseconds}")
-    assert milliseconds["graph"] < milliseconds["eager"]

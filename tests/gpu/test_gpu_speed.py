@@ -1,0 +1,132 @@
+"""What things take, printed; little is asserted."""
+
+import time
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from test_gpu_runs import ACCELERATOR, DOUBLE
+from test_gpu_updates import GPU, PIXELS, chunks, learn
+
+from lit_dqn import DoubleQLearning, EpsilonGreedy, LitDQN, NatureCNN, ReplayDataModule
+from lit_dqn.learner import Update
+from lit_dqn.replay import DeviceFrames, ReplayBuffer
+from lit_dqn.types import Timestep
+
+
+@pytest.fixture(autouse=True)
+def _aloud(capsys):
+    """Whatever pytest does with what is printed."""
+    yield
+    with capsys.disabled():
+        print(capsys.readouterr().out)
+
+
+def test_an_update_takes_less_time_from_a_graph():
+    given = chunks(PIXELS, updates=16)
+    milliseconds = {}
+    for way in (Update.eager, Update.graph):
+        learner, _ = learn(way, DoubleQLearning(huber_delta=1.0), NatureCNN, PIXELS, given=given, period=10**6)
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        for batches in given * 5:
+            learner.update_many(batches)
+        torch.cuda.synchronize()
+        milliseconds[way.name] = (time.perf_counter() - began) / (20 * 16) * 1e3
+    print(f"\nms per update of 32, float32 (cuDNN TF32 {torch.backends.cudnn.allow_tf32}): {milliseconds}")
+    assert milliseconds["graph"] < milliseconds["eager"]
+
+
+def test_a_large_ring_in_milliseconds():
+    replay = ReplayBuffer(100_000, 64, (84, 84), np.uint8, gamma=0.99, n_step=3, frame_stack=4)
+    frames = DeviceFrames(replay, GPU)
+    generator = np.random.default_rng(0)
+    new = generator.integers(0, 255, (64, 84, 84), np.uint8)
+    timestep = Timestep(new, np.zeros(64, int), np.zeros(64), np.ones(64, bool), np.zeros(64, bool), new)
+    for _ in range(100):
+        replay.add(timestep)
+    spent = dict.fromkeys(("add", "look up", "send", "gather 16 x 32"), 0.0)
+    for turn in range(60):
+        laps = [time.perf_counter()]
+        replay.add(timestep)
+        laps.append(time.perf_counter())
+        lookup = replay.lookup(generator.integers(replay.starts.start, replay.starts.stop, 512))
+        laps.append(time.perf_counter())
+        batches = frames.batches(lookup, 16)
+        laps.append(time.perf_counter())
+        gathered = list(batches)
+        torch.cuda.synchronize()
+        laps.append(time.perf_counter())
+        if turn >= 10:
+            for name, one, other in zip(spent, laps[:-1], laps[1:], strict=True):
+                spent[name] += (other - one) / 50 * 1e3
+        assert len(gathered) == 16
+    print("\nms for 64 envs: " + ", ".join(f"{name} {value:.3f}" for name, value in spent.items()))
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    replay._written = None
+    frames.update()
+    torch.cuda.synchronize()
+    print(f"all {len(replay.frames):,} frames up: {time.perf_counter() - began:.2f} s")
+
+
+def test_acting_in_milliseconds():
+    milliseconds = {}
+    for way in ("eager", "graph"):
+        for number in (8, 64):
+            agent = LitDQN((4, 84, 84), 6, update=way).to(GPU)
+            observation = np.random.default_rng(0).integers(0, 255, (number, 4, 84, 84), np.uint8)
+            for _ in range(20):
+                agent.q_values(observation)
+            began = time.perf_counter()
+            for _ in range(100):
+                agent.q_values(observation)
+            milliseconds[f"{way}, {number}"] = round((time.perf_counter() - began) / 100 * 1e3, 3)
+    print(f"\nms from NumPy to NumPy: {milliseconds}")
+    assert milliseconds["graph, 64"] < milliseconds["eager, 64"] * 1.5
+
+
+@pytest.mark.parametrize("play_ahead", [False, True])
+def test_pong_with_64_envs_in_agent_steps_a_second(play_ahead):
+    pytest.importorskip("ale_py")
+    laps = []
+
+    class Laps(lightning.Callback):
+        def on_train_batch_end(self, trainer, *args):
+            laps.append((time.perf_counter(), trainer.datamodule.collector.env_step))
+
+    data = ReplayDataModule(
+        "ALE/Pong-v5",
+        num_envs=64,
+        frame_stack=4,
+        capacity=100_000,
+        min_replay_size=5_000,
+        env_steps_per_update=4,
+        gradient_steps=16,
+        updates_per_epoch=16 * 400,
+        n_step=3,
+        reward_clip=1.0,
+        play_ahead=play_ahead,
+        policy=EpsilonGreedy(0.05),
+        seed=0,
+    )
+    trainer = lightning.Trainer(
+        accelerator=ACCELERATOR,
+        max_steps=16 * 300,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        callbacks=[Laps()],
+    )
+    agent = LitDQN(data.observation_shape, data.num_actions, **DOUBLE | {"target_update_period": 2000})
+    trainer.fit(agent, datamodule=data)
+    (began, first), (ended, last) = laps[100], laps[-1]
+    seconds = np.diff([lap[0] for lap in laps[100:]])
+    print(
+        f"\nPong, 64 envs, {'ahead' if play_ahead else 'in turn'}: {(last - first) / (ended - began):,.0f} agent "
+        f"steps/s; ms per chunk of 64 steps and 16 updates: median {np.median(seconds) * 1e3:.2f}, "
+        f"90 % {np.percentile(seconds, 90) * 1e3:.2f}"
+    )
