@@ -2,9 +2,14 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from functools import cache
 
 import torch
 from torch import Tensor
+
+_captures: ContextVar[bool] = ContextVar("captures", default=False)
+"""Whether what is called now is, or is about to be, captured."""
 
 WARM_UPS = 3
 """Calls before a capture, in which libraries choose and allocate what they need."""
@@ -27,18 +32,58 @@ def capture(
     current = torch.cuda.current_stream(device)
     stream = torch.cuda.Stream(device)
     stream.wait_stream(current)
+    token = _captures.set(True)
     try:
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
+        try:
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UPS):
+                    call()
+        finally:
+            current.wait_stream(stream)
+        check()
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may use the device meanwhile: one plays ahead.
+        try:
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 call()
+        except RuntimeError:
+            # A capture that broke off leaves the device's generator in the middle of it, where nothing can be drawn.
+            index = torch.cuda.current_device() if device.index is None else device.index
+            torch.cuda.default_generators[index].graphsafe_set_state(torch.Generator(device).graphsafe_get_state())
+            raise
     finally:
-        current.wait_stream(stream)
-    check()
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may use the device meanwhile: one plays ahead.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        call()
+        _captures.reset(token)
     return graph
+
+
+def side_by_side(device: torch.device, *calls: Callable[[], Tensor]) -> list[Tensor]:
+    """What each call returns. In a captured graph they are branches, for a small batch fills a fraction of a GPU.
+
+    The numbers are those of one call after the other, which they are made as elsewhere: there the order of what they
+    change besides, such as batch norm's means, must stay.
+
+    Args:
+        device: that computes.
+        calls: none needs what another returns; only the first may have a gradient.
+
+    """
+    if device.type != "cuda" or not _captures.get():
+        return [call() for call in calls]
+    main, branches = torch.cuda.current_stream(device), _branches(device, len(calls) - 1)
+    for branch in branches:
+        branch.wait_stream(main)
+    results = [calls[0]()]
+    for call, branch in zip(calls[1:], branches, strict=True):
+        with torch.cuda.stream(branch):
+            results.append(call())
+    for branch in branches:
+        main.wait_stream(branch)
+    return results
+
+
+@cache
+def _branches(device: torch.device, count: int) -> tuple[torch.cuda.Stream, ...]:
+    return tuple(torch.cuda.Stream(device) for _ in range(count))
 
 
 def make_deterministic() -> None:

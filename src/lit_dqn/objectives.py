@@ -1,12 +1,15 @@
 """One small object per published rule: what the networks should have said of a batch, as a loss per transition."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
+from lit_dqn.graphs import side_by_side
 from lit_dqn.losses import (
     entropy,
     huber,
@@ -38,6 +41,11 @@ class _OfTDErrors:
         return squared(td_error) if self.huber_delta is None else huber(td_error, self.huber_delta)
 
 
+@torch.no_grad()
+def _without_gradient(function: Callable[[Tensor], Tensor], observation: Tensor) -> Tensor:
+    return function(observation)
+
+
 class Objective(ABC):
     """A rule of the Q-learning family: what `LitDQN` learns by."""
 
@@ -61,33 +69,36 @@ class _OfActionValues(_OfTDErrors, Objective):
 
     def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
         """The loss [B] of a batch, and its metrics."""
-        q_tm1 = online(batch.observation)
-        with torch.no_grad():
-            q_t_value = target(batch.next_observation)
-            q_t_selector = self.select_with(online, batch.next_observation, q_t_value)
-        td_error = q_learning_td_error(q_tm1, batch, q_t_value, q_t_selector)
+        selector = self.selector(online, target)
+        graders = [target] if selector is target else [target, selector]
+        q_tm1, *q_t = side_by_side(
+            batch.reward.device,
+            partial(online, batch.observation),
+            *(partial(_without_gradient, grader, batch.next_observation) for grader in graders),
+        )
+        td_error = q_learning_td_error(q_tm1, batch, q_t_value=q_t[0], q_t_selector=q_t[-1])
         metrics = {"q_value": q_tm1.detach().mean(), "td_error": td_error.detach().abs().mean()}
         return LossOutput(self.loss(td_error), metrics)
 
     @abstractmethod
-    def select_with(self, online: nn.Module, next_observation: Tensor, q_t_value: Tensor) -> Tensor:
-        """Q(s', ·) [B, A] of whoever picks the action at s'."""
+    def selector(self, online: nn.Module, target: nn.Module) -> nn.Module:
+        """The network that picks the action at s'."""
 
 
 class QLearning(_OfActionValues):
     """y = R + discount * max_a Q_target(s', a) (Mnih et al. 2015): the target network picks and grades."""
 
-    def select_with(self, online: nn.Module, next_observation: Tensor, q_t_value: Tensor) -> Tensor:
-        """The target network's own values."""
-        return q_t_value
+    def selector(self, online: nn.Module, target: nn.Module) -> nn.Module:
+        """The target network itself."""
+        return target
 
 
 class DoubleQLearning(_OfActionValues):
     """y = R + discount * Q_target(s', argmax_a Q_online(s', a)) (van Hasselt et al. 2016, eq. 4)."""
 
-    def select_with(self, online: nn.Module, next_observation: Tensor, q_t_value: Tensor) -> Tensor:
-        """The online network's values."""
-        return online(next_observation)
+    def selector(self, online: nn.Module, target: nn.Module) -> nn.Module:
+        """The online network."""
+        return online
 
 
 @dataclass(frozen=True)
@@ -124,12 +135,16 @@ class MunchausenQLearning(_OfTDErrors, Objective):
 
     def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
         """The loss [B] of a batch, and its metrics."""
-        q_tm1 = online(batch.observation)
+        q_tm1, q_before, q_t = side_by_side(
+            batch.reward.device,
+            partial(online, batch.observation),
+            partial(_without_gradient, target, batch.observation),
+            partial(_without_gradient, target, batch.next_observation),
+        )
         with torch.no_grad():
-            q_before = target(batch.observation)
             log_policy = select(q_before, batch.action) - soft_value(q_before, self.temperature)  # τ ln π(a|s)
             reward = batch.reward + self.alpha * log_policy.clamp(self.lowest, 0)
-            y = td_target(reward, batch.discount, soft_value(target(batch.next_observation), self.temperature))
+            y = td_target(reward, batch.discount, soft_value(q_t, self.temperature))
         td_error = y - select(q_tm1, batch.action)
         metrics = {"q_value": q_tm1.detach().mean(), "td_error": td_error.detach().abs().mean()}
         return LossOutput(self.loss(td_error), metrics)
@@ -163,10 +178,13 @@ class QuantileRegression(Objective):
                 f"objective: QuantileRegression needs a network of quantiles, not {type(online).__name__}; put it into "
                 f"one: --model.network lit_dqn.QuantileNetwork --model.network.network {class_path}."
             )
-        theta_tm1 = online.quantiles(batch.observation)
+        theta_tm1, theta_t = side_by_side(
+            batch.reward.device,
+            partial(online.quantiles, batch.observation),
+            partial(_without_gradient, target.quantiles, batch.next_observation),
+        )
         chosen = select(theta_tm1, batch.action)
         with torch.no_grad():
-            theta_t = target.quantiles(batch.next_observation)
             sampled = select(theta_t, theta_t.mean(dim=2).argmax(dim=1))
             y = batch.reward.unsqueeze(1) + batch.discount.unsqueeze(1) * sampled
         td_error = y.mean(dim=1) - chosen.detach().mean(dim=1)
