@@ -262,6 +262,7 @@ def fingerprints(folder: Path) -> dict[str, dict[str, str]]:
         del data["replay"][name]
     for name in ("seconds", "logged_at"):
         del checkpoint["callbacks"]["TrainingStatistics"][name]
+    del checkpoint["callbacks"]["Checkpoints"]["session"]  # the count of resumes
     replay = data.pop("replay")
     things = {
         "weights": checkpoint.pop("state_dict"),

@@ -10,7 +10,17 @@ import lit_dqn
 SOURCE = Path(lit_dqn.__file__).parent
 PACKAGE = "lit_dqn"
 FLOORS = {
-    "ground floor": {"errors", "types", "losses", "schedules", "specification", "durable", "random_state", "worker"},
+    "ground floor": {
+        "errors",
+        "types",
+        "losses",
+        "schedules",
+        "specification",
+        "durable",
+        "lock",
+        "random_state",
+        "worker",
+    },
     "first floor": {
         "networks",
         "learner",

@@ -5,13 +5,15 @@ import os
 import signal
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from lit_dqn import TrainingError, durable
 from lit_dqn.callbacks import Checkpoints, StoppingRules
-from lit_dqn.checkpoint import CheckpointFolder, find_checkpoint, verify_checkpoint
+from lit_dqn.checkpoint import CheckpointFolder, env_step_of, find_checkpoint, read_checkpoint, verify_checkpoint
 from test_callbacks import fit
 from test_dqn import make_agent, make_data
 
@@ -80,16 +82,16 @@ def killing(call, *arguments, **options):
 class Run:
     """A small run that has two checkpoints and can be saved again and again."""
 
-    def __init__(self, folder: Path, monkeypatch) -> None:
+    def __init__(self, folder: Path, monkeypatch, resume: Path | None = None, max_epochs: int = 2) -> None:
         self.callback, self.monkeypatch = Checkpoints(), monkeypatch
         self.agent, self.data = make_agent(), make_data(num_envs=2, gradient_steps=2)
-        self.trainer, self.collector = fit(
-            folder, StoppingRules(), self.callback, agent=self.agent, data=self.data, max_epochs=2
-        )
+        settings = {"agent": self.agent, "data": self.data, "max_epochs": max_epochs, "resume": resume}
+        self.trainer, self.collector = fit(folder, StoppingRules(), self.callback, **settings)
         self.folder = folder / "run/checkpoints"
 
     def play_on(self) -> None:
         self.collector.collect(self.agent, 8)
+        self.agent.env_step = self.collector.env_step
 
     def save(self, system_calls) -> bool:
         with self.monkeypatch.context() as patch:
@@ -104,6 +106,29 @@ class Run:
             finally:
                 os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+    def save_as_best(self, system_calls, grade: float) -> None:
+        with self.monkeypatch.context() as patch:
+            patch.setattr(durable, "os", system_calls)
+            patch.setattr(self.agent, "grade", lambda metrics: grade)
+            self.callback.on_validation_end(self.trainer, self.agent)
+
+    def best_of_resumed(self, folder: Path | None = None) -> tuple[int, float]:
+        """Env step of the best checkpoint after a resume in its own or another folder, and the grade to beat."""
+        path, _ = find_checkpoint(str(self.folder.parent), None)
+        checkpoint = read_checkpoint(path)
+        callback = Checkpoints()
+        callback.load_state_dict(checkpoint["callbacks"]["Checkpoints"])
+        collector = SimpleNamespace(env_step=checkpoint["env_step"])
+        loggers = [TensorBoardLogger(folder or self.folder.parent.parent, name="", version="run")]
+        trainer = SimpleNamespace(
+            loggers=loggers, ckpt_path=str(path), datamodule=SimpleNamespace(collector=collector, stopped=False)
+        )
+        self.monkeypatch.setattr(Checkpoints, "_listen", lambda *_: None)
+        callback.on_train_start(trainer, self.agent)
+        best = callback.folder(trainer) / "best.ckpt"
+        verify_checkpoint(best)
+        return read_checkpoint(best)["env_step"], callback.best_grade
 
     def check_found(self) -> int:
         """The env step of the checkpoint that is found; it must be whole."""
@@ -181,6 +206,92 @@ def test_a_process_that_is_killed_before_any_call_of_a_save_leaves_a_whole_check
         assert run.save(SystemCalls())
         run.check_clean()
     record_property("calls", len(range(1, calls + 1, every)))
+
+
+@every
+def test_a_process_that_is_killed_while_it_saves_the_best_does_not_lose_it(run, tmp_path, every):
+    run.play_on()
+    system_calls = SystemCalls()
+    grade = 1000.0
+    run.save_as_best(system_calls, grade)
+    assert system_calls.count > 30
+    best = run.callback.last_saved
+    for call in range(1, system_calls.count + 1, every):
+        before = env_step_of(best)
+        run.play_on()
+        child = os.fork()
+        if child == 0:
+            try:
+                run.save_as_best(SystemCalls(killing, call), grade + 1)
+            finally:
+                os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        now = run.collector.env_step
+        assert run.best_of_resumed(tmp_path / f"moved_{call}") in ((before, grade), (now, grade + 1))
+        found = read_checkpoint(find_checkpoint("best", run.folder.parent.parent).path)
+        assert run.best_of_resumed() == (found["env_step"], found["callbacks"]["Checkpoints"]["best_grade"])
+        run.play_on()
+        grade += 2
+        run.save_as_best(SystemCalls(), grade)
+        best = run.callback.last_saved
+        run.check_clean()
+
+
+def test_a_clean_up_that_fails_is_a_warning_and_no_failed_save(run, caplog):
+    class NoRemoving(SystemCalls):
+        def __getattr__(self, name):
+            if name not in ("unlink", "rmdir"):
+                return super().__getattr__(name)
+            return lambda path: failing(errno.EACCES)(None) if Path(path).suffix != ".tmp" else os.unlink(path)
+
+    for _ in range(5):
+        run.play_on()
+        caplog.clear()
+        assert run.save(NoRemoving())
+        assert "older checkpoints of" in caplog.text
+        assert run.check_found() == run.collector.env_step
+    run.play_on()
+    assert run.save(SystemCalls())
+    run.check_clean()
+
+
+def test_a_replay_of_before_that_cannot_be_removed_is_a_warning_too(run, caplog):
+    class NoRemoving(SystemCalls):
+        def __getattr__(self, name):
+            return failing(errno.EACCES).__get__(os.rmdir) if name == "rmdir" else super().__getattr__(name)
+
+    path = run.folder / "by_hand.ckpt"
+    with run.monkeypatch.context() as patch:
+        patch.setattr(durable, "os", NoRemoving())
+        for _ in range(2):
+            run.trainer.save_checkpoint(path, weights_only=False)
+    assert "of before stays" in caplog.text
+    verify_checkpoint(path)
+
+
+def test_a_run_that_wakes_after_another_has_resumed_it_ends_and_leaves_what_that_has_saved(run, monkeypatch):
+    """As on a file system that has no locks."""
+    resumed = Run(run.folder.parent.parent, monkeypatch, resume=run.folder / "last.ckpt", max_epochs=4)
+    files = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    run.play_on()
+    with pytest.raises(TrainingError, match=r"another process has resumed this run and saved env step 90 in"):
+        run.save(SystemCalls())
+    assert files == {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    resumed.play_on()
+    assert resumed.save(SystemCalls())
+    resumed.check_clean()
+
+
+def test_what_is_ahead_and_not_its_own_is_never_removed(run):
+    ahead = run.folder / "env_step_5000.ckpt"
+    unfinished = run.folder / "env_step_5008.replay", run.folder / "env_step_5008.ckpt.tmp"
+    ahead.write_bytes(run.callback.last_saved.read_bytes())
+    unfinished[0].mkdir()
+    unfinished[1].touch()
+    for _ in range(4):
+        run.play_on()
+        assert run.save(SystemCalls())
+    assert all(path.exists() for path in (ahead, *unfinished))
 
 
 def test_every_file_cut_or_with_a_bit_flipped_is_noticed_and_another_checkpoint_found(run, record_property, caplog):

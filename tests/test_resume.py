@@ -48,12 +48,13 @@ def checkpoints(version: int = 0) -> Path:
 
 
 def state(path: Path) -> dict:
-    """What a checkpoint holds, but for wall time and names of files."""
+    """What a checkpoint holds, but for wall time, names of files and the count of resumes."""
     checkpoint = verify_checkpoint(path)
     for name in ("identity", "folder", "manifest_crc32"):
         del checkpoint["ReplayDataModule"]["replay"][name]
     for name in ("seconds", "logged_at"):
         del checkpoint["callbacks"]["TrainingStatistics"][name]
+    del checkpoint["callbacks"]["Checkpoints"]["session"]
     return {"": dict(flat(checkpoint))}
 
 

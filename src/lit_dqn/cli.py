@@ -25,6 +25,7 @@ from lit_dqn.callbacks import (
     TrainingStatistics,
     TrajectoryWriter,
 )
+from lit_dqn.callbacks.run_folder import already_there, make_run_folder
 from lit_dqn.checkpoint import Found, ReplayCheckpointIO, find_checkpoint, read_checkpoint
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.errors import ConfigError, Interrupted, TrainingError, one_line
@@ -56,6 +57,7 @@ class CLI(LightningCLI):
     def __init__(self, args: ArgsType = None) -> None:
         self.resumed: Found | None = None
         self.checkpoint: dict[str, Any] = {}
+        self.goes_on_in_its_folder = self.version_is_chosen = False
         super().__init__(
             LitAgent,
             ReplayDataModule,
@@ -167,9 +169,9 @@ class CLI(LightningCLI):
         expand_folders(config.trainer.logger)
         logger = run_logger(config.trainer.logger)
         runs = folder_of_runs(logger)
-        goes_on_in_its_folder = config.ckpt_path == "last" and self.subcommand == "fit"
+        self.goes_on_in_its_folder = config.ckpt_path == "last" and self.subcommand == "fit"
         if self.resumed is not None:
-            if goes_on_in_its_folder:
+            if self.goes_on_in_its_folder:
                 go_on_in_its_folder(self.checkpoint, self.resumed.path, logger)
             config.ckpt_path = str(self.resumed.path)
             config.model.init_args.init_from = None  # the checkpoint has the weights
@@ -187,14 +189,12 @@ class CLI(LightningCLI):
             if self.resumed is None and config.model.init_args.get("init_from") is None:
                 log.warning("no --ckpt_path is given: the agent that plays has not learned anything")
             return
-        if logger.init_args.get("version") is not None and not goes_on_in_its_folder:
+        if logger.init_args.get("version") is not None and not self.goes_on_in_its_folder:
             version = logger.init_args.version
             folder = runs / (version if isinstance(version, str) else f"version_{version}")
             if folder.exists():
-                raise ConfigError(
-                    f"trainer.logger.init_args.version: the run {folder} is there already; go on with it by "
-                    "--ckpt_path last, or leave the version out."
-                )
+                raise already_there(folder)
+            self.version_is_chosen = True
 
     def instantiate_classes(self) -> None:
         """Build data, agent and trainer.
@@ -251,6 +251,7 @@ class CLI(LightningCLI):
         """Train, and say in a few lines what begins and what was reached.
 
         Raises:
+            ConfigError: if another process trains this run.
             TrainingError: if the loss is no number any more.
 
         """
@@ -261,6 +262,9 @@ class CLI(LightningCLI):
             except Interrupted as interruption:
                 sys.exit(128 + interruption.signal_number)
             return
+        if not self.goes_on_in_its_folder:
+            make_run_folder(trainer, self.version_is_chosen)
+        self._get(self.config_init, "checkpoints").lock_folder(trainer)
         say_what_begins(trainer, self.model, self.datamodule, stop)
         try:
             trainer.fit(**kwargs)

@@ -11,9 +11,10 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from lit_dqn import durable
-from lit_dqn.callbacks.run_folder import run_folder
-from lit_dqn.checkpoint import BEST, DATA_KEY, LAST, CheckpointFolder, ReplayCheckpointIO, env_step_of
+from lit_dqn.callbacks.run_folder import lock_run_folder, run_folder
+from lit_dqn.checkpoint import BEST, DATA_KEY, LAST, CheckpointFolder, ReplayCheckpointIO, env_step_of, moment_of
 from lit_dqn.errors import SIGNALS, ConfigError, Interrupted, TrainingError
+from lit_dqn.lock import Lock
 
 log = logging.getLogger("lit_dqn")
 
@@ -56,7 +57,11 @@ class Checkpoints(Checkpoint):
         self.save_replay = save_replay
         self.max_failed_saves = max_failed_saves
         self.best_grade = float("-inf")
+        self.best_env_step: int | None = None
+        self.session = 0
+        self._lock: Lock | None = None
         self._kept: list[Path] = []  # oldest first
+        self._written: set[Path] = set()  # by this process
         self._saved_at: tuple[int, int] | None = None  # update, env step
         self._failed_saves = 0
         self._signal: int | None = None
@@ -71,27 +76,62 @@ class Checkpoints(Checkpoint):
         """The newest checkpoint of this run."""
         return self._kept[-1] if self._kept else None
 
+    def lock_folder(self, trainer: lightning.Trainer) -> None:
+        """See to it that no other process writes to the run's folder, until the end of this fit.
+
+        Raises:
+            ConfigError: if one does.
+
+        """
+        folder = run_folder(trainer)
+        if folder is not None and self._lock is None:
+            self._lock = lock_run_folder(folder)
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
     # --- hooks ---
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Lock the folder, unless that is done."""
+        if stage == "fit":
+            self.lock_folder(trainer)
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Leave the folder to others."""
+        self._release()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Leave the folder to others; Lightning tears nothing down after an exception."""
+        self._release()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Look at what the folder holds, and listen to signals."""
         folder = self.folder(trainer)
-        self._signal, self._kept = None, []
+        self._signal, self._kept, self._written = None, [], set()
         trainer.datamodule.stopped = False  # type: ignore[attr-defined]
         if folder is not None:
             env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
             # Those ahead of where the run goes on from are broken, or of a future that will be another.
             self._kept = [path for path in CheckpointFolder(folder).numbered() if env_step_of(path) <= env_step]
-            if not (folder / BEST).exists() and not self._bring_best(trainer, folder, env_step):
-                self.best_grade = float("-inf")
+            versions = [CheckpointFolder(path) for path in folder.parent.parent.glob("*/checkpoints")]
+            self.session = 1 + max([self.session, *(version.session() or 0 for version in versions)])
+            if trainer.ckpt_path is not None and not self._find_best(Path(trainer.ckpt_path), folder, env_step):
+                self.best_grade, self.best_env_step = float("-inf"), None
         self._listen(trainer)
 
-    @staticmethod
-    def _bring_best(trainer: lightning.Trainer, folder: Path, env_step: int) -> bool:
-        if trainer.ckpt_path is None:
-            return False
+    def _find_best(self, resumed: Path, folder: Path, env_step: int) -> bool:
+        """Let `best.ckpt` be what the resumed checkpoint takes for the best; whether there is one."""
+        # One that is the best itself may not have got that name yet when its process was killed.
+        best = resumed if self.best_env_step == env_step else resumed.with_name(BEST)
+        if (folder / BEST).exists() and (best.name == BEST or best.samefile(folder / BEST)):
+            return True
         try:
-            return CheckpointFolder(folder).bring_best(Path(trainer.ckpt_path).parent, env_step)
+            return CheckpointFolder(folder).bring_best(best, env_step)
         except OSError as error:
             log.warning("the best checkpoint so far stays where it is: %s", error)
             return False
@@ -118,11 +158,11 @@ class Checkpoints(Checkpoint):
             return
         agent: Any = pl_module
         grade = agent.grade(trainer.callback_metrics)
-        before = self.best_grade
-        if grade is not None and grade >= before:
-            self.best_grade = grade
+        before = self.best_grade, self.best_env_step
+        if grade is not None and grade >= self.best_grade:
+            self.best_grade, self.best_env_step = grade, self._position(trainer)[1]
             if not self._save(trainer, also_as=BEST):
-                self.best_grade = before
+                self.best_grade, self.best_env_step = before
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write the last checkpoint if it is time."""
@@ -142,13 +182,15 @@ class Checkpoints(Checkpoint):
             checkpoint.get(DATA_KEY, {}).pop("replay", None)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best grade so far."""
-        return {"best_grade": self.best_grade}
+        """The best grade so far, and of when it is; and the count of sessions, by which `last` knows the newest."""
+        return {"best_grade": self.best_grade, "best_env_step": self.best_env_step, "session": self.session}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the best grade."""
+        """Take them up."""
         # The mean return was the only grade once, and gave it its name.
         self.best_grade = state_dict["best_grade"] if "best_grade" in state_dict else state_dict["best_mean_reward"]
+        self.best_env_step = state_dict.get("best_env_step")
+        self.session = state_dict.get("session", 0)
 
     # --- signals ---
 
@@ -203,23 +245,37 @@ class Checkpoints(Checkpoint):
         assert path is not None
         folder = CheckpointFolder(path)
         update, env_step = self._position(trainer)
+        self._check_alone(path, env_step)
         target = folder.path_at(env_step)
         try:
             for logger in trainer.loggers:
                 logger.save()  # so that no point of before is lost with the process
+            self._written.add(target)
             trainer.save_checkpoint(target, weights_only=False)
             if also_as is not None:
                 durable.point(path / also_as, target)
             durable.point(path / LAST, target)
-            self._kept = [*(kept for kept in self._kept if kept != target), target][-self.keep_last :]
-            checkpoint_io = trainer.strategy.checkpoint_io
-            if isinstance(checkpoint_io, ReplayCheckpointIO):
-                folder.remove_all_but(self._kept, checkpoint_io)
         except OSError as error:
             self._report(error)
             return False
         self._saved_at, self._failed_saves = (update, env_step), 0
+        self._kept = [*(kept for kept in self._kept if kept != target), target][-self.keep_last :]
+        checkpoint_io = trainer.strategy.checkpoint_io
+        if isinstance(checkpoint_io, ReplayCheckpointIO):
+            try:
+                folder.remove_all_but(self._kept, env_step, self._written, checkpoint_io)
+            except OSError as error:
+                log.warning("older checkpoints of %s could not be removed: %s", path, error)
         return True
+
+    def _check_alone(self, path: Path, env_step: int) -> None:
+        """See whether another process has resumed this run, where the file system has no locks that would keep it."""
+        last = moment_of(path / LAST)
+        if last is not None and (last.session, last.env_step) > (self.session, env_step):
+            raise TrainingError(
+                f"another process has resumed this run and saved env step {last.env_step:,} in {path}; this one ends "
+                "and leaves that as it is."
+            )
 
     def _report(self, error: OSError) -> None:
         self._failed_saves += 1

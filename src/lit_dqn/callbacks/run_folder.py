@@ -3,12 +3,68 @@ from pathlib import Path
 import lightning
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from lit_dqn import durable
+from lit_dqn.errors import ConfigError
+from lit_dqn.lock import Lock
+
+LOCK_FILE = "run.lock"
+
 
 def run_folder(trainer: lightning.Trainer) -> Path | None:
     """The folder of a run: that of its first logger which has one for each version; None if none has."""
+    logger = _logger_with_a_folder(trainer)
+    return None if logger is None else Path(logger.log_dir)
+
+
+def make_run_folder(trainer: lightning.Trainer, version_is_chosen: bool) -> None:
+    """Make the folder of a new run, one that no other process makes at the same moment.
+
+    Args:
+        trainer: whose logger says where.
+        version_is_chosen: by the user; otherwise it is the next one that is free.
+
+    Raises:
+        ConfigError: if the chosen one is there already.
+
+    """
+    logger = _logger_with_a_folder(trainer)
+    while logger is not None:
+        folder = Path(logger.log_dir)
+        durable.make_folder(folder.parent)
+        try:
+            folder.mkdir()
+            return
+        except FileExistsError:
+            if version_is_chosen:
+                raise already_there(folder) from None
+            logger._version = None  # it asks again which one is free
+
+
+def already_there(folder: Path) -> ConfigError:
+    """What is said of a new run that would write over another."""
+    return ConfigError(
+        f"trainer.logger.init_args.version: the run {folder} is there already; resume it by --ckpt_path last, or leave "
+        "the version out."
+    )
+
+
+def lock_run_folder(folder: Path) -> Lock:
+    """A lock on a run's folder, for whoever writes there.
+
+    Raises:
+        ConfigError: if another process writes there.
+
+    """
+    durable.make_folder(folder)
+    lock = Lock(folder / LOCK_FILE)
+    lock.acquire(f"the run {folder} is being trained by {{holder}}; wait for its end, or end it, then resume.")
+    return lock
+
+
+def _logger_with_a_folder(trainer: lightning.Trainer) -> TensorBoardLogger | CSVLogger | None:
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger | CSVLogger):
-            return Path(logger.log_dir)
+            return logger
     return None
 
 

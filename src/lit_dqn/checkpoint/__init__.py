@@ -1,6 +1,6 @@
 from lit_dqn.checkpoint.contents import DATA_KEY, check_optimizer
 from lit_dqn.checkpoint.find import Found, find_checkpoint
-from lit_dqn.checkpoint.folder import BEST, LAST, CheckpointFolder, env_step_of
+from lit_dqn.checkpoint.folder import BEST, LAST, CheckpointFolder, env_step_of, moment_of
 from lit_dqn.checkpoint.io import ReplayCheckpointIO
 from lit_dqn.checkpoint.read import read_checkpoint, verify_checkpoint
 from lit_dqn.checkpoint.settings import checked_arguments, close_the_parser
@@ -23,6 +23,7 @@ __all__ = [
     "find_checkpoint",
     "imported",
     "load_network_weights",
+    "moment_of",
     "read_checkpoint",
     "verify_checkpoint",
 ]

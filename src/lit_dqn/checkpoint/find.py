@@ -1,10 +1,14 @@
 import logging
+import math
+import re
 from pathlib import Path
 from typing import NamedTuple
 
-from lit_dqn.checkpoint.folder import BEST, CheckpointFolder
+from lit_dqn.checkpoint.folder import CheckpointFolder
 from lit_dqn.checkpoint.read import verify_checkpoint
 from lit_dqn.errors import ConfigError
+
+VERSION = re.compile(r"version_(\d+)")
 
 log = logging.getLogger("lit_dqn")
 
@@ -20,8 +24,8 @@ def find_checkpoint(ckpt_path: str, runs: Path, replay: bool = False) -> Found:
     """The checkpoint that `--ckpt_path` means.
 
     Args:
-        ckpt_path: `last` for the newest whole one over all versions in `runs`; `best` for the newest `best.ckpt`; a run
-            folder for the newest whole one in it; or a file.
+        ckpt_path: `last` for the newest whole one over all versions in `runs`; `best` for the best one of the newest
+            version that has one; a run folder for the newest whole one in it; or a file.
         runs: the folder that holds the run's versions.
         replay: whether its replay is needed.
 
@@ -30,9 +34,10 @@ def find_checkpoint(ckpt_path: str, runs: Path, replay: bool = False) -> Found:
 
     """
     if ckpt_path in ("last", "best"):
-        found = candidates(runs)
+        folders = _newest_first(runs)
+        found = [path for folder in folders for path in folder.newest_first()]
         if ckpt_path == "best":
-            found = sorted(runs.glob(f"*/checkpoints/{BEST}"), key=lambda path: path.stat().st_mtime, reverse=True)
+            found = [path for folder in folders if (path := folder.best()) is not None]
         if not found:
             raise ConfigError(
                 f"ckpt_path: there is no {ckpt_path}.ckpt under {runs} yet; start the run without --ckpt_path."
@@ -51,11 +56,21 @@ def find_checkpoint(ckpt_path: str, runs: Path, replay: bool = False) -> Found:
     return _first_whole(found, replay)
 
 
-def candidates(runs: Path) -> list[Path]:
-    """All checkpoints of a run, newest first: the version that was written to last, and in it the latest env step."""
-    versions = [CheckpointFolder(folder).newest_first() for folder in runs.glob("*/checkpoints")]
-    written = [(max(path.stat().st_mtime_ns for path in paths), paths) for paths in versions if paths]
-    return [path for _, paths in sorted(written, reverse=True) for path in paths]
+def _newest_first(runs: Path) -> list[CheckpointFolder]:
+    """The checkpoints of all versions of a run: that first which was started or resumed last."""
+    folders = [CheckpointFolder(path) for path in runs.glob("*/checkpoints")]
+    return sorted(folders, key=_age, reverse=True)
+
+
+def _age(folder: CheckpointFolder) -> tuple[float, int, int]:
+    session = folder.session()
+    # Versions from before sessions were counted are told apart by their number, else by their time.
+    number = VERSION.fullmatch(folder.path.parent.name)
+    return (
+        math.inf if session is None else session,  # what cannot be read is named before another is taken
+        int(number[1]) if number else -1,
+        folder.path.stat().st_mtime_ns,
+    )
 
 
 def _first_whole(found: list[Path], replay: bool) -> Found:

@@ -1,5 +1,10 @@
+import contextlib
 import re
+import zipfile
 from pathlib import Path
+from typing import NamedTuple
+
+import torch
 
 from lit_dqn import durable
 from lit_dqn.checkpoint.contents import REPLAY_SUFFIX
@@ -10,6 +15,33 @@ from lit_dqn.errors import ConfigError
 LAST, BEST = "last.ckpt", "best.ckpt"
 
 NUMBERED = re.compile(r"env_step_(\d+)\.ckpt")
+OF_AN_ENV_STEP = re.compile(r"env_step_(\d+)\.")
+"""A checkpoint, its replay, or what is left of one that was not finished."""
+
+
+class Moment(NamedTuple):
+    """Where a checkpoint stands among all of a run's name; a later one is greater.
+
+    Times of files say nothing: files are touched and copied, and clocks go back.
+    """
+
+    session: int  # counted over all starts and resumes of the run's name; 0 in checkpoints of before there was a count
+    env_step: int
+    is_best: bool = False  # of its run, when it was made
+
+
+def moment_of(path: Path) -> Moment | None:
+    """When a checkpoint was made, read without its tensors; None if that cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                return None  # none of ours
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = checkpoint.get("callbacks", {}).get("Checkpoints", {})
+        env_step = int(checkpoint["env_step"])
+        return Moment(int(state.get("session", 0)), env_step, state.get("best_env_step") == env_step)
+    except Exception:  # whoever reads all of it says what is wrong
+        return None
 
 
 class CheckpointFolder:
@@ -34,23 +66,43 @@ class CheckpointFolder:
         return self.path / f"env_step_{env_step}.ckpt"
 
     def newest_first(self) -> list[Path]:
-        """All checkpoints, each once."""
-        paths = self.numbered()[::-1]
-        paths += [self.path / name for name in (LAST, BEST) if (self.path / name).is_file()]
-        seen: dict[tuple[int, int], Path] = {}
-        for path in paths:
-            status = path.stat()
-            seen.setdefault((status.st_dev, status.st_ino), path)
-        return list(seen.values())
+        """All checkpoints, each once: those of the last session first, and of each session the latest env step."""
+        names = [*self.numbered()[::-1], *(self.path / name for name in (LAST, BEST))]
+        paths: dict[tuple[int, int], Path] = {}
+        for path in names:
+            with contextlib.suppress(OSError):  # it was never there, or whoever trains has just removed it
+                status = path.stat()
+                paths.setdefault((status.st_dev, status.st_ino), path)
+        moments = {path: moment_of(path) for path in paths.values()}
+        session = max((moment.session for moment in moments.values() if moment is not None), default=0)
 
-    def bring_best(self, source: Path, env_step: int) -> bool:
-        """Take over the best checkpoint of the folder that a run goes on from, if it was there at that env step.
+        def place(path: Path) -> Moment:
+            # One that cannot be read has its turn, too, so that it is named before an older one is taken.
+            env_step = env_step_of(path) if NUMBERED.fullmatch(path.name) else 0
+            return moments[path] or Moment(session, env_step)
+
+        return sorted(moments, key=place, reverse=True)
+
+    def session(self) -> int | None:
+        """The last session that has saved anything here; None if none of it can be read."""
+        moments = [moment_of(path) for path in self.path.glob("*.ckpt")]
+        return max((moment.session for moment in moments if moment is not None), default=None)
+
+    def best(self) -> Path | None:
+        """The best checkpoint: `best.ckpt`, or one that is it and has not got that name, for its process was killed."""
+        best = self.path / BEST
+        newest = next(((path, moment) for path in self.newest_first() if (moment := moment_of(path))), None)
+        if newest is not None and newest[1].is_best and not (best.exists() and newest[0].samefile(best)):
+            return newest[0]
+        return best if best.is_file() else None
+
+    def bring_best(self, best: Path, env_step: int) -> bool:
+        """Take over the best checkpoint of the run that is resumed, if it was there at that env step.
 
         Raises:
             OSError: if it cannot be linked or copied.
 
         """
-        best = source / BEST
         try:
             checkpoint = read_checkpoint(best)
             sidecar = open_replay(best, checkpoint)
@@ -59,7 +111,7 @@ class CheckpointFolder:
         if checkpoint["env_step"] > env_step:
             return False
         durable.make_folder(self.path)
-        if sidecar is not None:
+        if sidecar is not None and not sidecar.folder.parent.samefile(self.path):
             folder = self.path / sidecar.folder.name
             durable.make_folder(folder)
             for path in sidecar.folder.iterdir():
@@ -68,20 +120,35 @@ class CheckpointFolder:
         durable.point(self.path / BEST, best)
         return True
 
-    def remove_all_but(self, keep: list[Path], checkpoint_io: ReplayCheckpointIO) -> None:
+    def remove_all_but(
+        self, keep: list[Path], env_step: int, own: set[Path], checkpoint_io: ReplayCheckpointIO
+    ) -> None:
         """Remove the other numbered checkpoints, but for the best, and what is left of broken ones.
+
+        What is ahead and not our own stays: another process may have resumed the run, and have come further.
+
+        Args:
+            keep: those that stay.
+            env_step: of the run.
+            own: what this process has written.
+            checkpoint_io: knows the replays.
 
         Raises:
             OSError: if a file cannot be removed.
 
         """
+
+        def may_go(path: Path) -> bool:
+            found = OF_AN_ENV_STEP.match(path.name)
+            return found is None or int(found[1]) <= env_step or self.path_at(int(found[1])) in own
+
         best = self.path / BEST
         for path in self.numbered():
-            if path not in keep and not (best.exists() and path.samefile(best)):
+            if path not in keep and may_go(path) and not (best.exists() and path.samefile(best)):
                 durable.remove_file(path)
-        for path in self.path.glob(f"*{durable.TEMPORARY}"):
+        for path in filter(may_go, self.path.glob(f"*{durable.TEMPORARY}")):
             durable.remove_file(path)
-        remove_unused(self.path, list(self.path.glob(f"*{REPLAY_SUFFIX}")), checkpoint_io)
+        remove_unused(self.path, list(filter(may_go, self.path.glob(f"*{REPLAY_SUFFIX}"))), checkpoint_io)
 
 
 def env_step_of(path: Path) -> int:

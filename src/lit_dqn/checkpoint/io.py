@@ -2,6 +2,7 @@
 
 import errno
 import io
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from lit_dqn.checkpoint.contents import DATA_KEY, REPLAY_SUFFIX
 from lit_dqn.checkpoint.read import open_replay, read_checkpoint
 from lit_dqn.errors import ConfigError
 from lit_dqn.replay import Sidecar, SidecarWriter
+
+log = logging.getLogger("lit_dqn")
 
 FREE_BYTES = 64 * 2**20
 """What a checkpoint leaves to the rest of the system."""
@@ -74,7 +77,10 @@ class ReplayCheckpointIO(CheckpointIO):
             raise
         self._previous = sidecar or self._previous
         if replaced is not None:
-            remove_unused(path.parent, [replaced], self)
+            try:
+                remove_unused(path.parent, [replaced], self)
+            except OSError as error:  # the checkpoint stands
+                log.warning("the replay %s of before stays: %s", replaced, error)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None

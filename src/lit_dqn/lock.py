@@ -1,0 +1,99 @@
+"""One process at a time: a lock that the system takes from its holder when that ends, however it ends."""
+
+import errno
+import logging
+import os
+import socket
+from pathlib import Path
+
+from lit_dqn.errors import ConfigError
+
+log = logging.getLogger("lit_dqn")
+
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+"""What some network file systems answer."""
+
+NAME_BYTES = 200
+"""Of the file, which says who holds the lock, in words."""
+
+LOCKED_BYTE = 2**30
+"""Windows locks bytes, not files, and nobody else may read them: one far behind the words."""
+
+
+class Lock:
+    """A lock on a file, held from `acquire` to `release` or to the end of the process.
+
+    The file stays, and says nothing by being there: a process that was killed holds nothing any more.
+
+    Args:
+        path: of the file, in a folder that exists.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def acquire(self, refused: str) -> None:
+        """Take it, once; a file system without locks lets everybody have it, which the log says.
+
+        Args:
+            refused: what is said if another process has it, with {holder} in place of its name.
+
+        Raises:
+            ConfigError: if another process has it, or the file cannot be written.
+
+        """
+        if self._descriptor is not None:
+            return
+        try:
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+            descriptor = os.open(self.path, flags, 0o666)
+        except OSError as error:
+            raise ConfigError(f"{self.path} cannot be written ({error.strerror}); is the folder yours?") from error
+        try:
+            _lock(descriptor)
+        except (BlockingIOError, PermissionError):
+            holder = _printable(os.read(descriptor, NAME_BYTES))
+            os.close(descriptor)
+            raise ConfigError(refused.format(holder=holder)) from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                os.close(descriptor)
+                raise
+            log.warning(
+                "%s: the file system has no locks (%s), so nothing keeps another process from resuming this run at the "
+                "same time",
+                self.path,
+                error.strerror,
+            )
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode()[:NAME_BYTES])
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give it back, if it is held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _printable(name: bytes) -> str:
+    return "".join(filter(str.isprintable, name.decode(errors="replace"))) or "another process"
+
+
+if os.name == "nt":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
