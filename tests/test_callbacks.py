@@ -1,6 +1,10 @@
 import csv
+import errno
+import io
 import itertools
+import os
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +17,7 @@ import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from lit_dqn import MLP, ConfigError, LitDQN, LitTD, ReplayDataModule, TrainingError, UniformRandom, durable
 from lit_dqn.callbacks import (
@@ -449,3 +454,53 @@ def test_an_env_that_cannot_be_drawn_ends_no_run(tmp_path, monkeypatch, caplog):
     assert trainer.global_step == 30
     assert caplog.text.count("there will be no videos in TensorBoard: env_id: it cannot be drawn") == 1
     assert images(tmp_path) == {}
+def test_curves_that_cannot_be_written_do_not_end_a_run_and_are_told_of_once(tmp_path, monkeypatch, caplog):
+    write, calls = RecordWriter.write, []
+
+    def on_a_full_disk(writer, data):
+        calls.append(data)
+        if len(calls) > 10:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(writer, data)
+
+    monkeypatch.setattr(RecordWriter, "write", on_a_full_disk)
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: None)  # of TensorBoard's own thread
+    logger = TensorBoardLogger(tmp_path, name="", version="run")
+    trainer = make_trainer(
+        callbacks=[TrainingStatistics(), MazeView(), Checkpoints()],
+        logger=logger,
+        plugins=[ReplayCheckpointIO()],
+        enable_checkpointing=True,
+        max_epochs=3,
+        log_every_n_steps=1,
+    )
+    data = make_data(env_id="lit_dqn/Maze-v0", env_kwargs={"observation": "one_hot", "max_episode_steps": 5})
+    trainer.fit(LitDQN(data.observation_shape, data.num_actions, network=MLP), datamodule=data)
+    assert len(calls) > 10
+    assert (tmp_path / "run/checkpoints/env_step_80.ckpt").exists()
+    told = [record.message for record in caplog.records if record.name == "lit_dqn" and record.levelname == "WARNING"]
+    assert len(told) == 1
+    assert told[0].startswith("TensorBoardLogger cannot write its curves: [Errno 28] No space left on device. Training")
+
+
+def test_lines_of_the_log_that_cannot_be_written_are_written_later(tmp_path, monkeypatch, caplog):
+    path, tries = tmp_path / "run/episodes.csv", []
+    open_file = Path.open
+
+    class FullDisk(io.TextIOWrapper):
+        def write(self, text):
+            super().write(text[: len(text) // 2])
+            self.flush()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def half_a_line(file, mode="r", **kwargs):
+        tries.extend([file] if mode == "a" else [])
+        if mode == "a" and len(tries) in (2, 3):
+            return FullDisk(open_file(file, "ab"), **kwargs)
+        return open_file(file, mode, **kwargs)
+
+    monkeypatch.setattr(Path, "open", half_a_line)
+    fit(tmp_path, StoppingRules(max_episodes=8), TrainingStatistics())
+    with path.open() as file:
+        assert [int(line["episode"]) for line in csv.DictReader(file)] == list(range(1, 9))
+    assert caplog.text.count("episodes.csv cannot be written") == 1

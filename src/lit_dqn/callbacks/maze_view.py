@@ -1,3 +1,5 @@
+import contextlib
+import logging
 from typing import Any
 
 import lightning
@@ -12,6 +14,8 @@ from lit_dqn.envs.grid_values import policy_state_values
 from lit_dqn.errors import ConfigError
 from lit_dqn.plots import draw_agent, draw_preferences, draw_values_beside_truth, figure_to_array, grid_path
 from lit_dqn.value_errors import stacked_observations
+
+log = logging.getLogger("lit_dqn")
 
 MAZE_PNG, ACTIONS_PNG, TRUTH_PNG = "maze.png", "actions.png", "values_beside_truth.png"
 
@@ -52,9 +56,12 @@ class MazeView(Callback):
         folder = run_folder(trainer)
         if folder is None or world is None:
             return
-        draw_last_episode(data, pl_module).savefig(folder / MAZE_PNG, dpi=120)
         name, figure = _draw_the_rest(world, pl_module, data)
-        figure.savefig(folder / name, dpi=100)
+        try:
+            draw_last_episode(data, pl_module).savefig(folder / MAZE_PNG, dpi=120)
+            figure.savefig(folder / name, dpi=100)
+        except OSError as error:  # the last checkpoint is still to be saved
+            log.warning("the pictures of the run cannot be written: %s", error)
         send_picture(trainer, name.removesuffix(".png"), figure)
 
     def state_dict(self) -> dict[str, Any]:
@@ -102,4 +109,5 @@ def send_picture(trainer: lightning.Trainer, tag: str, figure: Figure) -> None:
     env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(tag, picture, env_step, dataformats="HWC")
+            with contextlib.suppress(OSError):  # of which the curves have told
+                logger.experiment.add_image(tag, picture, env_step, dataformats="HWC")

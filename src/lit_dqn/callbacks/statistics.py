@@ -1,4 +1,8 @@
+import contextlib
 import csv
+import io
+import logging
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -10,10 +14,14 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from lit_dqn import durable
+from lit_dqn.callbacks.forgive import forgive
 from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.errors import ConfigError
 from lit_dqn.plots import EPISODES_FILE
 from lit_dqn.types import Episode
+
+log = logging.getLogger("lit_dqn")
 
 FIELDS = ("episode", "env_step", "env", "return", "length", "terminated", "seconds")
 
@@ -43,11 +51,19 @@ class TrainingStatistics(Callback):
         self._started = 0.0
         self._started_at = (0.0, 0)  # seconds, env step
         self._logged_at = (0.0, 0)
+        self._unwritten: list[tuple] = []  # lines of episodes.csv
+        self._told = False  # that they cannot be written
 
     @property
     def seconds(self) -> float:
         """Wall time of training, over all sessions of the run."""
         return self._seconds_before + (time.monotonic() - self._started if self._started else 0.0)
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """A curve that cannot be written shall not end a run."""
+        if stage == "fit":
+            for logger in trainer.loggers:
+                forgive(logger)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Open `episodes.csv`; on resume, drop the episodes that were played after the checkpoint."""
@@ -64,10 +80,9 @@ class TrainingStatistics(Callback):
             text = path.read_text()
             whole_lines = text[: text.rfind("\n") + 1].splitlines()  # a killed run leaves half a line
             lines += [line for line in list(csv.reader(whole_lines))[1:] if int(line[1]) <= env_step]
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
-            csv.writer(file).writerows(lines)
-        temporary.replace(path)
+        content = io.StringIO(newline="")
+        csv.writer(content).writerows(lines)
+        durable.replace_file(path, [memoryview(content.getvalue().encode())])
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *args: Any
@@ -94,23 +109,33 @@ class TrainingStatistics(Callback):
         self.recent.extend(episodes)
         path = self._csv_path(trainer)
         if path is not None:
-            with path.open("a", newline="") as file:
-                csv.writer(file).writerows(
-                    (
-                        e.number,
-                        e.env_step,
-                        e.env,
-                        e.total_reward,
-                        e.length,
-                        int(e.terminated),
-                        f"{self.seconds:.2f}",
-                    )
-                    for e in episodes
-                )
+            self._unwritten += [
+                (e.number, e.env_step, e.env, e.total_reward, e.length, int(e.terminated), f"{self.seconds:.2f}")
+                for e in episodes
+            ]
+            self._write(path)
         for episode in episodes:
             metrics = {"rollout/ep_rew": episode.total_reward, "rollout/ep_len": float(episode.length)}
             for logger in trainer.loggers:
                 logger.log_metrics(metrics, step=episode.env_step)
+
+    def _write(self, path: Path) -> None:
+        """Append the lines that are not in the file yet; those that cannot be written now are tried again later."""
+        size = None
+        try:
+            with path.open("a", newline="") as file:
+                size = file.tell()
+                csv.writer(file).writerows(self._unwritten)
+        except OSError as error:
+            if size is not None:
+                with contextlib.suppress(OSError):
+                    os.truncate(path, size)  # a part may have been written
+            if not self._told:
+                log.warning("%s cannot be written: %s. The run goes on, and the next episode tries again.", path, error)
+            self._told = True
+        else:
+            self._unwritten.clear()
+            self._told = False
 
     def _log_means(self, trainer: lightning.Trainer) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
