@@ -100,8 +100,22 @@ class TrainingStatistics(Callback):
             self._log_means(trainer)
             self._outputs.clear()
 
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Log the last updates of a run that ends here before a checkpoint is saved, which so knows of that point."""
+        if trainer.state.fn == "fit" and trainer.should_stop:
+            self._log_the_rest(trainer)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Likewise, where nothing is evaluated."""
+        if trainer.should_stop:
+            self._log_the_rest(trainer)
+
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Log the updates since the last point. They stay in the next point of a run that goes on from here."""
+        """Likewise, where nobody but the Trainer knew that the run would end."""
+        self._log_the_rest(trainer)
+
+    def _log_the_rest(self, trainer: lightning.Trainer) -> None:
+        """Log the updates since the last point. They stay in the next point of a run that is resumed from here."""
         if self._outputs and trainer.datamodule.collector.env_step > self._logged_at[1]:  # type: ignore[attr-defined]
             self._log_means(trainer)
 
