@@ -406,7 +406,8 @@ def test_last_is_the_newest_version_and_in_it_the_latest_whole_env_step(folder, 
     with caplog.at_level(logging.WARNING):
         assert find_checkpoint("last", runs).path == checkpoints(1) / "env_step_168.ckpt"
     assert "env_step_200.ckpt is passed over" in caplog.text
-    assert find_checkpoint("best", runs).path.name == "best.ckpt"
+    # The best was that of 200; when this one was saved it was the best.
+    assert find_checkpoint("best", runs).path == checkpoints(1) / "env_step_168.ckpt"
     assert find_checkpoint(str(checkpoints(0).parent), None).path == checkpoints(0) / "env_step_200.ckpt"
     with pytest.raises(ConfigError, match=r"no last\.ckpt under"):
         find_checkpoint("last", folder)

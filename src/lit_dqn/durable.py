@@ -139,7 +139,8 @@ def make_folder(folder: Path) -> None:
     """
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     for parent in reversed(missing):
-        os.mkdir(parent)
+        with contextlib.suppress(FileExistsError):  # another process has just made it
+            os.mkdir(parent)
         sync_folder(parent.parent)
 
 

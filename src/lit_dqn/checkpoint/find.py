@@ -37,7 +37,7 @@ def find_checkpoint(ckpt_path: str, runs: Path, replay: bool = False) -> Found:
         folders = _newest_first(runs)
         found = [path for folder in folders for path in folder.newest_first()]
         if ckpt_path == "best":
-            found = [path for folder in folders if (path := folder.best()) is not None]
+            found = [path for folder in folders for path in folder.best()]
         if not found:
             raise ConfigError(
                 f"ckpt_path: there is no {ckpt_path}.ckpt under {runs} yet; start the run without --ckpt_path."

@@ -88,13 +88,18 @@ class CheckpointFolder:
         moments = [moment_of(path) for path in self.path.glob("*.ckpt")]
         return max((moment.session for moment in moments if moment is not None), default=None)
 
-    def best(self) -> Path | None:
-        """The best checkpoint: `best.ckpt`, or one that is it and has not got that name, for its process was killed."""
+    def best(self) -> list[Path]:
+        """What may be the best checkpoint, the likeliest first.
+
+        That is `best.ckpt`, or one that is it and has not got that name yet, for its process was killed.
+        """
         best = self.path / BEST
+        found = [best] if best.is_file() else []
         newest = next(((path, moment) for path in self.newest_first() if (moment := moment_of(path))), None)
-        if newest is not None and newest[1].is_best and not (best.exists() and newest[0].samefile(best)):
-            return newest[0]
-        return best if best.is_file() else None
+        if newest is not None and newest[1].is_best and not (found and newest[0].samefile(best)):
+            # One that is damaged has its turn, so that it is named.
+            found.insert(0 if found and moment_of(best) else len(found), newest[0])
+        return found
 
     def bring_best(self, best: Path, env_step: int) -> bool:
         """Take over the best checkpoint of the run that is resumed, if it was there at that env step.
