@@ -16,7 +16,9 @@ def save(path: Path, session: int | None, best_env_step: int | None = None, age:
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {} if session is None else {"session": session, "best_env_step": best_env_step}
     env_step = int(path.stem.split("_")[-1]) if "_" in path.stem else 0
-    torch.save({"state_dict": {}, "env_step": env_step, "callbacks": {"Checkpoints": state}}, path)
+    agent = {"state_dict": {}, "hyper_parameters": {"observation_shape": [4], "num_actions": 2}}
+    state |= {"best_grade": 1.0}
+    torch.save(agent | {"env_step": env_step, "callbacks": {"Checkpoints": state}}, path)
     os.utime(path, (1e9 - age, 1e9 - age))
     return path
 

@@ -117,6 +117,16 @@ def either(first: str, second: str, check: Check) -> Check:
     return check_either
 
 
+def all_of(*checks: Check) -> Check:
+    """What passes each of them."""
+
+    def check_all(value: Any, where: str) -> None:
+        for check in checks:
+            check(value, where)
+
+    return check_all
+
+
 def optional(check: Check) -> Check:
     """None, or what passes the check."""
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lit_dqn.checkpoint.checks import (
     Check,
+    all_of,
     either,
     flag,
     list_of,
@@ -37,6 +38,7 @@ REPLAY_SUFFIX = ".replay"
 
 REPLAY_NAME = re.compile(r"[^/\\\x00.][^/\\\x00]*\.replay")
 
+MAX_SESSIONS = 2**40
 MAX_THREADS = 1024
 MAX_DEPTH = 32
 MAX_VALUES = 5_000_000
@@ -62,7 +64,10 @@ CALLBACKS: dict[str, Check] = {
             "seconds": seconds,
         }
     ),
-    "Checkpoints": either("best_grade", "best_mean_reward", number),
+    "Checkpoints": all_of(
+        either("best_grade", "best_mean_reward", number),
+        record({}, {"best_env_step": optional(whole()), "session": whole(high=MAX_SESSIONS)}),
+    ),
     "MazeView": record({"evaluations": whole()}),
 }
 

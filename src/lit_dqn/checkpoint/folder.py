@@ -1,15 +1,12 @@
 import contextlib
 import re
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from lit_dqn import durable
-from lit_dqn.checkpoint.contents import REPLAY_SUFFIX
+from lit_dqn.checkpoint.contents import MAX_SESSIONS, REPLAY_SUFFIX
 from lit_dqn.checkpoint.io import ReplayCheckpointIO, remove_unused
-from lit_dqn.checkpoint.read import open_replay, read_checkpoint
+from lit_dqn.checkpoint.read import glance, open_replay, read_checkpoint
 from lit_dqn.errors import ConfigError
 
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -33,13 +30,12 @@ class Moment(NamedTuple):
 def moment_of(path: Path) -> Moment | None:
     """When a checkpoint was made, read without its tensors; None if that cannot be read."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
-                return None  # none of ours
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = glance(path)
         state = checkpoint.get("callbacks", {}).get("Checkpoints", {})
-        env_step = int(checkpoint["env_step"])
-        return Moment(int(state.get("session", 0)), env_step, state.get("best_env_step") == env_step)
+        session, env_step = int(state.get("session", 0)), int(checkpoint["env_step"])
+        if not 0 <= session <= MAX_SESSIONS:
+            return None
+        return Moment(session, env_step, state.get("best_env_step") == env_step)
     except Exception:  # whoever reads all of it says what is wrong
         return None
 
