@@ -454,6 +454,8 @@ def test_an_env_that_cannot_be_drawn_ends_no_run(tmp_path, monkeypatch, caplog):
     assert trainer.global_step == 30
     assert caplog.text.count("there will be no videos in TensorBoard: env_id: it cannot be drawn") == 1
     assert images(tmp_path) == {}
+
+
 def test_curves_that_cannot_be_written_do_not_end_a_run_and_are_told_of_once(tmp_path, monkeypatch, caplog):
     write, calls = RecordWriter.write, []
 

@@ -1,3 +1,4 @@
+import contextlib
 import logging
 from typing import Any
 
@@ -90,7 +91,8 @@ class EpisodeView(Callback):
             image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
             video = Summary(value=[Summary.Value(tag="episode", image=image)])
             for logger in loggers:
-                logger.experiment._get_file_writer().add_summary(video, env_step)
+                with contextlib.suppress(OSError):  # of which the curves have told
+                    logger.experiment._get_file_writer().add_summary(video, env_step)
 
     def _play(self, data: Any, agent: Any) -> Trajectory | None:
         """The episode; None if there is nothing to see."""
