@@ -106,13 +106,15 @@ def test_what_goes_wrong_in_learning_waits_for_what_is_played_ahead(monkeypatch)
         make_trainer(limit_val_batches=0).fit(agent, datamodule=data)
     assert data.collector.env_step == 50 + 1
     assert not any(module.training for module in agent.modules())
-    (thread,) = set(threading.enumerate()) - before
-    assert thread.name == "worker"
+    # What ends a run by an exception has told the worker to end, which it may have done by now.
+    threads = set(threading.enumerate()) - before
+    assert {thread.name for thread in threads} <= {"worker"}
     replay = weakref.ref(data.collector.replay)
     del agent, data
     gc.collect()
-    thread.join(10)
-    assert not thread.is_alive()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
     assert replay() is None
 
 
