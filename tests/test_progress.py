@@ -5,6 +5,7 @@ import re
 import time
 
 import gymnasium
+import lightning
 import pytest
 from rich.console import Console
 
@@ -40,6 +41,20 @@ def test_without_a_terminal_no_minute_passes_without_a_line(tmp_path, monkeypatc
     training = [line for line in lines if line.startswith("env step") and "evaluation" not in line]
     assert training
     assert len([line for line in lines if "evaluation: return" in line]) == 2
+
+
+class Draws(lightning.Callback):
+    def on_validation_end(self, *args) -> None:
+        time.sleep(0.3)
+
+
+def test_what_is_done_with_an_evaluation_does_not_pass_for_slow_training(tmp_path):
+    statistics, stop = TrainingStatistics(), StoppingRules(max_env_steps=90)
+    bar = TrainingProgress(statistics, stop)
+    ends, evaluation_ends = [], bar._pace.evaluation_ends
+    bar._pace.evaluation_ends = lambda: (evaluation_ends(), ends.append(bar._pace._evaluated))
+    fit(tmp_path, stop, statistics, bar, Draws(), enable_progress_bar=True)
+    assert ends[-1] >= 3 * 0.3  # four evaluations, and no training after the last
 
 
 @pytest.mark.parametrize("width", [80, 60, 40])

@@ -71,8 +71,9 @@ class Pace:
         self._evaluating_since = self._clock()
 
     def evaluation_ends(self) -> None:
-        """The clock of training goes on."""
-        assert self._evaluating_since is not None
+        """The clock of training goes on, if it stands."""
+        if self._evaluating_since is None:
+            return
         self._evaluated += self._clock() - self._evaluating_since
         self._evaluating_since = None
         if self._first is not None:

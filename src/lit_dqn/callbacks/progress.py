@@ -91,6 +91,10 @@ class TrainingProgress(ProgressBar):
         if self._pace.due:
             self._refresh(trainer)
 
+    def on_train_batch_start(self, *args: Any) -> None:
+        """Training goes on, after all that others do with an evaluation: checkpoints, pictures, videos."""
+        self._pace.evaluation_ends()
+
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Say that training waits."""
         if self._watches(trainer):
@@ -115,7 +119,6 @@ class TrainingProgress(ProgressBar):
         """Leave a line about the evaluation that `fit` has made."""
         if not self._watches(trainer):
             return
-        self._pace.evaluation_ends()
         self._doing = ""
         self._describe(trainer)
         metrics = trainer.callback_metrics
@@ -127,7 +130,9 @@ class TrainingProgress(ProgressBar):
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Show where the run ended."""
         if self._progress is not None:
-            self._refresh(trainer)
+            self._doing = ""
+            self._describe(trainer)
+            self._show(trainer)
         self._stop()
 
     def on_exception(self, *args: Any) -> None:
@@ -178,6 +183,9 @@ class TrainingProgress(ProgressBar):
         self._doing = ""
         self._pace.note(self._env_step(trainer), trainer.global_step)
         self._describe(trainer)
+        self._show(trainer)
+
+    def _show(self, trainer: lightning.Trainer) -> None:
         assert self._progress is not None
         self._progress.update(self._progress.task_ids[0], completed=self.stopping.progress(trainer))
         self._draw(self._status(self._console.width - BAR_WIDTH - len("100%  ")))
