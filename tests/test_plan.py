@@ -98,7 +98,10 @@ def test_a_run_that_ends_by_time_is_planned_by_it(tmp_path, monkeypatch, capsys)
     assert code == 0, err
     (speed,) = re.findall(r"trial +[\d.]+ s: ([\d,]+) env steps/s", out)
     (steps,) = re.findall(r"ends by max_time after some ([\d,]+) env steps", out)
-    assert int(steps.replace(",", "")) == pytest.approx(3600 * int(speed.replace(",", "")), rel=1e-3)
+    assert int(steps.replace(",", "")) == pytest.approx(
+        3600 * int(speed.replace(",", "")),
+        abs=3600 * 0.6,  # the speed is rounded
+    )
     code, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--trainer.max_time=00:00:00:00")  # it does not end the trial
     assert code == 0
     assert "ends by max_time after some 0 env steps" in out
