@@ -170,7 +170,7 @@ def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, 
             )
     parameters = list(model.online.parameters())
     try:
-        check_optimizer(checkpoint["optimizer_states"][0], parameters, type(model.make_optimizer(parameters)).__name__)
+        check_optimizer(checkpoint["optimizer_states"][0], parameters, model.make_optimizer)
     except ValueError as error:
         raise ConfigError(f"ckpt_path: {found.path} cannot be resumed ({error}); take another one.") from error
     keep_settings_of_optimizer(checkpoint, model.make_optimizer, parameters)

@@ -3,9 +3,11 @@
 A checkpoint may be damaged, made by another program, or by a stranger; whoever uses it afterwards may rely on this.
 """
 
+import inspect
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,6 +39,8 @@ REPLAY_SUFFIX = ".replay"
 """How the name of a replay's folder ends."""
 
 REPLAY_NAME = re.compile(r"[^/\\\x00.][^/\\\x00]*\.replay")
+
+MakeOptimizer = Callable[[Sequence[Tensor]], torch.optim.Optimizer]
 
 MAX_SESSIONS = 2**40
 MAX_THREADS = 1024
@@ -219,24 +223,6 @@ RANDOM = record(
 
 OPTIMIZER = record({"state": mapping, "param_groups": list_of(record({"params": list_of(whole())}))})
 
-ELEMENT_BY_ELEMENT = {
-    "Adam",
-    "AdamW",
-    "SGD",
-    "RMSprop",
-    "NAdam",
-    "RAdam",
-    "Adamax",
-    "Adadelta",
-    "Adagrad",
-    "ASGD",
-    "Rprop",
-}
-"""torch's optimisers whose state has the shape of the weights."""
-
-OF_NO_AXES = {"step", "mu_product", "mu", "eta"}
-"""What they keep besides, one number each."""
-
 HEAD = tensor((torch.int64,))
 
 REPLAY = record(
@@ -322,13 +308,13 @@ def check_training(checkpoint: Mapping[str, Any], replay: bool = True) -> None:
         _check_replay(checkpoint, num_envs)
 
 
-def check_optimizer(state: Mapping[str, Any], weights: Sequence[Tensor], kind: str) -> None:
+def check_optimizer(state: Mapping[str, Any], weights: Sequence[Tensor], make_optimizer: MakeOptimizer) -> None:
     """Refuse an optimiser's state that does not fit the weights; torch would take it, and compute what memory holds.
 
     Args:
         state: of the optimiser.
         weights: that it is for.
-        kind: the class of the optimiser.
+        make_optimizer: one of that kind; a step of it on copies of the weights shows what a state has to be like.
 
     Raises:
         ValueError: naming what does not fit.
@@ -337,12 +323,29 @@ def check_optimizer(state: Mapping[str, Any], weights: Sequence[Tensor], kind: s
     places = [index for group in state["param_groups"] for index in group["params"]]
     if sorted(places) != list(range(len(weights))):
         raise ValueError(f"its optimiser is of {len(places)} weights, and there are {len(weights)}")
+    copies = [weight.detach().clone().requires_grad_() for weight in weights]
+    try:
+        optimizer = make_optimizer(copies)
+        for copy in copies:
+            copy.grad = torch.zeros_like(copy)
+        optimizer.step()
+    except (TypeError, ValueError, RuntimeError, KeyError):
+        return  # one that cannot be tried like this
     for place, index in enumerate(places):
-        for name, value in state["state"].get(index, {}).items():
-            if kind in ELEMENT_BY_ELEMENT and isinstance(value, Tensor):
-                fits = (value.shape, value.stride()) == (weights[place].shape, weights[place].stride())
-                if not (value.dim() == 0 if name in OF_NO_AXES else fits and value.dtype == weights[place].dtype):
-                    refuse(f"its optimiser's {str(name)[:40]}", f"is {short(value)}, not like {short(weights[place])}")
+        saved, like = state["state"].get(index, {}), optimizer.state[copies[place]]
+        for name, value in like.items() if saved else ():
+            found = saved.get(name, ...)
+            where = f"its optimiser's {str(name)[:40]}"
+            if found is ...:
+                refuse(where, "is missing")
+            if isinstance(value, Tensor) and not (found is None or _are_alike(found, value)):
+                refuse(where, f"is {short(found)}, not {short(value)}")
+
+
+def _are_alike(found: Any, value: Tensor) -> bool:
+    if not isinstance(found, Tensor):
+        return False
+    return (found.shape, found.stride(), found.dtype) == (value.shape, value.stride(), value.dtype)
 
 
 def _check_optimizer(checkpoint: Mapping[str, Any]) -> None:
@@ -356,9 +359,13 @@ def _check_optimizer(checkpoint: Mapping[str, Any]) -> None:
                 raise ValueError(f"its optimiser's {str(name)[:40]} is no number")
     # Which of its tensors are weights, and which are statistics such as batch norm's, the network alone knows.
     weights = [weight for name, weight in checkpoint["state_dict"].items() if name.startswith("online.")]
-    optimizer = checkpoint["hyper_parameters"].get("optimizer")
-    if len(weights) == len(places) and isinstance(optimizer, Mapping):
-        check_optimizer(state, weights, str(optimizer.get("class_path")).rpartition(".")[2])
+    described = checkpoint["hyper_parameters"].get("optimizer")
+    name = str(described.get("class_path")).rpartition(".")[2] if isinstance(described, Mapping) else ""
+    kind = getattr(torch.optim, name, None)
+    if len(weights) == len(places) and isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
+        known = inspect.signature(kind).parameters.keys() - {"params"}
+        settings = {key: value for key, value in state["param_groups"][0].items() if key in known}
+        check_optimizer(state, weights, partial(kind, **settings))
 
 
 def _check_replay(checkpoint: Mapping[str, Any], num_envs: int) -> None:
