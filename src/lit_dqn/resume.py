@@ -14,7 +14,7 @@ from lit_dqn import durable
 from lit_dqn.agent import LitAgent
 from lit_dqn.checkpoint import DATA_KEY, Found, Trust, check_optimizer, check_weights, checked_arguments, imported
 from lit_dqn.data import ReplayDataModule
-from lit_dqn.errors import ConfigError
+from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.training_state import keep_settings_of_optimizer
 
 log = logging.getLogger("lit_dqn")
@@ -171,9 +171,14 @@ def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, 
     parameters = list(model.online.parameters())
     try:
         check_optimizer(checkpoint["optimizer_states"][0], parameters, model.make_optimizer)
-    except ValueError as error:
-        raise ConfigError(f"ckpt_path: {found.path} cannot be resumed ({error}); take another one.") from error
-    keep_settings_of_optimizer(checkpoint, model.make_optimizer, parameters)
+        keep_settings_of_optimizer(checkpoint, model.make_optimizer, parameters)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"ckpt_path: {found.path} cannot be resumed with this optimizer ({one_line(error)}); set "
+            "--model.optimizer, or take another one."
+        ) from error
     data.check_continues(saved_data)
     then = {"model": saved_model, "data": saved_data | {"seed": checkpoint[DATA_KEY]["seed"]}}
     now = {"model": dict(model.hparams), "data": dict(data.hparams) | {"seed": data.seed}}
