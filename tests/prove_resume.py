@@ -93,7 +93,8 @@ CASES = {
     ],
 }
 CASES["cartpole_ahead"] = [*CASES["cartpole"], "--data.play_ahead=true"]
-CHUNKS_BETWEEN_EVALUATIONS = {"maze": 30, "maze_double": 30, "cartpole": 30, "cartpole_ahead": 30, "pong": 10}
+CASES["cartpole_processes"] = [*CASES["cartpole"], "--data.env_processes=true", "--data.num_envs=2"]
+CHUNKS_BETWEEN_EVALUATIONS = dict.fromkeys(CASES, 30) | {"pong": 10}
 SEGMENT_BYTES = 20_000
 """So small that these small replays have many, of which most are linked and not written."""
 

@@ -1,5 +1,6 @@
 import gc
 import os
+import random
 import threading
 import time
 import weakref
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import SyncVectorEnv
+from torch import nn
 
-from lit_dqn import ConfigError, Greedy, Latest, LitDQN, ReplayDataModule
+from lit_dqn import ConfigError, Greedy, Latest, LitDQN, ReplayCheckpointIO, ReplayDataModule
 from lit_dqn.callbacks import TrainingStatistics
 from lit_dqn.envs.processes import ProcessVec
+from lit_dqn.play_ahead import check_draws_nothing
 from lit_dqn.replay_dataset import ReplayDataset
 from lit_dqn.types import Chunk
-from test_dqn import make_agent, make_data, make_trainer
+from test_dqn import SMALL, make_agent, make_data, make_trainer
 
 
 def test_chunk_k_is_played_by_the_policy_after_k_chunks():
@@ -57,9 +60,29 @@ def test_playing_ahead_acts_by_the_weights_from_before_the_updates(monkeypatch):
     assert data.collector.env_step == 50 + 20
 
 
-def test_a_run_that_plays_ahead_does_not_depend_on_which_thread_is_faster(monkeypatch):
+class Dropping(nn.Module):
+    """Draws from torch's global generator while it learns."""
+
+    def __init__(self, observation_shape, num_outputs):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(*observation_shape, 16), nn.Dropout(0.5), nn.Linear(16, num_outputs))
+
+    def forward(self, observation):
+        return self.layers(observation)
+
+
+class Noisy(Dropping):
+    """Draws from it while it acts, too."""
+
+    def forward(self, observation):
+        return super().forward(observation) + torch.randn(())
+
+
+@pytest.mark.parametrize("network", [SMALL, Dropping])
+def test_a_run_that_plays_ahead_does_not_depend_on_which_thread_is_faster(monkeypatch, network):
     def train(seconds_to_act, seconds_to_learn):
-        agent, data = make_agent(), make_data(num_envs=2, gradient_steps=2, play_ahead=True)
+        torch.manual_seed(0)
+        agent, data = LitDQN((4,), 2, network=network), make_data(num_envs=2, gradient_steps=2, play_ahead=True)
         preferences, step = LitDQN.preferences, LitDQN.batch_loss
         with monkeypatch.context() as patch:
             patch.setattr(LitDQN, "preferences", lambda *args: (time.sleep(seconds_to_act), preferences(*args))[1])
@@ -69,6 +92,34 @@ def test_a_run_that_plays_ahead_does_not_depend_on_which_thread_is_faster(monkey
 
     slow_env, slow_updates = train(0.003, 0), train(0, 0.003)
     assert all(map(torch.equal, slow_env, slow_updates))
+
+
+def test_a_run_that_plays_ahead_with_a_network_that_drops_units_is_resumed_exactly(tmp_path):
+    def train(epochs, ckpt_path=None):
+        torch.manual_seed(0)
+        agent, data = LitDQN((4,), 2, network=Dropping), make_data(num_envs=2, gradient_steps=2, play_ahead=True)
+        trainer = make_trainer(max_epochs=epochs, plugins=[ReplayCheckpointIO()])
+        trainer.fit(agent, datamodule=data, ckpt_path=ckpt_path)
+        trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt", weights_only=False)
+        return [*agent.state_dict().values(), data.collector.replay.sample(np.arange(20)).observation]
+
+    whole = train(4)
+    train(2)
+    assert all(map(torch.equal, whole, train(4, tmp_path / "2.ckpt")))
+
+
+def test_playing_ahead_with_a_network_that_draws_while_it_acts_is_refused():
+    agent = LitDQN((4,), 2, network=Noisy)
+    agent.check_data(make_data())
+    with pytest.raises(ConfigError, match=r"play_ahead: true .* Noisy draws random numbers .* --data.play_ahead false"):
+        agent.check_data(make_data(play_ahead=True))
+
+
+@pytest.mark.parametrize("draw", [torch.randn, np.random.random, random.random])
+def test_whoever_draws_from_a_generator_that_all_threads_share_is_found(draw):
+    check_draws_nothing("nobody", lambda: None)
+    with pytest.raises(ConfigError, match="for somebody draws"):
+        check_draws_nothing("somebody", lambda: draw(1) if draw is not random.random else draw())
 
 
 class Breaks(gymnasium.Wrapper):

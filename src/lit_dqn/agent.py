@@ -19,6 +19,7 @@ from lit_dqn.graphs import make_deterministic
 from lit_dqn.learner import Learner, Update, check_device
 from lit_dqn.loss_watch import LossWatch
 from lit_dqn.networks import build_network, update_target
+from lit_dqn.play_ahead import check_draws_nothing
 from lit_dqn.policies import Greedy
 from lit_dqn.schedules import Constant, Schedule
 from lit_dqn.specification import INSTANTIATOR, specification
@@ -163,7 +164,7 @@ class LitAgent(lightning.LightningModule, ABC):
         """What the objective says of a batch."""
 
     def check_data(self, data: Any) -> None:
-        """Refuse what this agent cannot learn from; here anything will do.
+        """Refuse what this agent cannot learn from; here, to play ahead where acting draws random numbers.
 
         Args:
             data: the data module.
@@ -172,6 +173,10 @@ class LitAgent(lightning.LightningModule, ABC):
             ConfigError: naming the key, its value and one that fits.
 
         """
+        if getattr(data, "play_ahead", False):
+            observation = torch.as_tensor(data.blank_observation, device=self.device)
+            with torch.inference_mode():
+                check_draws_nothing(type(self.online).__name__, lambda: self.online(observation))
 
     def check_device(self, device: torch.device) -> None:
         """Refuse an update that cannot be computed as `update` asks.

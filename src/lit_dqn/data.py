@@ -186,7 +186,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         env.close()
         self.observation_shape = stacked_shape(frame_stack, self._frame_shape)
         policies = {key: getattr(self, key) for key in ("policy", "warm_up_policy", "eval_policy")}
-        check_policies(policies, env_id, np.zeros((1, *self.observation_shape), self._frame_dtype), self.num_actions)
+        check_policies(policies, env_id, self.blank_observation, self.num_actions)
         settings = {name: vars(self)[name] for name in _argument_names(type(self))}
         self.save_hyperparameters(specification(settings), logger=False)  # `RunDescription` logs them
 
@@ -197,6 +197,11 @@ class ReplayDataModule(lightning.LightningDataModule):
         self._refill = False
         self._evaluation_envs: list[gymnasium.Env | VectorEnv] = []
         self._sampling = np.random.default_rng((self.seed, 0, 0, SAMPLING_STREAM))
+
+    @property
+    def blank_observation(self) -> np.ndarray:
+        """An observation of zeros, as the agent is shown them: [1, *observation_shape]."""
+        return np.zeros((1, *self.observation_shape), self._frame_dtype)
 
     @property
     def env_steps_per_chunk(self) -> int:

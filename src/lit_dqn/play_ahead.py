@@ -1,16 +1,45 @@
 """Playing the next chunk while this one is learned from."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from functools import partial
+from typing import Any
 
 import torch
 
 from lit_dqn.collector import Collector
+from lit_dqn.errors import ConfigError
+from lit_dqn.random_state import random_state
 from lit_dqn.types import CopiedAgent
 from lit_dqn.worker import Worker
 
 CLOSE_SECONDS = 5.0
 """How long the end of a run waits for what is being played: an env may hang."""
+
+
+def check_draws_nothing(who: str, act: Callable[[], Any]) -> None:
+    """Refuse to play ahead with what draws random numbers while it acts.
+
+    torch, NumPy and Python have one global generator each for all threads. Updates may draw from it, such as dropout;
+    if acting does, too, who gets which number depends on how the threads take turns, and no run is the same twice.
+
+    Args:
+        who: acts, in words.
+        act: lets it act once.
+
+    Raises:
+        ConfigError: if it draws.
+
+    """
+    before = random_state()
+    act()
+    after = random_state()
+    changed = any(before[name] != after[name] for name in ("python", "numpy"))
+    if changed or not torch.equal(before["torch"], after["torch"]):
+        raise ConfigError(
+            f"play_ahead: true is not possible here, for {who} draws random numbers while it acts, and from the same "
+            "generator as the updates beside it, so that no run could be repeated; set --data.play_ahead false."
+        )
 
 
 class PlayAhead:

@@ -90,6 +90,7 @@ class LitTD(LitAgent):
             ConfigError: naming the key and the policy.
 
         """
+        super().check_data(data)
         for key in ("policy", "warm_up_policy", "eval_policy"):
             policy = getattr(data, key)
             if policy.asks_agent:
