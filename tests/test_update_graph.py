@@ -20,8 +20,9 @@ class Again:
         self.replay = call
 
 
-def capture(call, device, check):
+def capture(call, device, before, check):
     for _ in range(3):
+        before()
         call()
     check()
     return Again(call)

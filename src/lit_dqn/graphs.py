@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,13 +17,18 @@ WARM_UPS = 3
 
 
 def capture(
-    call: Callable[[], None], device: torch.device, check: Callable[[], None] = lambda: None
+    call: Callable[[], None],
+    device: torch.device,
+    *,
+    before: Callable[[], Any] = lambda: None,
+    check: Callable[[], None] = lambda: None,
 ) -> torch.cuda.CUDAGraph:
     """Capture a call after some warm-ups, which really compute; undoing what they changed is the caller's business.
 
     Args:
         call: without arguments or results: it reads and writes tensors that stay where they are.
         device: a GPU.
+        before: called before each warm-up.
         check: called after the warm-ups; may raise.
 
     Raises:
@@ -37,6 +43,7 @@ def capture(
         try:
             with torch.cuda.stream(stream):
                 for _ in range(WARM_UPS):
+                    before()
                     call()
         finally:
             current.wait_stream(stream)

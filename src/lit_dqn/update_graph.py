@@ -98,7 +98,6 @@ class UpdateGraph:
                     self._outputs[name] = torch.zeros(len(batches), dtype=value.dtype, device=device)
                 self._outputs[name].index_copy_(0, self._number, value.reshape(1))
             self._number.add_(1)
-            self._number.remainder_(len(batches))  # in the warm-ups, too, it stays among them
 
         before = [tensor.detach().clone() for tensor in self._changing()]
         buffers = [buffer.clone() for buffer in buffers_of(self._modules)]
@@ -114,7 +113,7 @@ class UpdateGraph:
             with warnings.catch_warnings():
                 # Torch advises against `capturable` wherever a step is not captured, and warm-ups cannot be.
                 warnings.filterwarnings("ignore", message=".*capturable=True")
-                self._graph = capture(update, device, check)
+                self._graph = capture(update, device, before=self._number.zero_, check=check)
         except RuntimeError as error:
             raise NotCapturedError(f"its operations cannot be captured ({str(error).splitlines()[0]})") from error
         finally:

@@ -1,5 +1,6 @@
 """The frames of a replay on a device: the host decides what is drawn, the device looks the frames up."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,9 @@ from lit_dqn.types import Batch, Lookup, StaticBatches
 
 STAGED_BYTES = 8 * 2**20
 """Of frames that go up together: enough for the frames of a chunk."""
+
+ALIGNMENT = 16
+"""Bytes to which each array of a batch is aligned."""
 
 RESERVE = 2**30
 """Bytes of the device that are left to networks, their gradients, and the libraries."""
@@ -59,26 +63,31 @@ class DeviceFrames:
 
         """
         self.update()
-        arrays = [array.reshape(count, -1, *array.shape[1:]) for array in lookup]
+        rows = np.stack([lookup.rows.reshape(count, -1), lookup.next_rows.reshape(count, -1)], axis=1)
+        others = [array.reshape(count, -1) for array in (lookup.action, lookup.reward, lookup.discount)]
+        arrays = [rows, *others]
         if self._places is None or not self._places.fit(arrays):
             self._places = _Places(arrays, self.device)
-        return _DrawnBatches(self, self._places.send(arrays))
+        self._places.send(arrays)
+        return _DrawnBatches(self, self._places)
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The observations [B, *shape], frames stacked, of flat rows [B, k]."""
-        return self._frames.index_select(0, rows.reshape(-1)).view(len(rows), *self._shape)
+        """The observations [B, *shape], frames stacked, of flat rows [B * k]."""
+        return self._frames.index_select(0, rows).view(-1, *self._shape)
 
 
 class _DrawnBatches(StaticBatches):
     """Batches whose frames are gathered when they are asked for."""
 
-    def __init__(self, frames: DeviceFrames, fields: tuple[Tensor, ...]) -> None:
+    def __init__(self, frames: DeviceFrames, places: "_Places") -> None:
         self._frames = frames
-        self.fields = fields
+        self._places = places
+        self.fields = (places.memory,)
 
     def make(self, fields: tuple[Tensor, ...]) -> Batch:
-        rows, next_rows, action, reward, discount = fields
-        return Batch(self._frames.gather(rows), action, reward, discount, self._frames.gather(next_rows))
+        rows, action, reward, discount = self._places.parts_of(fields[0])
+        observation, next_observation = self._frames.gather(rows.view(-1)).chunk(2)
+        return Batch(observation, action, reward, discount, next_observation)
 
 
 class _Staging:
@@ -109,41 +118,43 @@ class _Part(NamedTuple):
     dtype: torch.dtype
     shape: tuple[int, ...]
 
-    def of(self, memory: Tensor) -> Tensor:
-        return memory[self.begin : self.end].view(self.dtype).view(self.shape)
-
 
 class _Places:
-    """The small arrays of a chunk: sent together from one of two pinned buffers to the same place of the device."""
+    """The small arrays of a chunk, [K, ...] each: sent together, from one of two pinned buffers to one of the device.
 
-    def __init__(self, arrays: list[NDArray], device: torch.device) -> None:
+    What belongs to one batch lies together, so that one operation picks it.
+    """
+
+    def __init__(self, arrays: Sequence[NDArray], device: torch.device) -> None:
+        self._shapes = [array.shape for array in arrays]
         self._parts: list[_Part] = []
         size = 0
         for array in arrays:
-            dtype = torch.from_numpy(array).dtype
-            self._parts.append(_Part(size, size + array.nbytes, dtype, array.shape))
-            size += -(-array.nbytes // 16) * 16
+            self._parts.append(_Part(size, size + array[0].nbytes, torch.from_numpy(array).dtype, array.shape[1:]))
+            size += -(-array[0].nbytes // ALIGNMENT) * ALIGNMENT
         pinned = device.type == "cuda"
-        self._host = [torch.empty(size, dtype=torch.uint8, pin_memory=pinned) for _ in range(2)]
+        self._host = [torch.zeros((len(arrays[0]), size), dtype=torch.uint8, pin_memory=pinned) for _ in range(2)]
         self._sent = [torch.cuda.Event() if pinned else None for _ in range(2)]
-        self._device = torch.zeros(size, dtype=torch.uint8, device=device)
-        self._fields = tuple(part.of(self._device) for part in self._parts)
+        self.memory = self._host[0].to(device, copy=True)
 
-    def fit(self, arrays: list[NDArray]) -> bool:
-        return [part.shape for part in self._parts] == [array.shape for array in arrays]
+    def fit(self, arrays: Sequence[NDArray]) -> bool:
+        return self._shapes == [array.shape for array in arrays]
 
-    def send(self, arrays: list[NDArray]) -> tuple[Tensor, ...]:
+    def send(self, arrays: Sequence[NDArray]) -> None:
         self._host.reverse()
         self._sent.reverse()
         host, sent = self._host[0], self._sent[0]
         if sent is not None:
             sent.synchronize()
         for part, array in zip(self._parts, arrays, strict=True):
-            part.of(host).numpy()[...] = array
-        self._device.copy_(host, non_blocking=True)
+            host.numpy()[:, part.begin : part.end].view(array.dtype)[...] = array.reshape(len(array), -1)
+        self.memory.copy_(host, non_blocking=True)
         if sent is not None:
             sent.record()
-        return self._fields
+
+    def parts_of(self, row: Tensor) -> list[Tensor]:
+        """The arrays of one batch out of its row of the memory."""
+        return [row[part.begin : part.end].view(part.dtype).view(part.shape) for part in self._parts]
 
 
 def device_bytes(device: torch.device) -> int:
