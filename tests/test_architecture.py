@@ -20,6 +20,7 @@ FLOORS = {
         "lock",
         "random_state",
         "worker",
+        "exports",
     },
     "first floor": {
         "networks",
@@ -61,6 +62,9 @@ FLOORS = {
         "plan",
         "resume",
         "trainer_config",
+        "trainer_settings",
+        "inputs",
+        "live_classes",
         "parser",
         "process",
         "report",

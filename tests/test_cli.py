@@ -69,7 +69,10 @@ CARTPOLE = ("--config", CONFIGS / "cartpole.yaml")
         (["--trainer.precision=16-true"], "trainer.precision: 16-true is not possible"),
         (["--seed_everything=-1"], "seed_everything: "),
         (["--data.policy.init_args.epsilon.init_args.env_steps=0"], "env_steps: 0 of a schedule"),
-        (["--model.network=torch.nn.Linear"], "network: the network does not take observations of shape"),
+        (
+            ["--model.network=torch.nn.Linear"],
+            "network: Linear cannot be made from .*; set --model.network lit_dqn.MLP",
+        ),
         (
             ["--ckpt_path=last", "--trainer.logger=false"],
             "ckpt_path: there is no last.ckpt under lightning_logs.CartPole-v1 yet",

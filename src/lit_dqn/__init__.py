@@ -1,28 +1,35 @@
 """Deep Q-learning on PyTorch Lightning. Importing lit_dqn registers its grid worlds with Gymnasium."""
 
-from lit_dqn.actor_critic import LitActorCritic
-from lit_dqn.agent import LitAgent
-from lit_dqn.api import Run
-from lit_dqn.checkpoint import ReplayCheckpointIO
-from lit_dqn.checkpoint_policy import CheckpointPolicy
-from lit_dqn.data import ReplayDataModule
-from lit_dqn.dqn import LitDQN
-from lit_dqn.envs import make_env
-from lit_dqn.errors import ConfigError, TrainingError
-from lit_dqn.loading import load_agent
-from lit_dqn.networks import CNN, MLP, NatureCNN, QuantileNetwork
-from lit_dqn.objectives import (
-    ActorCritic,
-    DoubleQLearning,
-    MunchausenQLearning,
-    QLearning,
-    QuantileRegression,
-    TDLearning,
-)
-from lit_dqn.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom
-from lit_dqn.replay import Latest, Uniform
-from lit_dqn.schedules import Constant, Exponential, Linear
-from lit_dqn.td import LitTD
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import lit_dqn.envs  # noqa: F401 - registers them
+from lit_dqn.exports import EXPORTS
+
+if TYPE_CHECKING:
+    from lit_dqn.actor_critic import LitActorCritic
+    from lit_dqn.agent import LitAgent
+    from lit_dqn.api import Run
+    from lit_dqn.checkpoint import ReplayCheckpointIO
+    from lit_dqn.checkpoint_policy import CheckpointPolicy
+    from lit_dqn.data import ReplayDataModule
+    from lit_dqn.dqn import LitDQN
+    from lit_dqn.envs import make_env
+    from lit_dqn.errors import ConfigError, TrainingError
+    from lit_dqn.loading import load_agent
+    from lit_dqn.networks import CNN, MLP, NatureCNN, QuantileNetwork
+    from lit_dqn.objectives import (
+        ActorCritic,
+        DoubleQLearning,
+        MunchausenQLearning,
+        QLearning,
+        QuantileRegression,
+        TDLearning,
+    )
+    from lit_dqn.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom
+    from lit_dqn.replay import Latest, Uniform
+    from lit_dqn.schedules import Constant, Exponential, Linear
+    from lit_dqn.td import LitTD
 
 __all__ = [
     "CNN",
@@ -57,3 +64,9 @@ __all__ = [
     "load_agent",
     "make_env",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"lit_dqn.{EXPORTS[name]}"), name)

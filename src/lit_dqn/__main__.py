@@ -1,4 +1,26 @@
-from lit_dqn.cli import main
+"""`python -m lit_dqn`: a first look at the command line, then all that is needed to do what it says."""
+
+import sys
+from importlib.metadata import version
+
+from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.inputs import first_look
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's ends with one sentence and exit code 2."""
+    if sys.argv[1:] in (["--version"], ["-V"], ["version"]):
+        print(f"lit_dqn {version('lit-dqn')}")
+        return
+    try:
+        first_look(sys.argv[1:])
+    except ConfigError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    from lit_dqn import cli  # torch and Lightning take seconds to import
+
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

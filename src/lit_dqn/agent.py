@@ -1,5 +1,6 @@
 import argparse
 import copy
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from lit_dqn.networks import build_network, update_target
 from lit_dqn.play_ahead import check_draws_nothing
 from lit_dqn.policies import Greedy
 from lit_dqn.schedules import Constant, Schedule
-from lit_dqn.specification import INSTANTIATOR, specification
+from lit_dqn.specification import INSTANTIATOR, made_by, specification
 from lit_dqn.training_state import (
     add_training_state,
     count_updates,
@@ -93,13 +94,16 @@ class LitAgent(lightning.LightningModule, ABC):
             raise ConfigError(f"target_update_period: {target_update_period} must be at least 1 update.")
         if not 0 < target_update_tau <= 1:
             raise ConfigError(f"target_update_tau: {target_update_tau} must lie in (0, 1]; 1 copies the weights.")
-        if max_grad_norm is not None and max_grad_norm <= 0:
+        if max_grad_norm is not None and not max_grad_norm > 0:
             raise ConfigError(f"max_grad_norm: {max_grad_norm} must be positive, or null for no clipping.")
         if isinstance(learning_rate, int | float):
             learning_rate = Constant(learning_rate)
-        if learning_rate is not None and min(learning_rate.start, learning_rate.end) < 0:
+        if learning_rate is not None and not (
+            min(learning_rate.start, learning_rate.end) >= 0 and max(learning_rate.start, learning_rate.end) > 0
+        ):
             raise ConfigError(
-                f"learning_rate: from {learning_rate.start} to {learning_rate.end}, but it must not be negative."
+                f"learning_rate: from {learning_rate.start} to {learning_rate.end}, but it must be positive, and 0 at "
+                "most at one end; set --model.learning_rate 1e-4."
             )
         # Lightning's automatic optimisation makes one update per training step; a chunk holds several.
         self.automatic_optimization = False
@@ -121,6 +125,15 @@ class LitAgent(lightning.LightningModule, ABC):
         self.online = build_network(network, self.observation_shape, *outputs)
         if init_from is not None:
             load_network_weights(self.online, init_from)
+        name = getattr(made_by(optimizer), "__name__", optimizer)
+        try:
+            step = inspect.signature(optimizer(self.online.parameters()).step)
+        except Exception as error:
+            raise ConfigError(f"optimizer: {name} cannot be made: {one_line(error)}.") from error
+        if any(parameter.default is parameter.empty for parameter in step.parameters.values()):
+            raise ConfigError(
+                f"optimizer: {name} wants the loss several times for each step; set --model.optimizer torch.optim.Adam."
+            )
         self._asked = Asked(self.online, captures=self.update_way is not Update.eager)
         if target_update_period is not None:
             self.target = copy.deepcopy(self.online).requires_grad_(False)

@@ -2,18 +2,20 @@
 
 import copy
 import logging
-import re
 import signal
 import sys
 import tempfile
 from argparse import SUPPRESS
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from lit_dqn import durable
 from lit_dqn.agent import LitAgent
 from lit_dqn.callbacks import (
     Checkpoints,
@@ -29,7 +31,8 @@ from lit_dqn.callbacks.run_folder import already_there, make_run_folder
 from lit_dqn.checkpoint import Found, ReplayCheckpointIO, find_checkpoint, read_checkpoint
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.errors import ConfigError, Interrupted, TrainingError, one_line
-from lit_dqn.parser import PROGRAM, Parser
+from lit_dqn.inputs import first_look
+from lit_dqn.parser import PROGRAM, Parser, explained, sentence_of
 from lit_dqn.plan import plan
 from lit_dqn.process import prepare_process
 from lit_dqn.report import fold, say_metrics, say_what_begins, say_what_was_reached
@@ -38,23 +41,23 @@ from lit_dqn.trainer_config import (
     SaveRunConfig,
     Trainer,
     as_list,
-    check_trainer,
+    check_accelerator,
+    check_alone,
     expand_folders,
     folder_of_runs,
     name_run,
     run_logger,
 )
+from lit_dqn.trainer_settings import check_trainer
 
 log = logging.getLogger("lit_dqn")
-
-REFUSED_BY_AGENT = re.compile(r"Errors: - (.*?) - Expected a <class 'NoneType'>")
-"""What the agent itself said, in what jsonargparse makes of it."""
 
 
 class CLI(LightningCLI):
     """LightningCLI with the callbacks of lit_dqn, checkpoints that hold a replay, and errors for people."""
 
-    def __init__(self, args: ArgsType = None) -> None:
+    def __init__(self, args: Sequence[str] | None = None) -> None:
+        self.words = first_look(sys.argv[1:] if args is None else args)
         self.resumed: Found | None = None
         self.checkpoint: dict[str, Any] = {}
         self.goes_on_in_its_folder = self.version_is_chosen = False
@@ -63,7 +66,7 @@ class CLI(LightningCLI):
             ReplayDataModule,
             # `model: {class_path: lit_dqn.LitTD, init_args: ...}`; without a class path it is LitDQN.
             subclass_mode_model=True,
-            args=args,
+            args=self.words,
             trainer_class=Trainer,
             parser_class=Parser,
             save_config_callback=SaveRunConfig,
@@ -129,7 +132,8 @@ class CLI(LightningCLI):
             ConfigError: if the checkpoint is unusable.
 
         """
-        super().parse_arguments(parser, args)
+        with explained(self.words):
+            self.config = parser.parse_args(self.words)
         config = self.config.get(self.config.subcommand)
         if config is None:
             return
@@ -141,18 +145,12 @@ class CLI(LightningCLI):
         self.resumed = find_checkpoint(config.ckpt_path, runs, replay=self.config.subcommand == "fit")
         self.checkpoint = read_checkpoint(self.resumed.path)
         check_env(self.checkpoint, self.resumed.path, config.data.env_id, self.config.subcommand)
-        words = sys.argv[1:] if args is None else args
-        if isinstance(words, list):
-            with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder) / "settings_of_the_checkpoint.yaml"
-                self.config = parser.parse_args(with_settings_of(self.checkpoint, words, self.config, file))
-                name_run(self.config[self.config.subcommand])
-
-    def _set_seed(self) -> None:
-        try:
-            super()._set_seed()
-        except ValueError as error:
-            raise ConfigError(f"seed_everything: {error}; give a number from 0 up.") from error
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "settings_of_the_checkpoint.yaml"
+            words = with_settings_of(self.checkpoint, self.words, self.config, file)
+            with explained(words):
+                self.config = parser.parse_args(words)
+            name_run(self.config[self.config.subcommand])
 
     def before_instantiate_classes(self) -> None:
         """Refuse what cannot work, and find the checkpoint and the folder of the run.
@@ -165,7 +163,9 @@ class CLI(LightningCLI):
         config = self.config[self.subcommand]
         # Going on in a run's folder changes the logger, which is not what the run is.
         self.save_config_kwargs = {"as_given": copy.deepcopy(config)}
+        check_alone()
         check_trainer(config.trainer)
+        check_accelerator(config.trainer.accelerator)
         expand_folders(config.trainer.logger)
         logger = run_logger(config.trainer.logger)
         runs = folder_of_runs(logger)
@@ -175,6 +175,7 @@ class CLI(LightningCLI):
                 go_on_in_its_folder(self.checkpoint, self.resumed.path, logger)
             config.ckpt_path = str(self.resumed.path)
             config.model.init_args.init_from = None  # the checkpoint has the weights
+        self._check_folder(config, runs)
         if config.get("plan"):
             # Nothing of the trial is kept.
             config.trainer.logger = False
@@ -196,6 +197,21 @@ class CLI(LightningCLI):
                 raise already_there(folder)
             self.version_is_chosen = True
 
+    def _check_folder(self, config: Namespace, runs: Path | None) -> None:
+        """Refuse a folder that what comes out cannot be written into, before it is worked out."""
+        key, folder = {
+            "fit": ("trainer.logger.init_args.save_dir", None if config.get("plan") else runs),
+            "test": ("ckpt_path", None if self.resumed is None else self.resumed.path.parent),
+            "export": ("output_dir", Path(config.get("output_dir") or ".")),
+        }.get(str(self.subcommand), ("", None))
+        try:
+            if folder is not None:
+                durable.check_can_be_made(folder)
+        except OSError as error:
+            raise ConfigError(
+                f"{key}: {folder} cannot be written to ({error.strerror or error}); give another folder."
+            ) from error
+
     def instantiate_classes(self) -> None:
         """Build data, agent and trainer.
 
@@ -207,11 +223,10 @@ class CLI(LightningCLI):
             super().instantiate_classes()
         except (ConfigError, TrainingError):
             raise
-        except (TypeError, ValueError, MisconfigurationException) as error:
+        except (TypeError, ValueError, ImportError, OSError, MisconfigurationException) as error:
             log.debug("while building the parts", exc_info=True)
-            sentence = one_line(error)
-            refused = REFUSED_BY_AGENT.search(sentence)
-            raise ConfigError(refused[1] if refused else sentence) from error
+            said = _first_said(error)
+            raise ConfigError(one_line(said) if said is not error else sentence_of(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """The trainer, with the progress bar and the checkpoint writer that it needs."""
@@ -278,7 +293,7 @@ class CLI(LightningCLI):
                 raise
             log.info("stopped at once. %s", self._last_good_checkpoint())
             sys.exit(128 + signal.SIGINT)
-        except ConfigError:
+        except (ConfigError, MisconfigurationException):
             raise
         except Exception:
             log.error("the run failed. %s", self._last_good_checkpoint())
@@ -304,6 +319,14 @@ class CLI(LightningCLI):
         return f"The last good checkpoint is {last}. Go on from it with --ckpt_path last."
 
 
+def _first_said(error: Exception) -> Exception:
+    """What a part itself has said, of which jsonargparse makes a list of all that it tried."""
+    links: list[Exception] = [error]
+    while isinstance(link := links[-1].__cause__ or links[-1].__context__, Exception):
+        links.append(link)
+    return next((link for link in links if isinstance(link, ConfigError)), error)
+
+
 class _StandardError(logging.Handler):
     """Writes to the standard error of the moment, which is the progress bar's while there is one."""
 
@@ -312,7 +335,7 @@ class _StandardError(logging.Handler):
         print(fold(line) if sys.stderr.isatty() else line, file=sys.stderr)
 
 
-def main(args: ArgsType = None) -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; a mistake of the user's ends with one sentence and exit code 2."""
     handler = _StandardError()
     log.addHandler(handler)
@@ -320,8 +343,8 @@ def main(args: ArgsType = None) -> None:
     prepare_process()
     try:
         CLI(args)
-    except (ConfigError, TrainingError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ConfigError, TrainingError, MisconfigurationException) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     finally:
         log.removeHandler(handler)

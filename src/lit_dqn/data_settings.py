@@ -10,6 +10,12 @@ from lit_dqn.envs import is_atari
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.policies import Policy
 
+MOST = 10**15
+"""More than any machine can count through; what comes after it is a slip of the keyboard."""
+
+LARGEST_SEED = 2**32 - 1
+"""Of Lightning's `seed_everything`."""
+
 COUNTS = (
     "num_envs",
     "frame_stack",
@@ -37,17 +43,18 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
     """
     for key in COUNTS:
-        if settings[key] < 1:
-            raise ConfigError(f"{key}: {settings[key]} must be at least 1.")
+        if not 1 <= settings[key] <= MOST:
+            raise ConfigError(f"{key}: {settings[key]} must be at least 1, and at most 10^15.")
     if not 0 <= settings["gamma"] <= 1:
         raise ConfigError(f"gamma: {settings['gamma']} is a discount per step and must lie in [0, 1].")
-    if settings["reward_clip"] is not None and settings["reward_clip"] <= 0:
+    if settings["reward_clip"] is not None and not settings["reward_clip"] > 0:
         raise ConfigError(f"reward_clip: {settings['reward_clip']} must be positive, or null for no clipping.")
-    if settings["seed"] < 0:
-        raise ConfigError(f"seed: {settings['seed']} must not be negative.")
+    if not 0 <= settings["seed"] <= LARGEST_SEED:
+        raise ConfigError(f"seed: {settings['seed']} must lie between 0 and {LARGEST_SEED}; set --data.seed 1.")
     if settings["env_processes"] and is_atari(settings["env_id"]):
         raise ConfigError(f"env_processes: true is not for {settings['env_id']}: ALE plays on threads of its own.")
     _check_replay(settings["batch_size"], settings["min_replay_size"], settings["capacity"])
+    _check_windows(settings)
     _check_chunk(settings)
 
 
@@ -61,6 +68,18 @@ def _check_replay(batch_size: int, min_replay_size: int, capacity: int) -> None:
         raise ConfigError(
             f"min_replay_size: {min_replay_size} must lie between batch_size {batch_size} and capacity {capacity}."
         )
+
+
+def _check_windows(settings: Mapping[str, Any]) -> None:
+    num_envs, capacity = settings["num_envs"], settings["capacity"]
+    if num_envs > capacity:
+        raise ConfigError(f"num_envs: {num_envs} envs do not fit into a replay of {capacity}; set --data.num_envs 8.")
+    for key, steps in (("n_step", "steps"), ("frame_stack", "frames")):
+        if settings[key] > capacity // num_envs:
+            raise ConfigError(
+                f"{key}: {settings[key]} {steps} do not fit into a replay that keeps {capacity // num_envs} timesteps "
+                f"of each env; set --data.{key} 4 or a larger capacity."
+            )
 
 
 def _check_chunk(settings: Mapping[str, Any]) -> None:

@@ -4,8 +4,10 @@ Every change of a file system that a checkpoint makes goes through here, so that
 """
 
 import contextlib
+import errno
 import os
 import shutil
+import tempfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +15,9 @@ from typing import NamedTuple
 
 TEMPORARY = ".tmp"
 """How the names of unfinished files end."""
+
+LONGEST_NAME = 255
+"""Bytes in a name of a file, on the file systems that are common."""
 
 READ_BYTES = 4 * 2**20
 
@@ -153,6 +158,20 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_can_be_made(folder: Path) -> None:
+    """Try whether a folder can be made and written to, and leave no trace.
+
+    Raises:
+        OSError: if it cannot.
+
+    """
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in folder.parts):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    whole = folder.resolve()
+    present = next(parent for parent in (whole, *whole.parents) if parent.exists())
+    tempfile.TemporaryDirectory(dir=present, prefix=".can_it_be_written").cleanup()
 
 
 def remove_file(path: Path) -> None:

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.specification import made_by
+
+MOST_UNITS = 10**6
+"""Of one layer; a dense one of so many on each side takes 4 TB."""
 
 NetworkFactory = Callable[[tuple[int, ...], int], nn.Module]
 """(observation_shape, num_outputs) -> a module from [B, *observation_shape] to [B, num_outputs]."""
@@ -52,6 +56,11 @@ class CNN(nn.Sequential):
         pixel_mean: float = 0.0,
     ) -> None:
         name = type(self).__name__
+        sizes = {"filters": filters, "kernel_sizes": kernel_sizes, "strides": strides, "dense_size": [dense_size]}
+        for key, values in sizes.items():
+            _check_sizes(name, key, values)
+        if not math.isfinite(pixel_mean):
+            raise ConfigError(f"network: pixel_mean {pixel_mean} of {name} must be a finite number.")
         if not len(filters) == len(kernel_sizes) == len(strides) > 0:
             raise ConfigError(
                 f"network: {name} takes one filters, kernel_sizes and strides for each convolution, "
@@ -165,6 +174,11 @@ class NatureCNN(CNN):
         super().__init__(observation_shape, num_outputs, (32, 64, 64), (8, 4, 3), (4, 2, 1), dense_size, pixel_mean)
 
 
+def _check_sizes(name: str, key: str, sizes: Sequence[int]) -> None:
+    if not all(1 <= size <= MOST_UNITS for size in sizes):
+        raise ConfigError(f"network: {key} {list(sizes)} of {name} must each lie between 1 and {MOST_UNITS:,}.")
+
+
 def _check_image(name: str, observation_shape: tuple[int, ...]) -> None:
     if len(observation_shape) == 3 and observation_shape[2] <= 4 < observation_shape[0]:
         raise ConfigError(
@@ -192,11 +206,15 @@ class MLP(nn.Sequential):
         num_outputs: one per action for Q, 1 for V.
         hidden_sizes: units of each hidden layer.
 
+    Raises:
+        ConfigError: if a layer has no unit.
+
     """
 
     def __init__(
         self, observation_shape: tuple[int, ...], num_outputs: int, hidden_sizes: Sequence[int] = (120, 84)
     ) -> None:
+        _check_sizes(type(self).__name__, "hidden_sizes", hidden_sizes)
         sizes = [math.prod(observation_shape), *hidden_sizes]
         layers: list[nn.Module] = [nn.Flatten()]
         for size, next_size in itertools.pairwise(sizes):
@@ -283,10 +301,18 @@ def build_network(
         ConfigError: if the network cannot be made, or does not map observations to so many outputs.
 
     """
-    name = getattr(make_network, "__name__", "the network")
+    name = getattr(made_by(make_network), "__name__", "the network")
     try:
         network = make_network(observation_shape, num_outputs)
-        name = type(network).__name__
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"network: {name} cannot be made from (observation_shape, num_outputs) = {(observation_shape, num_outputs)}"
+            f": {one_line(error)}; {_other_network(observation_shape)}"
+        ) from error
+    name = type(network).__name__
+    try:
         network.eval()  # no statistics, such as batch norm's, of observations that are none
         with torch.no_grad():
             values = network(torch.zeros(2, *observation_shape))
@@ -296,7 +322,8 @@ def build_network(
     except Exception as error:
         reason = one_line(error)
         raise ConfigError(
-            f"network: {name} does not take observations of shape {observation_shape}: {reason}"
+            f"network: {name} does not take observations of shape {observation_shape}: {reason}; "
+            f"{_other_network(observation_shape)}"
         ) from error
     shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
     if shape != (2, num_outputs):
@@ -305,3 +332,9 @@ def build_network(
             "its last layer must have num_outputs units."
         )
     return network
+
+
+def _other_network(observation_shape: tuple[int, ...]) -> str:
+    """What to take instead of a network that does not work."""
+    known = "lit_dqn.NatureCNN" if len(observation_shape) == 3 else "lit_dqn.MLP"
+    return f"set --model.network {known}, or give a class of your own that takes these two."

@@ -33,7 +33,7 @@ class _OfTDErrors:
     huber_delta: float | None = None
 
     def __post_init__(self) -> None:
-        if self.huber_delta is not None and self.huber_delta <= 0:
+        if self.huber_delta is not None and not self.huber_delta > 0:
             raise ConfigError(f"huber_delta: {self.huber_delta} must be positive, or null for the squared error.")
 
     def loss(self, td_error: Tensor) -> Tensor:
@@ -128,9 +128,9 @@ class MunchausenQLearning(_OfTDErrors, Objective):
         super().__post_init__()
         if not 0 <= self.alpha < 1:
             raise ConfigError(f"alpha: {self.alpha} must lie in [0, 1); 1 would widen the gaps without end.")
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             raise ConfigError(f"temperature: {self.temperature} must be positive; for 0 use QLearning.")
-        if self.lowest >= 0:
+        if not self.lowest < 0:
             raise ConfigError(f"lowest: {self.lowest} must be negative.")
 
     def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
@@ -167,7 +167,7 @@ class QuantileRegression(Objective):
     huber_delta: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.huber_delta <= 0:
+        if not self.huber_delta > 0:
             raise ConfigError(f"huber_delta: {self.huber_delta} must be positive.")
 
     def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
@@ -237,7 +237,7 @@ class ActorCritic:
 
     def __post_init__(self) -> None:
         for key in ("entropy_cost", "value_cost"):
-            if getattr(self, key) < 0:
+            if not getattr(self, key) >= 0:
                 raise ConfigError(f"{key}: {getattr(self, key)} is a weight of the loss and must not be negative.")
 
     def __call__(self, network: nn.Module, batch: Batch, temperature: float | Tensor) -> LossOutput:

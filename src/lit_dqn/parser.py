@@ -1,51 +1,49 @@
-"""The parser of the command line, whose errors are sentences for people."""
+"""The parser of the command line, whose errors are for people."""
 
-import difflib
-import inspect
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from typing import Any, NoReturn
 
-from jsonargparse import Namespace
+from jsonargparse import Namespace, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lit_dqn.actor_critic import LitActorCritic
-from lit_dqn.callbacks import Checkpoints, EpisodeView, MazeView, StoppingRules, TrainingStatistics
-from lit_dqn.data import ReplayDataModule
-from lit_dqn.dqn import LitDQN
 from lit_dqn.errors import ConfigError
+from lit_dqn.exports import EXPORTS
 from lit_dqn.help import HelpFormatter
+from lit_dqn.inputs import load_yaml, look_through, read_words
+from lit_dqn.live_classes import LiveClasses
 from lit_dqn.specification import specification
-from lit_dqn.td import LitTD
-from lit_dqn.trainer_config import Trainer, name_run
+from lit_dqn.trainer_config import name_run
 
-REMEDIES = {
-    "num_workers": "the envs are played in the training process, so there are no workers; "
-    "for more envs side by side set --data.num_envs",
-}
-"""What to do instead of keys that people know from elsewhere."""
+# Settings may name their classes without a module, once they are there.
+for _module in {*EXPORTS.values()} - {"api"}:
+    import_module(f"lit_dqn.{_module}")
 
 PROGRAM = "python -m lit_dqn"
 
-UNKNOWN_KEY = re.compile(
-    r"nrecognized arguments: --([\w.]+)|does not accept option '([\w.]+)'|Option '([\w.]+)' is not accepted"
-)
-"""How jsonargparse speaks of them."""
+MODE = "lit_dqn"
+"""jsonargparse's name for our way of reading YAML."""
 
-UNKNOWN_AGENT = re.compile(r"^Parser key \"model\": .*import path.* Given value: ([\w.]+)$")
 
-AGENTS = (LitDQN, LitTD, LitActorCritic)
-OWNERS_OF_KEYS = (
-    *AGENTS,
-    ReplayDataModule,
-    StoppingRules,
-    Checkpoints,
-    TrainingStatistics,
-    MazeView,
-    EpisodeView,
-    Trainer,
-)
-KNOWN_KEYS = [name for owner in OWNERS_OF_KEYS for name in inspect.signature(owner).parameters]
+def _load(text: str) -> Any:
+    value = load_yaml(text)
+    # What jsonargparse does about texts that look like keys without values, such as `name:` and {a, b}.
+    if isinstance(value, dict) and value and all(part is None for part in value.values()):
+        return get_loader("yaml")(text)
+    return value
+
+
+set_loader(MODE, _load)
+
+FRAME = re.compile(r"Does not validate|Subtypes|Errors|Given value|Problem with given class_path")
+LAYER = re.compile(r'Parser key "([\w.+]+)":')
+
+
+class Unparsed(ConfigError):
+    """What jsonargparse says, which is for programmers."""
 
 
 def _is_of_the_trainer(group: Any) -> bool:
@@ -57,7 +55,9 @@ class Parser(LightningArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # A misspelt key must not pass for the beginning of another one.
-        super().__init__(*args, **{"prog": PROGRAM, **kwargs}, allow_abbrev=False, formatter_class=HelpFormatter)
+        super().__init__(
+            *args, **{"prog": PROGRAM, **kwargs, "parser_mode": MODE}, allow_abbrev=False, formatter_class=HelpFormatter
+        )
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         """As argparse's, with the keys of lit_dqn before the many of Lightning's Trainer."""
@@ -92,28 +92,39 @@ class Parser(LightningArgumentParser):
         return super().dump(cfg, *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say it.
+        """Say it to `explained`.
 
         Raises:
-            ConfigError: always.
+            Unparsed: always.
 
         """
-        sentence = " ".join(message.split())
-        unknown = UNKNOWN_KEY.search(sentence)
-        unknown_agent = UNKNOWN_AGENT.search(sentence)
-        if unknown_agent:
-            names = ", ".join(agent.__name__ for agent in AGENTS)
-            sentence = f"model: there is no agent {unknown_agent[1]}; give one of {names}, or a class path of your own."
-        elif unknown:
-            key = next(filter(None, unknown.groups()))
-            owner = 'Parser key "model"'  # of the class that was chosen, jsonargparse gives the bare key
-            sentence = self._unknown_key(f"model.{key}" if sentence.startswith(owner) else key)
-        raise ConfigError(sentence) from ex
+        raise Unparsed(message) from ex
 
-    def _unknown_key(self, key: str) -> str:
-        name = key.split(".")[-1]
-        if name in REMEDIES:
-            return f"{key}: {REMEDIES[name]}."
-        near = difflib.get_close_matches(name, KNOWN_KEYS, n=1, cutoff=0.75)
-        hint = f"did you mean {near[0]}?" if near else "`python -m lit_dqn fit --help` lists all keys."
-        return f"{key}: there is no such key; {hint}"
+
+@contextmanager
+def explained(words: Sequence[str]) -> Iterator[None]:
+    """Say in our own words what the parser has refused.
+
+    Args:
+        words: of the command line that is parsed within.
+
+    Raises:
+        ConfigError: naming the key, the value and what fits.
+
+    """
+    try:
+        yield
+    except Unparsed as error:
+        look_through(read_words(words)[1], LiveClasses())
+        raise ConfigError(sentence_of(str(error))) from error
+
+
+def sentence_of(message: str) -> str:
+    """What jsonargparse says of a value, in one line: the key with all its parts, and the innermost reason."""
+    keys = LAYER.findall(message)
+    lines = [line.strip(" -") for line in LAYER.sub("", message).splitlines()]
+    lines = [line for line in lines if line and not FRAME.match(line)]
+    # Of all that was tried, what has a reason of its own says more than what was expected besides.
+    said = [line for line in lines if not line.startswith("Expected a")] or lines[:1] or [message]
+    reason = re.sub(r"<(?:class|enum) '(?:\w+\.)*(\w+)'>", r"\1", " ".join(dict.fromkeys(said)))
+    return f"{'.'.join(keys)}: {reason}" if keys else reason

@@ -138,7 +138,7 @@ class Softmax(Policy):
     def __init__(self, temperature: Schedule | float = 1.0) -> None:
         self.temperature = temperature if isinstance(temperature, Schedule) else Constant(temperature)
         for value in (self.temperature.start, self.temperature.end):
-            if value <= 0:
+            if not value > 0:
                 raise ConfigError(f"temperature: {value} must be positive; for the limit 0 use Greedy.")
 
     def act(

@@ -1,5 +1,6 @@
 """A schedule gives a value for each env step: ε, a temperature, or a learning rate."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -19,9 +20,17 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The same value for ever."""
+    """The same value for ever.
+
+    Raises:
+        ConfigError: if it is not finite.
+
+    """
 
     value: float
+
+    def __post_init__(self) -> None:
+        _check_finite("value", self.value)
 
     @property
     def start(self) -> float:  # type: ignore[override]
@@ -38,7 +47,7 @@ class Linear(Schedule):
     """A straight line from `start` to `end` over `env_steps` env steps, then `end`.
 
     Raises:
-        ConfigError: if `env_steps` is below 1.
+        ConfigError: if `env_steps` is below 1, or a value is not finite.
 
     """
 
@@ -48,6 +57,8 @@ class Linear(Schedule):
 
     def __post_init__(self) -> None:
         _check_env_steps(self.env_steps)
+        _check_finite("start", self.start)
+        _check_finite("end", self.end)
 
     def __call__(self, env_step: int) -> float:
         return self.start + (self.end - self.start) * min(env_step / self.env_steps, 1.0)
@@ -58,7 +69,7 @@ class Exponential(Schedule):
     """A geometric decay from `start` to the floor `end` over `env_steps` env steps, then `end`.
 
     Raises:
-        ConfigError: if `start` or `end` is not positive, or `env_steps` is below 1.
+        ConfigError: if `start` or `end` is not positive and finite, or `env_steps` is below 1.
 
     """
 
@@ -68,6 +79,8 @@ class Exponential(Schedule):
 
     def __post_init__(self) -> None:
         _check_env_steps(self.env_steps)
+        _check_finite("start", self.start)
+        _check_finite("end", self.end)
         if self.start <= 0 or self.end <= 0:
             raise ConfigError(
                 f"Exponential: start {self.start} and end {self.end} must be positive; "
@@ -81,3 +94,8 @@ class Exponential(Schedule):
 def _check_env_steps(env_steps: int) -> None:
     if env_steps < 1:
         raise ConfigError(f"env_steps: {env_steps} of a schedule must be at least 1 env step.")
+
+
+def _check_finite(key: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise ConfigError(f"{key}: {value} of a schedule must be a finite number.")

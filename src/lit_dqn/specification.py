@@ -44,8 +44,7 @@ def specification(part: Any) -> Any:
     if isinstance(part, type):
         return _class(part, {})
     if isinstance(part, partial):
-        # LightningCLI hands the class to an instantiator, as one of the partial's arguments.
-        made = next((argument for argument in part.args if isinstance(argument, type)), part.func)
+        made = made_by(part)
         if isinstance(made, type) and all(callable(argument) for argument in part.args):
             return _class(made, part.keywords)
     elif is_dataclass(part):
@@ -55,6 +54,13 @@ def specification(part: Any) -> Any:
     raise ConfigError(
         f"{part!r} cannot be written into a checkpoint; give a class, or functools.partial(Class, ...), instead."
     )
+
+
+def made_by(part: Any) -> Any:
+    """What a call of `part` makes: of a partial its class, which LightningCLI hands to an instantiator."""
+    if isinstance(part, partial):
+        return next((argument for argument in part.args if isinstance(argument, type)), part.func)
+    return part
 
 
 def _class(made: type, init_args: Mapping[str, Any]) -> dict[str, Any]:

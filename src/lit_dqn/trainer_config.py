@@ -10,6 +10,7 @@ import lightning
 import numpy as np
 import yaml
 from jsonargparse import Namespace
+from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from lit_dqn import durable
@@ -96,31 +97,26 @@ class SaveRunConfig(SaveConfigCallback):
         durable.replace_file(folder / self.config_filename, [memoryview(text.encode())])
 
 
-def check_trainer(config: Namespace) -> None:
-    """Refuse the Trainer's options that lit_dqn answers for otherwise.
+def check_accelerator(name: Any) -> None:
+    """Refuse a device that this machine does not have.
+
+    Args:
+        name: as Lightning's `accelerator`; an object has been asked already.
 
     Raises:
-        ConfigError: naming the option and what to do instead.
+        ConfigError: naming those that it has.
 
     """
-    _check_alone()
-    for key in ("gradient_clip_val", "gradient_clip_algorithm"):
-        if config.get(key) is not None:
-            raise ConfigError(
-                f"trainer.{key}: Lightning cannot clip in manual optimisation; set --model.max_grad_norm instead."
-            )
-    if config.get("accumulate_grad_batches", 1) != 1:
-        raise ConfigError("trainer.accumulate_grad_batches: an update uses one batch; set --data.batch_size instead.")
-    if config.get("devices") not in (1, "1", [0]) or config.get("num_nodes", 1) != 1:
+    there = [key for key, known in AcceleratorRegistry.items() if known["accelerator"].is_available()]
+    there += ["gpu"] if {"cuda", "mps"} & set(there) else []
+    if isinstance(name, str) and name not in ("auto", *there):
         raise ConfigError(
-            f"trainer.devices: {config.get('devices')} on {config.get('num_nodes', 1)} nodes is not possible, lit_dqn "
-            "trains on one device; for several seeds start several runs."
+            f"trainer.accelerator: {name} is not to be had here, where there is {', '.join(there)}; set "
+            "--trainer.accelerator auto."
         )
-    if str(config.get("precision") or "32-true") not in ("32-true", "32", "bf16-mixed", "bf16"):
-        raise ConfigError(f"trainer.precision: {config.precision} is not possible; set 32-true or bf16-mixed.")
 
 
-def _check_alone() -> None:
+def check_alone() -> None:
     """Refuse to be one of several processes that would each make the same run, in the same folder."""
     launchers = [("WORLD_SIZE", "RANK", "without torchrun")]
     if os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):  # there a shell has the tasks, and not we

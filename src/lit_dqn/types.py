@@ -1,12 +1,16 @@
 """The words that travel between the rooms. B is the batch size, N the number of envs."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol, Self, overload
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor  # takes seconds, and policies and settings do without
 
 
 class Timestep(NamedTuple):

@@ -1,0 +1,106 @@
+"""Which settings of Lightning's Trainer lit_dqn answers for otherwise, or cannot work."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+from lit_dqn.errors import ConfigError
+
+PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16")
+
+INSTEAD = {
+    "gradient_clip_val": "Lightning cannot clip in manual optimisation; set --model.max_grad_norm 10",
+    "gradient_clip_algorithm": "Lightning cannot clip in manual optimisation; set --model.max_grad_norm 10",
+    "limit_train_batches": "an epoch has as many updates as data says; set --data.updates_per_epoch 1000",
+    "overfit_batches": "the replay is what is learned from; set --data.capacity 1000 for a small one",
+    "fast_dev_run": "a short run has limits of its own; set --stop.max_env_steps 2000",
+    "barebones": "a run without its callbacks never ends; set --trainer.logger false for one without curves",
+    "val_check_interval": "evaluations come between epochs; set --data.updates_per_epoch 1000 or another number",
+    "reload_dataloaders_every_n_epochs": "the replay changes with every step already; leave it out",
+}
+"""What to do instead of settings that do nothing good here."""
+
+WHOLE_EPOCHS = ("limit_train_batches", "val_check_interval")
+"""Of these 1.0 means all, and 1 is one."""
+
+EPISODES = ("limit_val_batches", "limit_test_batches", "limit_predict_batches")
+
+LIMITS = {"max_epochs": "epochs", "max_steps": "updates"}
+DURATION = re.compile(r"\d+:\d\d?:\d\d?:\d\d?")
+AT_LEAST = {"check_val_every_n_epoch": 1, "log_every_n_steps": 0, "num_sanity_val_steps": -1}
+
+
+def check_trainer(settings: Mapping[str, Any]) -> None:
+    """Refuse settings of the Trainer that cannot work here.
+
+    Args:
+        settings: those that are given, by their names.
+
+    Raises:
+        ConfigError: naming the option and what to do instead.
+
+    """
+    for key, remedy in INSTEAD.items():
+        value = settings.get(key)
+        neutral = (None, 1.0) if key in WHOLE_EPOCHS else (None, False, 0)
+        if value not in neutral or (key in WHOLE_EPOCHS and _is_whole(value)):
+            raise ConfigError(f"trainer.{key}: {value} is not possible: {remedy}.")
+    for key in EPISODES:
+        value = settings.get(key)
+        if value not in (None, 0.0, 1.0) and not (isinstance(value, int) and value > 1):
+            raise ConfigError(
+                f"trainer.{key}: {value} must be a whole number of episodes, 0 for none; set --data.eval_episodes 10 "
+                "instead."
+            )
+    if settings.get("accumulate_grad_batches") not in (None, 1):
+        raise ConfigError(
+            "trainer.accumulate_grad_batches: an update uses one batch; set --data.batch_size 128 for a larger one."
+        )
+    devices, nodes = settings.get("devices"), settings.get("num_nodes", 1)
+    if devices not in (None, 1, "1", [0], "auto") or nodes not in (None, 1):
+        raise ConfigError(
+            f"trainer.devices: {devices} on {nodes} nodes is not possible, lit_dqn trains on one device; set "
+            "--trainer.devices 1, and for several seeds start several runs."
+        )
+    strategy = settings.get("strategy")
+    if strategy not in (None, "auto", "single_device"):
+        raise ConfigError(
+            f"trainer.strategy: {_name(strategy)} is not possible: lit_dqn trains in one process on one device; set "
+            "--trainer.strategy auto."
+        )
+    precision = settings.get("precision")
+    if precision is not None and str(precision) not in PRECISIONS:
+        raise ConfigError(
+            f"trainer.precision: {precision} is not possible; give one of {', '.join(PRECISIONS)}, for instance "
+            "--trainer.precision bf16-mixed."
+        )
+    for key, unit in LIMITS.items():
+        value = settings.get(key)
+        if value == 0:
+            raise ConfigError(f"trainer.{key}: 0 {unit} would learn nothing; set --trainer.{key} 100, or leave it out.")
+        if _is_whole(value) and value < -1:
+            raise ConfigError(f"trainer.{key}: {value} must be above 0; set --trainer.{key} -1 for no limit.")
+    max_time = settings.get("max_time")
+    if isinstance(max_time, int) or (isinstance(max_time, str) and not DURATION.fullmatch(max_time)):
+        raise ConfigError(
+            f"trainer.max_time: {max_time} is no time as days:hours:minutes:seconds; set "
+            "--trainer.max_time 00:08:00:00 for eight hours."
+        )
+    if settings.get("enable_checkpointing") is False:
+        raise ConfigError(
+            "trainer.enable_checkpointing: false is not possible, a run keeps its last state; set "
+            "--checkpoints.every_n_epochs 1000 to save it seldom."
+        )
+    for key, least in AT_LEAST.items():
+        value = settings.get(key)
+        if _is_whole(value) and value < least:
+            raise ConfigError(f"trainer.{key}: {value} must be at least {least}; set --trainer.{key} {max(least, 1)}.")
+
+
+def _is_whole(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _name(value: Any) -> str:
+    """A class as settings name it."""
+    return str(value.get("class_path", value) if isinstance(value, Mapping) else getattr(value, "class_path", value))
