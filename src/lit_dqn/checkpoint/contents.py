@@ -73,6 +73,7 @@ CALLBACKS: dict[str, Check] = {
         record({}, {"best_env_step": optional(whole()), "session": whole(high=MAX_SESSIONS)}),
     ),
     "MazeView": record({"evaluations": whole()}),
+    "EpisodeView": record({"evaluations": whole()}),
 }
 
 AGENT = record(

@@ -52,7 +52,8 @@ def load_network_weights(network: nn.Module, path: str | Path) -> None:
             state = read_checkpoint(path)["state_dict"]
         except ConfigError as error:
             raise ConfigError(
-                f"init_from: {path} holds no weights of lit_dqn; give one of its .ckpt files, or a .safetensors file."
+                f"init_from: {path} holds no weights of lit_dqn; give one of its .ckpt files, or a .safetensors file "
+                f"({str(error).removeprefix('ckpt_path: ')})."
             ) from error
         weights = {name.removeprefix("online."): tensor for name, tensor in state.items() if name.startswith("online.")}
     check_weights(network, weights, "init_from", path)
