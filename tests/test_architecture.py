@@ -27,6 +27,7 @@ FLOORS = {
         "learner",
         "loss_watch",
         "update_graph",
+        "split_adam",
         "graphs",
         "asking",
         "policies",
