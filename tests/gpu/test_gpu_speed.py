@@ -1,6 +1,7 @@
 """What things take, printed; little is asserted."""
 
 import time
+from functools import partial
 
 import lightning
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 from test_gpu_runs import ACCELERATOR, DOUBLE
 from test_gpu_updates import GPU, PIXELS, chunks, learn
 
-from lit_dqn import DoubleQLearning, EpsilonGreedy, LitDQN, NatureCNN, ReplayDataModule
+from lit_dqn import DoubleQLearning, EpsilonGreedy, LitDQN, NatureCNN, ReplayDataModule, networks
 from lit_dqn.learner import Update
 from lit_dqn.replay import DeviceFrames, ReplayBuffer
+from lit_dqn.split_adam import SplitAdam
 from lit_dqn.types import Timestep
 
 
@@ -23,19 +25,47 @@ def _aloud(capsys):
         print(capsys.readouterr().out)
 
 
-def test_an_update_takes_less_time_from_a_graph():
-    given = chunks(PIXELS, updates=16)
-    milliseconds = {}
-    for way in (Update.eager, Update.graph):
-        learner, _ = learn(way, DoubleQLearning(huber_delta=1.0), NatureCNN, PIXELS, given=given, period=10**6)
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        for batches in given * 5:
+def update_in_milliseconds(way, given, rounds, precision=torch.float32):
+    learner, _ = learn(
+        way, DoubleQLearning(huber_delta=1.0), NatureCNN, PIXELS, given=given, period=10**6, precision=precision
+    )
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    with torch.autocast("cuda", torch.bfloat16, enabled=precision is torch.bfloat16, cache_enabled=False):
+        for batches in given * rounds:
             learner.update_many(batches)
-        torch.cuda.synchronize()
-        milliseconds[way.name] = (time.perf_counter() - began) / (20 * 16) * 1e3
-    print(f"\nms per update of 32, float32 (cuDNN TF32 {torch.backends.cudnn.allow_tf32}): {milliseconds}")
-    assert milliseconds["graph"] < milliseconds["eager"]
+    torch.cuda.synchronize()
+    return round((time.perf_counter() - began) / sum(map(len, given * rounds)) * 1e3, 4)
+
+
+def as_on_a_cpu(convolution, image):
+    image = torch.stack(image.unbind(1), dim=-1).permute(0, 3, 1, 2)
+    return convolution(networks.to_float(image))
+
+
+def test_an_update_takes_less_time_from_a_graph(monkeypatch):
+    given = chunks(PIXELS, updates=16)
+    eager = update_in_milliseconds(Update.eager, given[:2], 2)
+    spent = {"eager": eager}
+    for size in (32, 256):
+        given = chunks(PIXELS, updates=16, size=size)
+        graph = partial(update_in_milliseconds, Update.graph, given, 5)
+        spent[f"graph, {size}"] = graph()
+        spent[f"bf16, {size}"] = graph(precision=torch.bfloat16)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+            spent[f"matrix products in TF32, {size}"] = graph()
+        with monkeypatch.context() as patch:
+            patch.setattr(SplitAdam, "pays", lambda optimizer: False)
+            spent[f"Adam in one piece, {size}"] = graph()
+        with monkeypatch.context() as patch:
+            patch.setattr(networks._CentringConv2d, "of_blocks", as_on_a_cpu)
+            spent[f"first convolution as it is, {size}"] = graph()
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.backends.cudnn, "deterministic", False)
+            spent[f"not deterministic, {size}"] = graph()
+    print(f"\nms per update, float32 but for cuDNN's TF32 ({torch.backends.cudnn.allow_tf32}): {spent}")
+    assert spent["graph, 32"] < eager
 
 
 def test_a_large_ring_in_milliseconds():
