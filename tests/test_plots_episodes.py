@@ -45,6 +45,8 @@ def test_a_return_that_is_a_little_better_stands_well_above(tmp_path):
 
 
 def test_returns_that_lie_together_keep_a_linear_axis(tmp_path):
+    equal = write_run(tmp_path / "equal", [5, 5, 5])
+    assert plot_episodes(equal).axes[1].get_yscale() == "linear"
     run = write_run(tmp_path / "run", list(range(200, 100, -1)))
     assert plot_episodes(run).axes[1].get_yscale() == "linear"
     (run / "episodes.csv").write_text(HEADER + "".join(f"{n},{n},0,{n},{n},True,0.1\n" for n in range(1, 500)))

@@ -56,9 +56,9 @@ class ResultsWriter(Callback):
         normalised = human_normalised_score(data.env_id, score["mean"])
         protocol = data.evaluation_protocol()
         log.info(
-            "return %s, median %g%s",
+            "return %s, median %.2f%s",
             mean_with_error(score["mean"], score["standard_error"], len(self._episodes)),
-            round(score["median"], 2),
+            score["median"],
             "" if normalised is None else f", human-normalised {normalised:.3f}",
         )
         log.info("protocol: %s", ", ".join(f"{key} {value}" for key, value in protocol.items()))

@@ -82,9 +82,9 @@ class TrajectoryWriter(Callback):
             figure.savefig(saved[-1], dpi=100)
         end = "terminated" if batch.terminated else "cut at the cap on its steps"
         log.info(
-            "episode %d: return %g, %d steps, %s: %s",
+            "episode %d: return %s, %d steps, %s: %s",
             batch_idx + 1,
-            batch.reward.sum(),
+            f"{batch.reward.sum():,.2f}",
             len(batch.action),
             end,
             ", ".join(map(str, saved)),
@@ -119,7 +119,7 @@ def _pictures(world: Any, agent: Any, trajectory: Trajectory, number: int) -> li
     figures = []
     if isinstance(world, GridWorld):
         path = grid_path(world, trajectory.observation)
-        title = f"return {trajectory.reward.sum():g} in {len(trajectory.action):,} steps"
+        title = f"return {trajectory.reward.sum():,.2f} in {len(trajectory.action):,} steps"
         figures.append(("", draw_agent(world, agent, frame_stack=trajectory.frame_stack, path=path, title=title)))
     if number == 0 and trajectory.has_images:
         figures.append(("_saliency", draw_episode_saliency(agent, trajectory)))

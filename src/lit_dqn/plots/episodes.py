@@ -105,7 +105,7 @@ def _spread_the_best(axes: Axes, returns: Sequence[NDArray[np.float64]]) -> None
     best, worst = max(run.max() for run in returns), min(run.min() for run in returns)
     # What a good run comes to differ by in its second half.
     unit = max(min(best - np.median(run[len(run) // 2 :]) for run in returns), (best - worst) / 1000)
-    if best > 0 or best - worst < SPREAD_FROM * unit:
+    if best > 0 or best - worst <= SPREAD_FROM * unit:
         return
 
     def height(y: Any) -> Any:
