@@ -174,7 +174,9 @@ class Run:
         """
         world, (trajectory,) = self.world, self.watch()
         path = plots.grid_path(world, trajectory.observation)
-        title = f"an episode without learning: return {trajectory.reward.sum():,.2f} in {len(trajectory.action):,} steps"
+        title = (
+            f"an episode without learning: return {trajectory.reward.sum():,.2f} in {len(trajectory.action):,} steps"
+        )
         return plots.draw_agent(world, self.agent, frame_stack=self.data.frame_stack, path=path, title=title)
 
     def animate(self) -> plots.Animation:
