@@ -1,5 +1,6 @@
 """What things take, printed; little is asserted."""
 
+import contextlib
 import time
 from functools import partial
 
@@ -38,6 +39,14 @@ def update_in_milliseconds(way, given, rounds, precision=torch.float32):
     return round((time.perf_counter() - began) / sum(map(len, given * rounds)) * 1e3, 4)
 
 
+@contextlib.contextmanager
+def switched(settings, name, value):
+    before = getattr(settings, name)
+    setattr(settings, name, value)
+    yield
+    setattr(settings, name, before)
+
+
 def as_on_a_cpu(convolution, image):
     image = torch.stack(image.unbind(1), dim=-1).permute(0, 3, 1, 2)
     return convolution(networks.to_float(image))
@@ -52,8 +61,7 @@ def test_an_update_takes_less_time_from_a_graph(monkeypatch):
         graph = partial(update_in_milliseconds, Update.graph, given, 5)
         spent[f"graph, {size}"] = graph()
         spent[f"bf16, {size}"] = graph(precision=torch.bfloat16)
-        with monkeypatch.context() as patch:
-            patch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+        with switched(torch.backends.cuda.matmul, "allow_tf32", True):
             spent[f"matrix products in TF32, {size}"] = graph()
         with monkeypatch.context() as patch:
             patch.setattr(SplitAdam, "pays", lambda optimizer: False)
@@ -61,8 +69,7 @@ def test_an_update_takes_less_time_from_a_graph(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(networks._CentringConv2d, "of_blocks", as_on_a_cpu)
             spent[f"first convolution as it is, {size}"] = graph()
-        with monkeypatch.context() as patch:
-            patch.setattr(torch.backends.cudnn, "deterministic", False)
+        with switched(torch.backends.cudnn, "deterministic", False):
             spent[f"not deterministic, {size}"] = graph()
     print(f"\nms per update, float32 but for cuDNN's TF32 ({torch.backends.cudnn.allow_tf32}): {spent}")
     assert spent["graph, 32"] < eager
