@@ -1,6 +1,7 @@
 """The notebooks: their two forms say the same, they use what is public, and they run."""
 
 import ast
+import re
 from pathlib import Path
 
 import jupytext
@@ -30,6 +31,24 @@ def test_the_notebook_uses_public_names_only(name):
     used |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
     own = {"_fields", "_observation"}  # of a NamedTuple, which are public; of the notebook's own env
     assert not [name for name in used - own if name.startswith("_")]
+
+
+def test_the_lesson_has_five_exercises_whose_solutions_are_folded_away_and_are_python():
+    (exercises,) = [cell.source for cell in read(ROOT / "notebooks/lesson15.py").cells if "## Exercises" in cell.source]
+    assert re.findall(r"^\*\*(\d)\. ", exercises, re.MULTILINE) == list("12345")
+    solutions = re.findall(r"<details><summary>Solution</summary>\n\n(.*?)\n\n</details>", exercises, re.DOTALL)
+    assert len(solutions) == 5
+    for code in re.findall(r"```python\n(.*?)```", "".join(solutions), re.DOTALL):
+        ast.parse(code)
+
+
+def test_the_stored_lesson_ran_to_its_end_and_nothing_in_it_failed():
+    cells = [cell for cell in read(ROOT / "notebooks/lesson15.ipynb").cells if cell.cell_type == "code"]
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
+    silent = [cell.source.splitlines()[0] for cell in cells if not cell.outputs]
+    # Settings, imports, and what is only defined.
+    assert silent == ["QUICK = True", "%matplotlib inline", "from lit_dqn.networks import build_network"]
 
 
 @pytest.mark.parametrize("name", [pytest.param("lesson15", marks=pytest.mark.slow), "your_own_env"])

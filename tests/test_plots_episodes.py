@@ -30,6 +30,12 @@ def test_episodes_and_their_moving_mean(tmp_path):
     assert means.get_label() == "maze/version_0"
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_episode_or_several_that_are_alike_are_drawn_without_a_word(tmp_path):
+    for lengths in ([100], [100, 100]):
+        plot_episodes(write_run(tmp_path / str(len(lengths)), lengths)).draw_without_rendering()
+
+
 def test_a_return_that_is_a_little_better_stands_well_above(tmp_path):
     """A maze's first episodes take a thousand steps; its last ones 14 or 16."""
     lengths = [1500, 900, 400, 200, 100, 60, 40, 30, 24, 20, *[16, 14] * 20]
