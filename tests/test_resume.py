@@ -28,7 +28,7 @@ from lit_dqn.random_state import random_state, set_random_state
 from lit_dqn.replay import ReplayBuffer
 from lit_dqn.resimulation import ResumeEnv
 from lit_dqn.resume import _set_aside, go_on_in_its_folder
-from prove_resume import differences, flat
+from prove_resume import differences, flat, points
 from test_cli import CARTPOLE, run, tiny
 from test_dqn import make_data, make_trainer
 
@@ -361,7 +361,22 @@ def test_a_run_that_ends_by_time_or_by_a_limit_in_mid_epoch_is_the_beginning_of_
     assert run(monkeypatch, "fit", *CARTPOLE, *further, "--ckpt_path=last") == 0
     # The evaluation in which the stopped run has ended is one more, and nothing else is.
     different = differences(state(checkpoints(0) / "last.ckpt"), state(checkpoints(1) / "last.ckpt"))
-    assert different == ["/callbacks/MazeView/evaluations"]
+    assert different == ["/callbacks/EpisodeView/evaluations", "/callbacks/MazeView/evaluations"]
+
+
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_a_finished_run_that_is_resumed_adds_nothing(folder, monkeypatch, evaluated):
+    maze = ["--data.env_id=lit_dqn/Maze-v0", "--data.env_kwargs={'observation': 'one_hot', 'max_episode_steps': 8}"]
+    settings = [*tiny(), *maze, *([] if evaluated else ["--trainer.limit_val_batches=0"])]
+    assert run(monkeypatch, "fit", *CARTPOLE, *settings) == 0
+    (version,) = folder.glob("lightning_logs/*/version_0")
+    before = points(version), (version / "episodes.csv").read_text()
+    assert {"train/loss", "rollout/ep_rew", "actions"} <= before[0].keys()
+    for _ in range(2):
+        assert run(monkeypatch, "fit", *CARTPOLE, *settings, "--ckpt_path=last") == 0
+    after = points(version), (version / "episodes.csv").read_text()
+    assert [tag for tag in after[0] if after[0][tag] != before[0].get(tag)] == []
+    assert after == before
 
 
 def stop_at(trainer, chunks):

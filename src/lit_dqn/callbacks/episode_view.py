@@ -50,21 +50,28 @@ class EpisodeView(Callback):
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Show an episode if it is time."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            if self._evaluations % self.every_n_evaluations == 0:
+            # What a run shows at its end is in its last checkpoint, so that a resume does not show it again.
+            if self._evaluations % self.every_n_evaluations == 0 or trainer.should_stop:
                 self._show(trainer, pl_module)
             self._evaluations += 1
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Likewise, where nothing is evaluated."""
+        if trainer.should_stop:
+            self._show(trainer, pl_module)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Show what was learned in the end."""
         self._show(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """The count of evaluations."""
-        return {"evaluations": self._evaluations}
+        """The count of evaluations, and when the last episode was shown."""
+        return {"evaluations": self._evaluations, "shown_at": self._shown_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the count of evaluations."""
+        """Take them up."""
         self._evaluations = state_dict["evaluations"]
+        self._shown_at = state_dict.get("shown_at", -1)
 
     def _show(self, trainer: lightning.Trainer, agent: Any) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]

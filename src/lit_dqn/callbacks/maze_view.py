@@ -39,6 +39,7 @@ class MazeView(Callback):
             raise ConfigError(f"maze_view.every_n_evaluations: {every_n_evaluations} must be at least 1 evaluation.")
         self.every_n_evaluations = every_n_evaluations
         self._evaluations = 0
+        self._shown_at = -1  # env step of the pictures of the end
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Send the picture to TensorBoard if it is time."""
@@ -48,10 +49,23 @@ class MazeView(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if self._evaluations % self.every_n_evaluations == 0 and grid_world_of(data) is not None:
             send_picture(trainer, "maze", draw_last_episode(data, pl_module))
+        if trainer.should_stop:  # before the last checkpoint, so that a resume does not show them again
+            self._show_the_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Likewise, where nothing is evaluated."""
+        if trainer.should_stop:
+            self._show_the_end(trainer, pl_module)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save the pictures of the trained agent."""
+        self._show_the_end(trainer, pl_module)
+
+    def _show_the_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if data.collector.env_step == self._shown_at:
+            return
+        self._shown_at = data.collector.env_step
         world = grid_world_of(data)
         folder = run_folder(trainer)
         if folder is None or world is None:
@@ -65,12 +79,13 @@ class MazeView(Callback):
         send_picture(trainer, name.removesuffix(".png"), figure)
 
     def state_dict(self) -> dict[str, Any]:
-        """The count of evaluations."""
-        return {"evaluations": self._evaluations}
+        """The count of evaluations, and when the pictures of the end were made."""
+        return {"evaluations": self._evaluations, "shown_at": self._shown_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the count of evaluations."""
+        """Take them up."""
         self._evaluations = state_dict["evaluations"]
+        self._shown_at = state_dict.get("shown_at", -1)
 
 
 def grid_world_of(data: Any) -> GridWorld | None:

@@ -72,8 +72,8 @@ CALLBACKS: dict[str, Check] = {
         either("best_grade", "best_mean_reward", number),
         record({}, {"best_env_step": optional(whole()), "session": whole(high=MAX_SESSIONS)}),
     ),
-    "MazeView": record({"evaluations": whole()}),
-    "EpisodeView": record({"evaluations": whole()}),
+    "MazeView": record({"evaluations": whole()}, {"shown_at": whole(-1)}),
+    "EpisodeView": record({"evaluations": whole()}, {"shown_at": whole(-1)}),
 }
 
 AGENT = record(
