@@ -41,8 +41,8 @@ MUTATIONS = [
     Mutation(
         "one batch drawn for all updates of a chunk",
         "replay_dataset.py",
-        "self.sampler.sample(replay.starts, self.batch_size, self.generator) for _ in range(self.gradient_steps)\n",
-        "*[self.sampler.sample(replay.starts, self.batch_size, self.generator)] * self.gradient_steps\n",
+        "sample_many(replay.starts, self.gradient_steps, self.batch_size, self.generator)",
+        "sample_many(replay.starts, 1, self.batch_size, self.generator).repeat(self.gradient_steps, 0)",
         CHUNK,
     ),
     Mutation(
