@@ -39,6 +39,7 @@ def _load(text: str) -> Any:
 set_loader(MODE, _load)
 
 FRAME = re.compile(r"Does not validate|Subtypes|Errors|Given value|Problem with given class_path")
+OTHER_CLASS = re.compile(r"Subclasses are disabled for (\w+), thus '([\w.]+)' is not accepted.*")
 LAYER = re.compile(r'Parser key "([\w.+]+)":')
 
 
@@ -127,4 +128,5 @@ def sentence_of(message: str) -> str:
     # Of all that was tried, what has a reason of its own says more than what was expected besides.
     said = [line for line in lines if not line.startswith("Expected a")] or lines[:1] or [message]
     reason = re.sub(r"<(?:class|enum) '(?:\w+\.)*(\w+)'>", r"\1", " ".join(dict.fromkeys(said)))
+    reason = OTHER_CLASS.sub(r"\2 is given where a \1 belongs; give that key anew, too.", reason)
     return f"{'.'.join(keys)}: {reason}" if keys else reason

@@ -131,8 +131,7 @@ def _as_arrays(env_id: str, env: gymnasium.Env) -> gymnasium.Env:
     if not isinstance(env.observation_space, spaces.Box):
         raise ConfigError(
             f"env_id: {env_id!r} has observations of type {type(env.observation_space).__name__}; lit_dqn takes "
-            "arrays (Box) and numbers (Discrete): set --data.wrappers, for instance to "
-            "gymnasium.wrappers.FlattenObservation."
+            "arrays (Box) and numbers (Discrete); set --data.wrappers [gymnasium.wrappers.FlattenObservation]."
         )
     return _ChannelsFirst(env) if _channels_last(env.observation_space) else env
 
