@@ -110,7 +110,7 @@ def test_the_loss_knows_the_temperature_of_the_policy_that_plays(monkeypatch):
 
     class Watching(ActorCritic):
         def __call__(self, network, batch, temperature):
-            temperatures.append(temperature)
+            temperatures.append(float(temperature))
             return objective(network, batch, temperature)
 
     agent = make_agent()
