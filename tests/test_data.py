@@ -306,7 +306,7 @@ def test_the_seed_is_the_one_of_seed_everything(monkeypatch):
         ({"updates_per_epoch": 10, "gradient_steps": 4}, "updates_per_epoch: 10 must be a multiple"),
         ({"num_envs": 3}, "num_envs: 3 .* must be a multiple of 3"),
         ({"n_step": 0}, "n_step: 0 must be at least 1"),
-        ({"seed": -1}, "seed: -1 must not be negative"),
+        ({"seed": -1}, "seed: -1 must lie between 0 and 4294967295"),
         ({"sampler": Latest(), "gradient_steps": 2}, "sampler Latest would draw the same one each time"),
         ({"env_id": "CartPol-v1"}, "env_id: there is no environment 'CartPol-v1'; did you mean CartPole-v1"),
     ],
