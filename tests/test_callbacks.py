@@ -506,3 +506,18 @@ def test_lines_of_the_log_that_cannot_be_written_are_written_later(tmp_path, mon
     with path.open() as file:
         assert [int(line["episode"]) for line in csv.DictReader(file)] == list(range(1, 9))
     assert caplog.text.count("episodes.csv cannot be written") == 1
+
+
+def test_a_resumed_run_that_cannot_show_its_episodes_has_the_state_of_the_run_that_was_not_stopped(
+    tmp_path, monkeypatch
+):
+    def never(self, data, agent):
+        raise RuntimeError("no pictures here")
+
+    monkeypatch.setattr(EpisodeView, "_play", never)
+    whole, resumed = EpisodeView(1), EpisodeView(1)
+    trainer, _ = fit(tmp_path / "whole", StoppingRules(), whole, max_epochs=3)
+    assert whole.state_dict()["shown_at"] == trainer.datamodule.collector.env_step
+    resumed.load_state_dict(whole.state_dict())
+    fit(tmp_path / "resumed", StoppingRules(), resumed, max_epochs=3)
+    assert resumed.state_dict()["shown_at"] == whole.state_dict()["shown_at"]

@@ -115,6 +115,14 @@ def test_playing_ahead_with_a_network_that_draws_while_it_acts_is_refused():
         agent.check_data(make_data(play_ahead=True))
 
 
+def test_a_network_that_is_not_yet_on_the_device_of_its_run_is_asked_where_it_is():
+    agent = make_agent()
+    agent._device = torch.device(
+        "meta"
+    )  # as Lightning has it in `setup`: the device of the run, before the weights move
+    agent.check_data(make_data(play_ahead=True))
+
+
 @pytest.mark.parametrize("draw", [torch.randn, np.random.random, random.random])
 def test_whoever_draws_from_a_generator_that_all_threads_share_is_found(draw):
     check_draws_nothing("nobody", lambda: None)

@@ -187,7 +187,9 @@ class LitAgent(lightning.LightningModule, ABC):
 
         """
         if getattr(data, "play_ahead", False):
-            observation = torch.as_tensor(data.blank_observation, device=self.device)
+            # Lightning says the device of the run before it moves the weights there.
+            weights_are_on = next(self.online.parameters()).device
+            observation = torch.as_tensor(data.blank_observation, device=weights_are_on)
             with torch.inference_mode():
                 check_draws_nothing(type(self.online).__name__, lambda: self.online(observation))
 

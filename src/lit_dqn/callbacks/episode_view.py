@@ -77,9 +77,11 @@ class EpisodeView(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         env_step = data.collector.env_step
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if self._gave_up or not loggers or env_step == self._shown_at:
+        if not loggers or env_step == self._shown_at:
             return
-        self._shown_at = env_step
+        self._shown_at = env_step  # also where nothing can be shown: a resumed run, which tries again, says the same
+        if self._gave_up:
+            return
         try:
             # A network that draws random numbers shall not find other ones afterwards.
             with torch.random.fork_rng(devices=[]):
