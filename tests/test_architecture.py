@@ -27,7 +27,6 @@ FLOORS = {
         "learner",
         "loss_watch",
         "update_graph",
-        "split_adam",
         "graphs",
         "asking",
         "policies",

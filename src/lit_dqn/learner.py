@@ -160,7 +160,7 @@ class Learner:
         if self._graph is None:
             self._capturable = Capturable(self.optimizer)
             modules = [self.online] if self.target is self.online else [self.online, self.target]
-            self._graph = UpdateGraph(self._learn_all, modules, self._capturable)
+            self._graph = UpdateGraph(self._learn_all, modules, self.optimizer)
         return self._graph.run(batches, self._count)
 
     def _go_without_capture(self, reason: str) -> None:
@@ -196,7 +196,7 @@ class Learner:
         self.backward(loss)
         if self.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.online.parameters(), self.max_grad_norm)
-        (self._capturable or self.optimizer).step()
+        self.optimizer.step()
         return {"loss": loss.detach(), **output.metrics}
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from lit_dqn.graphs import capture, generator_states, same_tensors, set_generator_states
-from lit_dqn.split_adam import SplitAdam
 from lit_dqn.types import Batch, StaticBatches
 
 CHANGES_BUFFERS = "the network changes its buffers, as batch norm does"
@@ -28,7 +27,7 @@ class UpdateGraph:
     Args:
         learn: makes an update, all but the target's; returns scalars by name.
         modules: whose parameters and buffers `learn` may change.
-        optimizer: whose steps `learn` makes.
+        optimizer: that `learn` steps, `Capturable`, with a state.
 
     """
 
@@ -36,7 +35,7 @@ class UpdateGraph:
         self,
         learn: Callable[[Batch], Mapping[str, Tensor]],
         modules: Sequence[nn.Module],
-        optimizer: "Capturable",
+        optimizer: torch.optim.Optimizer,
     ) -> None:
         self._learn = learn
         self._modules = modules
@@ -127,7 +126,8 @@ class UpdateGraph:
     def _changing(self) -> list[Tensor]:
         """All that an update may change."""
         tensors = [tensor for module in self._modules for tensor in (*module.parameters(), *module.buffers())]
-        return [*tensors, *self._optimizer.tensors()]
+        states = self._optimizer.state.values()
+        return [*tensors, *(value for state in states for value in state.values() if isinstance(value, Tensor))]
 
 
 class _CopiedBatches(StaticBatches):
@@ -156,7 +156,7 @@ class Capturable:
     """Lets an optimiser's steps be captured; its learning rate becomes a tensor, which is filled in place.
 
     Args:
-        optimizer: one that torch can capture, with a state; its settings change until `undo`.
+        optimizer: one that torch can capture; its settings change until `undo`.
 
     """
 
@@ -167,17 +167,6 @@ class Capturable:
             group["capturable"] = True
             group["lr"] = torch.tensor(float(group["lr"]), device=group["params"][0].device)
         self._move_steps(to_host=False)
-        self._split = SplitAdam(optimizer) if SplitAdam.pays(optimizer) else None
-
-    def step(self) -> None:
-        """A step of the optimiser."""
-        (self._split or self._optimizer).step()
-
-    def tensors(self) -> list[Tensor]:
-        """All that steps change, besides the parameters."""
-        states = [value for state in self._optimizer.state.values() for value in state.values()]
-        copies = self._split.copies if self._split is not None else []
-        return [*(value for value in states if isinstance(value, Tensor)), *copies]
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """For the next steps, captured or not."""
