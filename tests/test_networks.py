@@ -179,23 +179,3 @@ def test_a_quantile_network_refuses_what_does_not_fit():
         QuantileNetwork((4,), 3, num_quantiles=0, network=MLP)
     with pytest.raises(ConfigError, match="network: NatureCNN takes images"):
         QuantileNetwork((4,), 3)
-
-
-@pytest.mark.parametrize(
-    ("shape", "kernel", "stride", "mean"),
-    [((4, 84, 84), 8, 4, 0.0), ((4, 84, 84), 8, 4, 0.34), ((3, 45, 38), 6, 3, 0.2), ((1, 17, 19), 4, 4, 0.0)],
-)
-def test_the_first_convolution_is_the_same_on_blocks_of_pixels(shape, kernel, stride, mean):
-    torch.manual_seed(0)
-    network = CNN(shape, 2, (8,), (kernel,), (stride,), dense_size=4, pixel_mean=mean)
-    first = network[0]
-    image = torch.randint(0, 256, (5, *shape), dtype=torch.uint8)
-    outputs = [first(to_float(image)), first.of_blocks(image)]
-    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-4, atol=1e-5)
-    gradients = []
-    for output in outputs:
-        first.zero_grad()
-        output.square().sum().backward()
-        gradients.append([parameter.grad.clone() for parameter in first.parameters()])
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-2)

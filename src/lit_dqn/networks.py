@@ -100,15 +100,11 @@ class CNN(nn.Sequential):
 
     def forward(self, observation: Tensor) -> Tensor:
         """[B, channels, height, width] to [B, num_outputs]."""
-        first, *torso, head = self
-        in_blocks = isinstance(first, _CentringConv2d) and first.stride_divides_kernel
-        if in_blocks and observation.is_cuda and observation.dtype == torch.uint8:
-            features = cast(_CentringConv2d, first).of_blocks(observation)
-        else:
-            if observation.dtype == torch.uint8:
-                # Channels last, which convolutions are faster with; moving bytes is cheaper than moving floats.
-                observation = torch.stack(observation.unbind(1), dim=-1).permute(0, 3, 1, 2)
-            features = first(to_float(observation))
+        *torso, head = self
+        if observation.dtype == torch.uint8:
+            # Channels last, which convolutions are faster with; moving bytes is cheaper than moving floats.
+            observation = torch.stack(observation.unbind(1), dim=-1).permute(0, 3, 1, 2)
+        features = to_float(observation)
         for layer in torso:
             features = layer(features)
         # With mixed precision, too: bfloat16 has three digits, and actions often differ in the third.
@@ -122,32 +118,13 @@ class _CentringConv2d(nn.Conv2d):
     def __init__(self, channels: int, outputs: int, kernel_size: int, stride: int, pixel_mean: float) -> None:
         super().__init__(channels, outputs, kernel_size, stride)
         self.pixel_mean = pixel_mean
-        self.stride_divides_kernel = kernel_size % stride == 0
 
     def forward(self, image: Tensor) -> Tensor:
-        return self._conv_forward(image, self.weight, self._centred_bias())
-
-    def of_blocks(self, image: Tensor) -> Tensor:
-        """`forward(to_float(image))` of bytes [B, channels, height, width], for a GPU, up to rounding.
-
-        Blocks of stride x stride pixels become channels, and the convolution one of stride 1: it has 64 channels
-        instead of 4, as tensor cores want it, and pixels are turned into numbers on the way.
-        """
-        step, width = self.stride[0], self.kernel_size[0] // self.stride[0]
-        used = [(size - self.kernel_size[0]) // step * step + self.kernel_size[0] for size in image.shape[2:]]
-        image = image[:, :, : used[0], : used[1]]
-        blocks = image.unflatten(3, (-1, step)).unflatten(2, (-1, step)).permute(0, 2, 4, 1, 3, 5)
-        pixels = blocks.to(torch.float32, memory_format=torch.contiguous_format).mul_(1 / 255)
-        weight = self.weight.unflatten(3, (width, step)).unflatten(2, (width, step)).permute(0, 2, 4, 1, 3, 5)
-        pixels, weight = (blocks.flatten(3).permute(0, 3, 1, 2) for blocks in (pixels, weight))
-        return nn.functional.conv2d(pixels, weight, self._centred_bias())
-
-    def _centred_bias(self) -> Tensor:
         assert self.bias is not None
         if self.pixel_mean == 0:
-            return self.bias
+            return super().forward(image)
         # conv(x - m) = conv(x) - m * sum(w): the same without another pass over the image.
-        return self.bias - self.pixel_mean * self.weight.sum((1, 2, 3))
+        return self._conv_forward(image, self.weight, self.bias - self.pixel_mean * self.weight.sum((1, 2, 3)))
 
 
 class NatureCNN(CNN):

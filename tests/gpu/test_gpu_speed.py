@@ -11,10 +11,9 @@ import torch
 from test_gpu_runs import ACCELERATOR, DOUBLE
 from test_gpu_updates import GPU, PIXELS, chunks, learn
 
-from lit_dqn import DoubleQLearning, EpsilonGreedy, LitDQN, NatureCNN, ReplayDataModule, networks
+from lit_dqn import DoubleQLearning, EpsilonGreedy, LitDQN, NatureCNN, ReplayDataModule
 from lit_dqn.learner import Update
 from lit_dqn.replay import DeviceFrames, ReplayBuffer
-from lit_dqn.split_adam import SplitAdam
 from lit_dqn.types import Timestep
 
 
@@ -47,12 +46,7 @@ def switched(settings, name, value):
     setattr(settings, name, before)
 
 
-def as_on_a_cpu(convolution, image):
-    image = torch.stack(image.unbind(1), dim=-1).permute(0, 3, 1, 2)
-    return convolution(networks.to_float(image))
-
-
-def test_an_update_takes_less_time_from_a_graph(monkeypatch):
+def test_an_update_takes_less_time_from_a_graph():
     given = chunks(PIXELS, updates=16)
     eager = update_in_milliseconds(Update.eager, given[:2], 2)
     spent = {"eager": eager}
@@ -63,12 +57,6 @@ def test_an_update_takes_less_time_from_a_graph(monkeypatch):
         spent[f"bf16, {size}"] = graph(precision=torch.bfloat16)
         with switched(torch.backends.cuda.matmul, "allow_tf32", True):
             spent[f"matrix products in TF32, {size}"] = graph()
-        with monkeypatch.context() as patch:
-            patch.setattr(SplitAdam, "pays", lambda optimizer: False)
-            spent[f"Adam in one piece, {size}"] = graph()
-        with monkeypatch.context() as patch:
-            patch.setattr(networks._CentringConv2d, "of_blocks", as_on_a_cpu)
-            spent[f"first convolution as it is, {size}"] = graph()
         with switched(torch.backends.cudnn, "deterministic", False):
             spent[f"not deterministic, {size}"] = graph()
     print(f"\nms per update, float32 but for cuDNN's TF32 ({torch.backends.cudnn.allow_tf32}): {spent}")
