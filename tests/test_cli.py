@@ -282,4 +282,4 @@ def test_the_agent_is_a_class_of_its_own_choice_and_takes_no_defaults_from_anoth
     assert run(monkeypatch, "fit", *tiny(), "--model=LitTD", "--model.objectiv=TDLearning", *walk) == 2
     assert "objectiv: there is no such key; did you mean objective?" in capsys.readouterr().err
     assert run(monkeypatch, "fit", *tiny(), "--model=LitD", *walk) == 2
-    assert "error: model: there is no agent LitD; give one of LitDQN, LitTD, LitActorCritic" in capsys.readouterr().err
+    assert "error: model: there is no agent LitD; give one of LitActorCritic, LitDQN, LitTD" in capsys.readouterr().err
