@@ -121,7 +121,9 @@ def test_fit_then_resume_then_look(folder, monkeypatch, capsys):
 
     for subcommand in ("validate", "test"):
         assert run(monkeypatch, subcommand, *CARTPOLE, *tiny(), "--ckpt_path=best") == 0
-        assert "eval/mean_reward" in capsys.readouterr().out
+        said = capsys.readouterr()
+        assert "eval/mean_reward" in said.out
+        assert f"agent: {Path('lightning_logs/cartpole/version_0/checkpoints/best.ckpt')}, env step " in said.err
     assert run(monkeypatch, "predict", *CARTPOLE, *tiny(), f"--ckpt_path={version}") == 0
     assert np.load(version / "predictions/env_step_168/episode_2.npz")["observation"].shape == (6, 4)
     assert [path.name for path in folder.iterdir()] == ["lightning_logs"]

@@ -228,6 +228,8 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_checkpoint(fo
     arguments = [*own, "--model.optimizer.init_args.lr=0.002", "--ckpt_path=last"]
     assert run(monkeypatch, "fit", *CARTPOLE, *further, *arguments) == 0
     said = capsys.readouterr().err
+    last = Path("lightning_logs/cartpole/version_0/checkpoints/env_step_104.ckpt")
+    assert said.count(f"resume: {last}, env step 104\n") == 1
     assert "resume: model.optimizer.init_args.lr is 0.002 now; it was 0.001 in the checkpoint" in said
     assert "resume: model.max_grad_norm is 10.0 now; it was 3.0 in the checkpoint" in said  # the file says 10
     assert "resume: data.eval_max_steps is 5 now; it was 7 in the checkpoint" in said
@@ -406,7 +408,8 @@ def test_the_checkpoint_of_this_release_still_goes_on(folder, monkeypatch, capsy
     limit = {"stop.max_env_steps": 200}
     assert run(monkeypatch, "fit", *CARTPOLE, *tiny(**limit), *SMALL, f"--ckpt_path={FIXTURE}") == 0
     said = capsys.readouterr().err
-    assert "resume: " not in said.replace("resume: data.eval", "")
+    assert f"resume: {FIXTURE / 'checkpoints/last.ckpt'}, env step 104\n" in said
+    assert " now; it was " not in said
     before, after = verify_checkpoint(FIXTURE / "checkpoints/last.ckpt"), read_checkpoint(checkpoints() / "last.ckpt")
     assert (before["env_step"], after["env_step"]) == (104, 200)
     assert after["ReplayDataModule"]["collector"]["episodes"] > before["ReplayDataModule"]["collector"]["episodes"]

@@ -202,7 +202,7 @@ class CLI(LightningCLI):
         key, folder = {
             "fit": ("trainer.logger.init_args.save_dir", None if config.get("plan") else runs),
             "test": ("ckpt_path", None if self.resumed is None else self.resumed.path.parent),
-            "export": ("output_dir", Path(config.get("output_dir") or ".")),
+            "export": ("output_dir", Path(config.output_dir) if config.get("output_dir") else None),
         }.get(str(self.subcommand), ("", None))
         try:
             if folder is not None:

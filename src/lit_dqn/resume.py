@@ -141,7 +141,7 @@ def warn_of_other_env(checkpoint: Mapping[str, Any], data: ReplayDataModule) -> 
 
 
 def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, data: ReplayDataModule | None) -> None:
-    """Refuse what a checkpoint cannot go on with, and say what else is different from then.
+    """Refuse what a checkpoint cannot go on with; say which one it is, and what else is different from then.
 
     Args:
         checkpoint: as it was read.
@@ -154,7 +154,9 @@ def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, 
 
     """
     check_weights(model, checkpoint["state_dict"], "ckpt_path", found.path)
+    taken = f"{found.path}, env step {checkpoint['env_step']:,}"
     if data is None:
+        log.info("agent: %s", taken)
         return
     saved_model, saved_data = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]
     if saved_model.get("network") != model.hparams.get("network"):
@@ -180,6 +182,7 @@ def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, 
             "--model.optimizer, or take another one."
         ) from error
     data.check_continues(saved_data)
+    log.info("resume: %s", taken)
     then = {"model": saved_model, "data": saved_data | {"seed": checkpoint[DATA_KEY]["seed"]}}
     now = {"model": dict(model.hparams), "data": dict(data.hparams) | {"seed": data.seed}}
     known = {f"model.{key}" for key in saved_model} | {f"data.{key}" for key in saved_data} | {"data.seed"}

@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
 from lit_dqn import durable
 from lit_dqn.agent import LitAgent
-from lit_dqn.callbacks.run_folder import run_folder
+from lit_dqn.callbacks.run_folder import folder_of_output, make_new_folder, run_folder
 from lit_dqn.checkpoint import Trust, read_checkpoint
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.envs import env_name
@@ -39,7 +39,7 @@ class Trainer(lightning.Trainer):
         model: LitAgent,
         datamodule: ReplayDataModule,
         ckpt_path: str | None = None,
-        output_dir: str = "export",
+        output_dir: str | None = None,
     ) -> None:
         """Write the agent of a checkpoint as model.safetensors with its config.yaml, and as model.onnx.
 
@@ -47,10 +47,11 @@ class Trainer(lightning.Trainer):
             model: the agent.
             datamodule: plays some steps at random, so that what is written can be checked on real observations.
             ckpt_path: `last`, `best`, a run folder, or a file.
-            output_dir: where the files go.
+            output_dir: where the files go, over those of an earlier export there. By default a new folder in the
+                run's, `export/env_step_<n>`, and `env_step_<n>_2` if that is there.
 
         Raises:
-            ConfigError: without a checkpoint.
+            ConfigError: without a checkpoint, or if the folder cannot be made.
             TrainingError: if what was written does not give the values of the agent.
 
         """
@@ -71,7 +72,11 @@ class Trainer(lightning.Trainer):
         trust = Trust.of({"model": dict(model.hparams), "data": dict(datamodule.hparams)})
         settings = settings_of(checkpoint, type(model), trust)
         settings["model"] = {**specification(type(model)), "init_args": settings["model"]}
-        export_agent(model.online, batch.observation, settings, Path(output_dir), output_name=model.output_name)
+        if output_dir is None:
+            folder = make_new_folder(folder_of_output(Path(ckpt_path), checkpoint["env_step"], "export"), "output_dir")
+        else:
+            folder = Path(output_dir)
+        export_agent(model.online, batch.observation, settings, folder, output_name=model.output_name)
 
 
 class SaveRunConfig(SaveConfigCallback):

@@ -72,3 +72,40 @@ def folder_of_checkpoint(checkpoint: Path) -> Path:
     """The folder of the run that a checkpoint belongs to; of one that lies alone, the folder where it lies."""
     folder = checkpoint.parent
     return folder.parent if folder.name == "checkpoints" else folder
+
+
+def folder_of_output(checkpoint: Path, env_step: int, parent: str) -> Path:
+    """Where a verb writes what it makes of a checkpoint: `<run>/<parent>/env_step_<n>`.
+
+    Of a checkpoint that lies outside of a run, `<parent>/<its name>` beside it.
+    """
+    folder = folder_of_checkpoint(checkpoint)
+    return folder / parent / (checkpoint.stem if folder == checkpoint.parent else f"env_step_{env_step}")
+
+
+def make_new_folder(folder: Path, key: str) -> Path:
+    """Make the folder, or the first of `<folder>_2`, `<folder>_3`, ... that is not there yet.
+
+    Args:
+        folder: nothing in it is written over.
+        key: of the command line, which names another.
+
+    Raises:
+        ConfigError: if that cannot be done.
+
+    """
+    numbered, number = folder, 1
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                numbered.mkdir()
+            except FileExistsError:
+                number += 1
+                numbered = folder.with_name(f"{folder.name}_{number}")
+            else:
+                return numbered
+    except OSError as error:
+        raise ConfigError(
+            f"{key}: {folder} cannot be made ({error.strerror}); set --{key} to a folder that you may write to."
+        ) from error

@@ -7,10 +7,9 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 
-from lit_dqn.callbacks.run_folder import folder_of_checkpoint
+from lit_dqn.callbacks.run_folder import folder_of_output, make_new_folder
 from lit_dqn.envs import env_name
 from lit_dqn.envs.grid import GridWorld
-from lit_dqn.errors import ConfigError
 from lit_dqn.evaluation import Trajectory
 from lit_dqn.plots import Animation, draw_agent, draw_episode_saliency, grid_path
 
@@ -43,14 +42,7 @@ class TrajectoryWriter(Callback):
             ConfigError: if that cannot be done.
 
         """
-        folder = self._folder_of(trainer, pl_module)
-        try:
-            self._folder = _make_new(folder)
-        except OSError as error:
-            raise ConfigError(
-                f"trajectories.output_dir: {folder} cannot be made ({error.strerror}); set --trajectories.output_dir "
-                "to a folder that you may write to."
-            ) from error
+        self._folder = make_new_folder(self._folder_of(trainer, pl_module), "trajectories.output_dir")
 
     def on_predict_batch_end(
         self,
@@ -64,9 +56,8 @@ class TrajectoryWriter(Callback):
         """Save one trajectory."""
         name = f"episode_{batch_idx + 1}"
         folder = self._folder
-        saved = [folder / f"{name}.npz"]
         np.savez_compressed(
-            saved[0],
+            folder / f"{name}.npz",
             seed=batch.seed,
             observation=batch.observation,
             action=batch.action,
@@ -74,44 +65,31 @@ class TrajectoryWriter(Callback):
             terminated=batch.terminated,
         )
         if batch.pictures:
-            saved.append(Animation(batch.pictures, batch.fps).save(folder / name))
+            Animation(batch.pictures, batch.fps).save(folder / name)
         seen_as_it_is = not trainer.datamodule.wrappers  # type: ignore[attr-defined]
         world = trainer.predict_dataloaders.envs.unwrapped if seen_as_it_is else None  # type: ignore[union-attr]
         for suffix, figure in _pictures(world, pl_module, batch, batch_idx):
-            saved.append(folder / f"{name}{suffix}.png")
-            figure.savefig(saved[-1], dpi=100)
+            figure.savefig(folder / f"{name}{suffix}.png", dpi=100)
         end = "terminated" if batch.terminated else "cut at the cap on its steps"
         log.info(
-            "episode %d: return %s, %d steps, %s: %s",
+            "episode %d: return %s, %s steps, %s",
             batch_idx + 1,
             f"{batch.reward.sum():,.2f}",
-            len(batch.action),
+            f"{len(batch.action):,}",
             end,
-            ", ".join(map(str, saved)),
         )
 
+    def on_predict_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Say where it all is."""
+        saved = list(self._folder.iterdir())
+        kinds = ", ".join(sorted({file.suffix for file in saved}))
+        log.info("saved: %s files (%s) in %s", f"{len(saved):,}", kinds, self._folder)
+
     def _folder_of(self, trainer: lightning.Trainer, agent: Any) -> Path:
-        parent, name = Path(), env_name(trainer.datamodule.env_id)  # type: ignore[attr-defined]
+        folder = Path("predictions", env_name(trainer.datamodule.env_id))  # type: ignore[attr-defined]
         if trainer.ckpt_path is not None:
-            checkpoint = Path(trainer.ckpt_path)
-            parent = folder_of_checkpoint(checkpoint)
-            name = checkpoint.stem if parent == checkpoint.parent else f"env_step_{agent.env_step}"
-        parent = parent / "predictions" if self.output_dir is None else Path(self.output_dir)
-        return parent / name
-
-
-def _make_new(folder: Path) -> Path:
-    """The folder, or the first of `<folder>_2`, `<folder>_3`, ... that is not there yet."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    numbered, number = folder, 1
-    while True:
-        try:
-            numbered.mkdir()
-        except FileExistsError:
-            number += 1
-            numbered = folder.with_name(f"{folder.name}_{number}")
-        else:
-            return numbered
+            folder = folder_of_output(Path(trainer.ckpt_path), agent.env_step, "predictions")
+        return folder if self.output_dir is None else Path(self.output_dir, folder.name)
 
 
 def _pictures(world: Any, agent: Any, trajectory: Trajectory, number: int) -> list[tuple[str, Figure]]:
