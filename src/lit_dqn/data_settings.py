@@ -73,12 +73,14 @@ def _check_replay(batch_size: int, min_replay_size: int, capacity: int) -> None:
 def _check_windows(settings: Mapping[str, Any]) -> None:
     num_envs, capacity = settings["num_envs"], settings["capacity"]
     if num_envs > capacity:
-        raise ConfigError(f"num_envs: {num_envs} envs do not fit into a replay of {capacity}; set --data.num_envs 8.")
+        raise ConfigError(
+            f"num_envs: {num_envs} envs do not fit into a replay of {capacity}; set --data.num_envs {capacity}."
+        )
     for key, steps in (("n_step", "steps"), ("frame_stack", "frames")):
-        if settings[key] > capacity // num_envs:
+        if settings[key] > capacity:
             raise ConfigError(
-                f"{key}: {settings[key]} {steps} do not fit into a replay that keeps {capacity // num_envs} timesteps "
-                f"of each env; set --data.{key} 4 or a larger capacity."
+                f"{key}: {settings[key]} {steps} do not fit into a replay of {capacity} timesteps; "
+                f"set --data.{key} {min(4, capacity)}, or a larger --data.capacity."
             )
 
 
