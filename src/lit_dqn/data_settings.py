@@ -74,7 +74,7 @@ def _check_windows(settings: Mapping[str, Any]) -> None:
     num_envs, capacity = settings["num_envs"], settings["capacity"]
     if num_envs > capacity:
         raise ConfigError(
-            f"num_envs: {num_envs} envs do not fit into a replay of {capacity}; set --data.num_envs {capacity}."
+            f"num_envs: {num_envs} envs do not fit into a replay of {capacity}; set --data.num_envs {min(8, capacity)}."
         )
     for key, steps in (("n_step", "steps"), ("frame_stack", "frames")):
         if settings[key] > capacity:
