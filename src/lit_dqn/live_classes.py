@@ -133,5 +133,7 @@ def _imported(name: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except AttributeError as error:
         raise ConfigError(f"{module} has no {attribute}") from error
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{module} cannot be imported: {error} (is its package installed?)") from error
     except Exception as error:  # whatever the module does when it is imported
         raise ConfigError(f"{module} cannot be imported: {one_line(error)}") from error

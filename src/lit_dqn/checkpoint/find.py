@@ -39,9 +39,10 @@ def find_checkpoint(ckpt_path: str, runs: Path, replay: bool = False) -> Found:
         if ckpt_path == "best":
             found = [path for folder in folders for path in folder.best()]
         if not found:
-            raise ConfigError(
-                f"ckpt_path: there is no {ckpt_path}.ckpt under {runs} yet; start the run without --ckpt_path."
+            remedy = (
+                "start the run without --ckpt_path" if replay else "train an agent first, by fit with the same --config"
             )
+            raise ConfigError(f"ckpt_path: there is no {ckpt_path}.ckpt under {runs} yet; {remedy}.")
         return _first_whole(found, replay)
     path = Path(ckpt_path)
     if not path.is_dir():
