@@ -72,9 +72,9 @@ def test_broken_checkpoints_are_refused_in_a_sentence(tmp_path):
 def test_other_settings_of_the_replay_are_named(tmp_path, key, value):
     train(tmp_path / "last.ckpt", 4)
     saved = read_checkpoint(tmp_path / "last.ckpt")["datamodule_hyper_parameters"]
-    make_data().check_continues(saved)
+    make_data().check_continues(saved, "last.ckpt")
     with pytest.raises(ConfigError, match=f"{key}: the checkpoint was made with .* not {value}"):
-        make_data(**{key: value, "gradient_steps": 2}).check_continues(saved)
+        make_data(**{key: value, "gradient_steps": 2}).check_continues(saved, "last.ckpt")
 
 
 def test_a_checkpoint_alone_can_be_graded_and_says_what_it_lacks_for_training(tmp_path):

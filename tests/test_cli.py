@@ -10,6 +10,7 @@ import yaml
 
 import lit_dqn
 from lit_dqn.cli import main
+from lit_dqn.parser import sentence_of
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 TINY = {
@@ -97,6 +98,26 @@ def test_a_misspelt_key_in_a_file_is_named_too(folder, monkeypatch, capsys, key)
     (folder / "bad.yaml").write_text(yaml.dump(config))
     assert run(monkeypatch, "fit", "--config", "bad.yaml") == 2
     assert f"error: data.{key}: " in capsys.readouterr().err
+
+
+def test_early_stopping_on_a_metric_that_there_is_not_names_those_that_there_are(folder, monkeypatch, capsys):
+    words = ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=eval/reward")
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), *words) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: trainer.callbacks: EarlyStopping watches eval/reward, and there is no such metric;")
+    assert "eval/mean_reward" in said
+
+
+def test_a_logger_whose_package_is_missing_is_named_with_what_to_install():
+    message = """Does not validate against any of the Union subtypes
+    Errors:
+      - Not a valid subclass of Logger
+      - Problem with given class_path 'lightning.pytorch.loggers.WandbLogger':
+          Requirement 'wandb>=0.12.10' not met. HINT: Try running `pip install -U 'wandb>=0.12.10'`
+      - Expected a <class 'bool'>"""
+    assert sentence_of(message) == (
+        "lightning.pytorch.loggers.WandbLogger needs a package that is not installed; pip install 'wandb>=0.12.10'."
+    )
 
 
 def test_fit_then_resume_then_look(folder, monkeypatch, capsys):

@@ -113,5 +113,7 @@ def test_frames_that_do_not_fit_on_the_gpu_are_refused_or_left_to_the_cpu(monkey
         module.device_of_frames(gpu)
     assert make_data(replay_device="cpu").device_of_frames(gpu) is None
     assert make_data(capacity=200).device_of_frames(gpu) == gpu
-    with pytest.raises(ConfigError, match=r"replay_device: cuda needs a GPU .* run on cpu; set --trainer"):
+    with pytest.raises(
+        ConfigError, match=r"replay_device: cuda needs a GPU .* run on cpu; set --data.replay_device auto"
+    ):
         make_trainer().fit(LitDQN((4,), 2, network=MLP), datamodule=module)

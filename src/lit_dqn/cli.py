@@ -43,6 +43,7 @@ from lit_dqn.trainer_config import (
     as_list,
     check_accelerator,
     check_alone,
+    check_metrics,
     expand_folders,
     folder_of_runs,
     name_run,
@@ -256,6 +257,7 @@ class CLI(LightningCLI):
         if self.subcommand == "fit":
             self.model.check_device(self.trainer.strategy.root_device)
             self.datamodule.check_memory()
+            self.datamodule.check_device(self.trainer.strategy.root_device)
         if self.resumed is not None:
             data = self.datamodule if self.subcommand == "fit" else None
             check_goes_on(self.checkpoint, self.resumed, self.model, data)
@@ -295,7 +297,8 @@ class CLI(LightningCLI):
             sys.exit(128 + signal.SIGINT)
         except (ConfigError, MisconfigurationException):
             raise
-        except Exception:
+        except Exception as error:
+            check_metrics(error, trainer)
             log.error("the run failed. %s", self._last_good_checkpoint())
             raise
         say_what_was_reached(trainer, self.datamodule, self._get(self.config_init, "statistics"), stop)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import gymnasium
@@ -35,7 +36,7 @@ from lit_dqn.policies import EpsilonGreedy, Greedy, Policy, UniformRandom
 from lit_dqn.replay import DeviceFrames, ReplayBuffer, Sampler, Uniform, check_fits, device_bytes, stacked_shape
 from lit_dqn.replay_dataset import ReplayDataset
 from lit_dqn.resimulation import ResumeEnv
-from lit_dqn.specification import specification
+from lit_dqn.specification import as_typed, specification
 from lit_dqn.types import Chunk, CopiedAgent, Episode, StaticBatches
 
 log = logging.getLogger("lit_dqn")
@@ -239,6 +240,19 @@ class ReplayDataModule(lightning.LightningDataModule):
         """
         check_fits(self.capacity, self.replay_bytes)
 
+    def check_device(self, device: torch.device) -> None:
+        """Refuse a device that the replay's frames shall lie on and cannot.
+
+        Args:
+            device: that learns.
+
+        Raises:
+            ConfigError: naming what would do.
+
+        """
+        if self.replay_device is ReplayDevice.cuda:
+            self.device_of_frames(device)
+
     def device_of_frames(self, device: torch.device) -> torch.device | None:
         """Where the replay's frames lie besides in the memory of the machine; None: nowhere.
 
@@ -256,7 +270,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         if device.type != "cuda":
             raise ConfigError(
                 f"replay_device: cuda needs a GPU that learns, and this is a run on {device.type}; "
-                "set --trainer.accelerator gpu, or --data.replay_device auto."
+                "set --data.replay_device auto, or, where there is a GPU, --trainer.accelerator gpu."
             )
         required, free = self.device_frames_bytes(self.capacity), device_bytes(device)
         if required <= free:
@@ -268,7 +282,8 @@ class ReplayDataModule(lightning.LightningDataModule):
         if self.replay_device is ReplayDevice.auto:
             log.info("batches are put together by the CPU: %s", sentence)
             return None
-        fits = bisect.bisect_right(range(self.capacity), free, key=self.device_frames_bytes) - 1
+        # Less than what fits now, for others take memory, too, until it is typed.
+        fits = (bisect.bisect_right(range(self.capacity), free, key=self.device_frames_bytes) - 1) * 97 // 100
         raise ConfigError(
             f"replay_device: {sentence}; set --data.replay_device cpu, or --data.capacity {max(fits, 1)} or less."
         )
@@ -312,7 +327,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         if self.trainer.global_step > 0 and self.collector.env_step == 0:
             raise TrainingError(
                 "the checkpoint has no state of ReplayDataModule, so the run cannot go on; "
-                "start anew from its weights with --model.init_from."
+                f"start anew from its weights with --model.init_from {self.trainer.ckpt_path}."
             )
         refill, self._refill = self._refill, False
         return ReplayDataset(
@@ -442,11 +457,12 @@ class ReplayDataModule(lightning.LightningDataModule):
             "seed": self.seed,
         }
 
-    def check_continues(self, saved: Mapping[str, Any]) -> None:
+    def check_continues(self, saved: Mapping[str, Any], path: str | Path) -> None:
         """Refuse to go on with settings that a saved replay or the count of epochs was not made for.
 
         Args:
             saved: the data module's hyper-parameters in the checkpoint.
+            path: where that is.
 
         Raises:
             ConfigError: naming the first key that differs.
@@ -458,7 +474,8 @@ class ReplayDataModule(lightning.LightningDataModule):
             if then != self.hparams[key]:
                 raise ConfigError(
                     f"{key}: the checkpoint was made with {then}, not {self.hparams[key]}, and cannot go on "
-                    f"otherwise; set --data.{key} {then}, or start anew from its weights with --model.init_from."
+                    f"otherwise; set --data.{key} {as_typed(then)}, or start anew from its weights with "
+                    f"--model.init_from {path}."
                 )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

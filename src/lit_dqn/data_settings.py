@@ -1,5 +1,6 @@
 """What the settings of `ReplayDataModule` must keep to, by themselves and together."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,7 +67,8 @@ def _check_replay(batch_size: int, min_replay_size: int, capacity: int) -> None:
         )
     if not batch_size <= min_replay_size <= capacity:
         raise ConfigError(
-            f"min_replay_size: {min_replay_size} must lie between batch_size {batch_size} and capacity {capacity}."
+            f"min_replay_size: {min_replay_size} must lie between batch_size {batch_size} and capacity {capacity}; "
+            f"set --data.min_replay_size {capacity if min_replay_size > capacity else batch_size}."
         )
 
 
@@ -87,8 +89,10 @@ def _check_windows(settings: Mapping[str, Any]) -> None:
 def _check_chunk(settings: Mapping[str, Any]) -> None:
     gradient_steps, num_envs, sampler = settings["gradient_steps"], settings["num_envs"], settings["sampler"]
     if settings["updates_per_epoch"] % gradient_steps:
+        fits = max(settings["updates_per_epoch"] // gradient_steps, 1) * gradient_steps
         raise ConfigError(
-            f"updates_per_epoch: {settings['updates_per_epoch']} must be a multiple of gradient_steps {gradient_steps}."
+            f"updates_per_epoch: {settings['updates_per_epoch']} must be a multiple of gradient_steps "
+            f"{gradient_steps}; set --data.updates_per_epoch {fits}."
         )
     if gradient_steps > 1 and not sampler.random:
         raise ConfigError(
@@ -97,10 +101,12 @@ def _check_chunk(settings: Mapping[str, Any]) -> None:
         )
     env_steps_per_chunk = gradient_steps * settings["env_steps_per_update"]
     if env_steps_per_chunk % num_envs:
+        unit = num_envs // math.gcd(num_envs, gradient_steps)
+        fits = math.ceil(settings["env_steps_per_update"] / unit) * unit
         raise ConfigError(
             f"num_envs: {num_envs} envs step together, so gradient_steps x env_steps_per_update = "
             f"{env_steps_per_chunk} env steps must be a multiple of {num_envs}; "
-            f"set --data.gradient_steps {num_envs} or fewer envs."
+            f"set --data.env_steps_per_update {fits}."
         )
 
 

@@ -210,7 +210,7 @@ def check_device(update: Update, device: torch.device) -> None:
     if update is Update.graph and device.type != "cuda":
         raise ConfigError(
             f"update: graph captures updates on a CUDA GPU, and this is a run on {device.type}; "
-            "set --trainer.accelerator gpu, or --model.update auto."
+            "set --model.update auto, or, where there is a GPU, --trainer.accelerator gpu."
         )
 
 

@@ -1,7 +1,8 @@
 """The parser of the command line, whose errors are for people."""
 
 import re
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -39,7 +40,35 @@ def _load(text: str) -> Any:
 set_loader(MODE, _load)
 
 FRAME = re.compile(r"Does not validate|Subtypes|Errors|Given value|Problem with given class_path")
-OTHER_CLASS = re.compile(r"Subclasses are disabled for (\w+), thus '([\w.]+)' is not accepted.*")
+OF_OBJECTIVE = {"TDLearning": "maze_td", "ActorCritic": "cartpole_actor_critic"}
+"""Configs whose agent has it. Of a config that gives another one, its agent cannot be changed by a key."""
+
+
+def _other_class(found: re.Match) -> str:
+    wanted, given = found.groups()
+    config = OF_OBJECTIVE.get(wanted)
+    remedy = f"take a config of such an agent instead: --config {config}" if config else "give that key anew, too"
+    return f"{given} is given where a {wanted} belongs; {remedy}."
+
+
+def _several_classes(found: re.Match) -> str:
+    name, paths = found[1], [path.strip(" .") for path in found[2].split(",")]
+    own = next((path for path in paths if path.startswith("lit_dqn.")), paths[0])
+    return f"{name} is the name of several classes, {', '.join(paths)}; give the class path of one: {own}."
+
+
+def _missing_package(found: re.Match) -> str:
+    needed = found["needed"]
+    return f"{found['path']} needs a package that is not installed; pip install {shlex.quote(needed)}."
+
+
+SENTENCES: list[tuple[re.Pattern, Callable[[re.Match], str]]] = [
+    (re.compile(r"Subclasses are disabled for (\w+), thus '([\w.]+)' is not accepted"), _other_class),
+    (re.compile(r"Multiple subclasses with name (\w+)\..*ambiguity: ((?:[\w.]+, )*[\w.]+)"), _several_classes),
+    (re.compile(r"class_path '(?P<path>[\w.]+)'.*Requirement '(?P<needed>[^']+)' not met"), _missing_package),
+]
+"""What the parser says often, and how to say it with the remedy."""
+
 LAYER = re.compile(r'Parser key "([\w.+]+)":')
 
 
@@ -128,5 +157,8 @@ def sentence_of(message: str) -> str:
     # Of all that was tried, what has a reason of its own says more than what was expected besides.
     said = [line for line in lines if not line.startswith("Expected a")] or lines[:1] or [message]
     reason = re.sub(r"<(?:class|enum) '(?:\w+\.)*(\w+)'>", r"\1", " ".join(dict.fromkeys(said)))
-    reason = OTHER_CLASS.sub(r"\2 is given where a \1 belongs; give that key anew, too.", reason)
+    for pattern, sentence in SENTENCES:
+        found = pattern.search(" ".join(message.split()))
+        if found is not None:
+            reason = sentence(found)
     return f"{'.'.join(keys)}: {reason}" if keys else reason

@@ -15,6 +15,7 @@ from lit_dqn.agent import LitAgent
 from lit_dqn.checkpoint import DATA_KEY, Found, Trust, check_optimizer, check_weights, checked_arguments, imported
 from lit_dqn.data import ReplayDataModule
 from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.specification import as_typed
 from lit_dqn.training_state import keep_settings_of_optimizer
 
 log = logging.getLogger("lit_dqn")
@@ -153,22 +154,22 @@ def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, 
         ConfigError: if it was made with another network, or cannot go on with these settings of the data.
 
     """
+    saved_model, saved_data = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]
+    if data is not None and saved_model.get("network") != model.hparams.get("network"):
+        raise ConfigError(
+            f"network: the checkpoint was made with {saved_model.get('network')}, not {model.hparams.get('network')}, "
+            f"and cannot go on with another; set --model.network {as_typed(saved_model.get('network'))}."
+        )
     check_weights(model, checkpoint["state_dict"], "ckpt_path", found.path)
     taken = f"{found.path}, env step {checkpoint['env_step']:,}"
     if data is None:
         log.info("agent: %s", taken)
         return
-    saved_model, saved_data = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]
-    if saved_model.get("network") != model.hparams.get("network"):
-        raise ConfigError(
-            f"network: the checkpoint was made with {saved_model.get('network')}, not {model.hparams.get('network')}, "
-            "and cannot go on with another; leave --model.network as it was."
-        )
     for name in CALLBACKS:
         if name not in checkpoint["callbacks"]:
             raise ConfigError(
                 f"ckpt_path: {found.path} holds no state of {name}, so the run would be another from here on; take "
-                "another one, or start anew from its weights with --model.init_from."
+                f"another one, or start anew from its weights with --model.init_from {found.path}."
             )
     parameters = list(model.online.parameters())
     try:
@@ -179,9 +180,9 @@ def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, 
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"ckpt_path: {found.path} cannot be resumed with this optimizer ({one_line(error)}); set "
-            "--model.optimizer, or take another one."
+            f"--model.optimizer {as_typed(saved_model.get('optimizer'))}, or take another one."
         ) from error
-    data.check_continues(saved_data)
+    data.check_continues(saved_data, found.path)
     log.info("resume: %s", taken)
     then = {"model": saved_model, "data": saved_data | {"seed": checkpoint[DATA_KEY]["seed"]}}
     now = {"model": dict(model.hparams), "data": dict(data.hparams) | {"seed": data.seed}}

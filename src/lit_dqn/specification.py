@@ -1,5 +1,7 @@
 """What a checkpoint says of the parts of an agent: class paths and arguments, plain values without pickle."""
 
+import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -54,6 +56,11 @@ def specification(part: Any) -> Any:
     raise ConfigError(
         f"{part!r} cannot be written into a checkpoint; give a class, or functools.partial(Class, ...), instead."
     )
+
+
+def as_typed(described: Any) -> str:
+    """What `specification` gives, as one word of a command line, quoted for a shell."""
+    return shlex.quote(described if isinstance(described, str) else json.dumps(described))
 
 
 def made_by(part: Any) -> Any:

@@ -135,6 +135,25 @@ def check_alone() -> None:
             )
 
 
+def check_metrics(error: Exception, trainer: lightning.Trainer) -> None:
+    """Say of a failure of EarlyStopping which metrics it could have watched.
+
+    Args:
+        error: that ended the run.
+        trainer: of the run.
+
+    Raises:
+        ConfigError: if EarlyStopping was to watch a metric that there is not.
+
+    """
+    if str(error).startswith("Early stopping conditioned on metric"):
+        there, unknown = sorted(trainer.callback_metrics), re.search(r"`(.+?)`", str(error))
+        raise ConfigError(
+            f"trainer.callbacks: EarlyStopping watches {unknown and unknown[1]}, and there is no such metric; give its "
+            f"monitor one of {', '.join(there)}."
+        ) from error
+
+
 def give_folder(config: Namespace) -> None:
     """See that a run has a folder, whatever it logs to: without a logger that has one, a CSVLogger stands beside.
 

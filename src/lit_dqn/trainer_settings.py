@@ -8,6 +8,9 @@ from lit_dqn.errors import ConfigError
 
 PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16")
 
+PROFILERS = ("simple", "advanced", "pytorch", "xla")
+"""Lightning's short names; besides them there are class paths."""
+
 INSTEAD = {
     "gradient_clip_val": "Lightning cannot clip in manual optimisation; set --model.max_grad_norm 10",
     "gradient_clip_algorithm": "Lightning cannot clip in manual optimisation; set --model.max_grad_norm 10",
@@ -60,7 +63,13 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
     if devices not in (None, 1, "1", [0], "auto") or nodes not in (None, 1):
         raise ConfigError(
             f"trainer.devices: {devices} on {nodes} nodes is not possible, lit_dqn trains on one device; set "
-            "--trainer.devices 1, and for several seeds start several runs."
+            "--trainer.devices 1 --trainer.num_nodes 1, and for several seeds start several runs."
+        )
+    profiler = settings.get("profiler")
+    if profiler is not None and not _is_profiler(profiler):
+        raise ConfigError(
+            f"trainer.profiler: there is no profiler {profiler}; give one of {', '.join(PROFILERS)}, such as "
+            "--trainer.profiler simple, or the class path of your own."
         )
     strategy = settings.get("strategy")
     if strategy not in (None, "auto", "single_device"):
@@ -99,6 +108,12 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
 
 def _is_whole(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_profiler(value: Any) -> bool:
+    if _is_whole(value) or isinstance(value, bool):
+        return False
+    return not isinstance(value, str) or value in PROFILERS or "." in value or value.endswith("Profiler")
 
 
 def _name(value: Any) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.random_state import random_state, set_random_state
+from lit_dqn.specification import as_typed
 
 log = logging.getLogger("lit_dqn")
 
@@ -87,8 +88,8 @@ def keep_settings_of_optimizer(
             if group.keys() != own.keys():
                 raise ConfigError(
                     "optimizer: the checkpoint's optimiser has other settings "
-                    f"({', '.join(sorted(group.keys() ^ own.keys()))}) and cannot go on as this one; set the "
-                    "--model.optimizer that it was trained with, or start anew from its weights with --model.init_from."
+                    f"({', '.join(sorted(group.keys() ^ own.keys()))}) and cannot go on as this one; set "
+                    f"--model.optimizer {as_typed(checkpoint['hyper_parameters'].get('optimizer'))}."
                 )
             group.update({key: value for key, value in own.items() if key != "params"})
 

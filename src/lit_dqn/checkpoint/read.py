@@ -168,5 +168,5 @@ def _unusable(path: Path, error: Exception) -> ConfigError:
 def _unreadable(path: str | Path, error: Exception) -> ConfigError:
     return ConfigError(
         f"ckpt_path: the replay of the checkpoint {path} cannot be read ({one_line(error)}); take another checkpoint, "
-        "or start anew from its weights with --model.init_from."
+        f"or start anew from its weights with --model.init_from {path}."
     )

@@ -219,9 +219,8 @@ class Faults:
         kind = _kind(hint.kinds[0])
         reason = reason or f"there is no {kind} {_shown(name)}"
         scalars = [_SCALARS[scalar] for scalar in _SCALARS if scalar in hint.scalars and scalar != "null"]
-        near = difflib.get_close_matches(
-            name.rpartition(".")[2], [c.rpartition(".")[2] for c in choices], n=1, cutoff=0.6
-        )
+        short = {choice.rpartition(".")[2]: choice for choice in choices}
+        near = [short[match] for match in difflib.get_close_matches(name.rpartition(".")[2], short, n=1, cutoff=0.6)]
         which = f"one of {', '.join(choices)}, or the class path of your own" if choices else "the path of a class"
         words = " or ".join([*scalars, which])
         return f"{key}: {reason}; give {words}{f'; did you mean {near[0]}?' if near else '.'}"

@@ -45,7 +45,9 @@ class Sources:
 
     def choices(self, kind: str) -> list[str]:
         classes = {name: self.named(name, kind) for name in EXPORTS if name[0].isupper()}
-        return [name for name, cls in classes.items() if cls is not None and kind in cls.line and not cls.abstract]
+        found = [name for name, cls in classes.items() if cls is not None and kind in cls.line and not cls.abstract]
+        # Others have networks of the same names.
+        return [f"lit_dqn.{name}" for name in found] if kind == "Module" else found
 
 
 @cache

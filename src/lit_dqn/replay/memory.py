@@ -67,7 +67,8 @@ def check_fits(capacity: int, required_bytes: Callable[[int], int]) -> None:
     available = max(available_bytes() - RESERVE, 0)
     required = required_bytes(capacity)
     if required > available:
-        fits = bisect.bisect_right(range(capacity), available, key=required_bytes) - 1
+        # Less than what fits now, for others take memory, too, until it is typed.
+        fits = (bisect.bisect_right(range(capacity), available, key=required_bytes) - 1) * 97 // 100
         remedy = f"set --data.capacity {fits} or less." if fits > 0 else "free some memory."
         raise ConfigError(
             f"capacity: a replay of {capacity:,} timesteps takes {required / 2**30:,.2f} GiB "
