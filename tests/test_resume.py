@@ -247,7 +247,7 @@ def test_what_cannot_change_is_refused(folder, monkeypatch, capsys):
     for argument, sentence in [
         ("--data.env_id=Acrobot-v1", "there is no last.ckpt under lightning_logs/cartpole-Acrobot-v1"),  # another run
         ("--data.env_kwargs={'sutton_barto_reward': true}", "env_kwargs: the checkpoint was made with {}, not"),
-        ("--model.network.init_args.hidden_sizes=[60, 84]", "was made for another network"),
+        ("--model.network.init_args.hidden_sizes=[60, 84]", "cannot go on with another; set --model.network"),
         ("--model.network=lit_dqn.NatureCNN", "NatureCNN takes images"),
         ("--model.optimizer=torch.optim.SGD", "optimizer: the checkpoint's optimiser has other settings"),
         ("--data.updates_per_epoch=32", "updates_per_epoch: the checkpoint was made with 16, not 32"),
