@@ -192,6 +192,7 @@ NOT_SAID = (
     "by srun --ntasks=1",
     # Said of folders and checkpoints that other tests make.
     "the run * is there already",
+    "train an agent first, by fit",
     "ckpt_path: export needs an agent",
     "the replay of the checkpoint * cannot be read",
     "the checkpoint has no state of ReplayDataModule",
