@@ -80,6 +80,7 @@ NEIGHBOURS |= {("agent", "checkpoint"), ("callbacks", "plots")}
 NEIGHBOURS |= {("callbacks", "checkpoint")}  # when to save, and how
 NEIGHBOURS |= {("agent", "callbacks")}  # those that a plain Trainer is not given
 NEIGHBOURS |= {("agent", "training_state"), ("loading", "checkpoint")}
+NEIGHBOURS |= {("loading", "dqn"), ("loading", "td"), ("loading", "actor_critic")}
 NEIGHBOURS |= {("checkpoint_policy", "loading"), ("checkpoint_policy", "agent")}
 """Who may import whom on the second floor; all others meet at the trainer or the door."""
 

@@ -400,6 +400,7 @@ class LitAgent(lightning.LightningModule, ABC):
         """
         contents = read_checkpoint(checkpoint_path)
         saved = {key: value for key, value in contents["hyper_parameters"].items() if key != "_instantiator"}
+        saved.pop("init_from", None)  # the checkpoint has the weights
         saved = checked_arguments(
             cls,
             {key: value for key, value in saved.items() if key not in arguments},

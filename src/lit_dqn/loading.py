@@ -1,9 +1,12 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lit_dqn.actor_critic import LitActorCritic
 from lit_dqn.agent import LitAgent
 from lit_dqn.checkpoint import read_checkpoint
+from lit_dqn.dqn import LitDQN
 from lit_dqn.errors import ConfigError
+from lit_dqn.td import LitTD
 
 
 def load_agent(checkpoint: str | Path, trust: Sequence[type] = ()) -> LitAgent:
@@ -21,7 +24,7 @@ def load_agent(checkpoint: str | Path, trust: Sequence[type] = ()) -> LitAgent:
 
     """
     name = read_checkpoint(checkpoint).get("agent", "LitDQN")  # the first checkpoints did not say
-    agents: dict[str, type[LitAgent]] = {}
+    agents: dict[str, type[LitAgent]] = {agent.__name__: agent for agent in (LitDQN, LitTD, LitActorCritic)}
     for agent in _subclasses(LitAgent):  # type: ignore[type-abstract]
         agents.setdefault(agent.__name__, agent)
     if name not in agents:

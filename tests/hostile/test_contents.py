@@ -1,11 +1,13 @@
 """What a checkpoint or its replay may not hold is refused in one sentence, and passed over by `last`."""
 
 import contextlib
+import io
 import json
 import pickle
 import struct
 import zipfile
 import zlib
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from lit_dqn import ConfigError
+from lit_dqn import ConfigError, load_agent
 from lit_dqn.checkpoint import find_checkpoint, read_checkpoint, verify_checkpoint
 from test_cli import CARTPOLE, run, tiny
 
@@ -141,6 +143,74 @@ def test_a_file_that_grows_when_it_is_read_is_refused(checkpoint):
                 setattr(again, key, getattr(first, key))
             archive.filelist.append(again)
     assert "larger than the file" in is_refused(checkpoint)
+
+
+def parts_of(checkpoint: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(checkpoint) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def zipped(parts: dict[str, bytes]) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, part in parts.items():
+            archive.writestr(name, part)
+    return content.getvalue()
+
+
+def with_a_bytearray(parts: dict[str, bytes]) -> dict[str, bytes]:
+    """As torch would read them, but not lit_dqn."""
+    more = b"X\x04\x00\x00\x00grewcbuiltins\nbytearray\nK\x01\x85Rs."
+    return {name: part[:-1] + more if name.endswith(".pkl") else part for name, part in parts.items()}
+
+
+def test_a_pickle_is_looked_into_by_whichever_name_torch_finds_it(checkpoint):
+    parts = with_a_bytearray(parts_of(checkpoint))
+    checkpoint.write_bytes(zipped({name.replace("data.pkl", "DATA.PKL"): part for name, part in parts.items()}))
+    assert "holds more than tensors and plain values" in is_refused(checkpoint)
+
+
+def test_a_pickle_with_a_zip_file_behind_it_is_refused(checkpoint):
+    contents, behind = torch.load(checkpoint, weights_only=True), zipped({"x/version": b"3"})
+    torch.save(contents, checkpoint, _use_new_zipfile_serialization=False)
+    checkpoint.write_bytes(checkpoint.read_bytes() + behind)
+    assert "more than one file" in is_refused(checkpoint)
+
+
+def test_a_zip_file_behind_the_one_that_torch_reads_is_refused(checkpoint):
+    """Python takes the list of parts before the end of the file, torch the one that the end points to."""
+    checkpoint_alone = checkpoint.read_bytes()
+    record, locator, last = checkpoint_alone[-98:-42], checkpoint_alone[-42:-22], checkpoint_alone[-22:]
+    assert (record[:4], locator[:4], last[:4]) == (b"PK\6\6", b"PK\6\7", b"PK\5\6")
+    behind = zipped({"archive/data.pkl": b"N.", "archive/version": b"3"})
+    offset, length = struct.unpack("<16xI", behind[-22:-2])[0], struct.unpack("<12xI", behind[-22:-6])[0]
+    own = record[:24] + struct.pack("<QQQQ", 2, 2, length, offset)
+    checkpoint.write_bytes(checkpoint_alone + behind[:-22] + own + locator + last)
+    assert torch.load(checkpoint, weights_only=True)["env_step"] == 104
+    with zipfile.ZipFile(checkpoint) as archive:
+        assert archive.namelist() == ["archive/data.pkl", "archive/version"]
+    assert "more than one file" in is_refused(checkpoint)
+
+
+@pytest.mark.parametrize("name", ["items", "get", "copy", "_metadata"])
+@pytest.mark.parametrize("at", ["state_dict", "hyper_parameters", "callbacks"])
+def test_a_dictionary_whose_methods_are_hidden_is_refused(checkpoint, change, at, name):
+    hidden = OrderedDict(torch.load(checkpoint, weights_only=True)[at])
+    setattr(hidden, name.replace("items", "itemz"), "a text")
+    change(at, hidden)
+    parts = parts_of(checkpoint)
+    checkpoint.write_bytes(zipped({key: part.replace(b"itemz", b"items") for key, part in parts.items()}))
+    assert name in is_refused(checkpoint)
+
+
+def test_a_text_with_half_a_letter_is_refused(checkpoint, change):
+    change("datamodule_hyper_parameters/env_kwargs", {"a": "\ud800"})
+    assert "cannot be shown" in is_refused(checkpoint)
+
+
+def test_an_agent_is_loaded_without_what_it_once_began_from(folder, checkpoint, change):
+    change("hyper_parameters/init_from", "nowhere.safetensors")
+    load_agent(checkpoint)
 
 
 # --- the replay ---

@@ -1,6 +1,8 @@
 """A checkpoint that a stranger has made runs no code, whichever way it is read."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,9 @@ def test_no_payload_runs_by_any_verb(folder, change, monkeypatch, capsys, name, 
     payload = PAYLOADS[name]
     change(payload["at"], payload["value"])
     refuses(verb, folder, monkeypatch, capsys)
+
+
+def test_a_fresh_process_knows_the_agents(checkpoint):
+    """Nobody has asked for LitDQN there."""
+    load = f"import lit_dqn; print(type(lit_dqn.load_agent({str(checkpoint)!r})).__name__)"
+    assert subprocess.run([sys.executable, "-c", load], capture_output=True, text=True).stdout.strip() == "LitDQN"

@@ -42,6 +42,10 @@ REPLAY_NAME = re.compile(r"[^/\\\x00.][^/\\\x00]*\.replay")
 
 MakeOptimizer = Callable[[Sequence[Tensor]], torch.optim.Optimizer]
 
+STEERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+LIGHTNING_VERSION = re.compile(r"[2-9]\d{0,3}(\.\d{1,8}){1,3}((a|b|rc|\.post|\.dev)\d{1,8})?", re.ASCII)
+
 MAX_SESSIONS = 2**40
 MAX_THREADS = 1024
 MAX_DEPTH = 32
@@ -52,6 +56,12 @@ def replay_name(value: Any, where: str) -> None:
     """The name of a replay's folder, which lies beside its checkpoint and nowhere else."""
     if type(value) is not str or not REPLAY_NAME.fullmatch(value):
         refuse(where, f"is {short(value)}, not the name of a folder beside it that ends with {REPLAY_SUFFIX}")
+
+
+def lightning_version(value: Any, where: str) -> None:
+    """A version of Lightning, which would bring what an older one than 2 has saved into another form."""
+    if type(value) is not str or not LIGHTNING_VERSION.fullmatch(value):
+        refuse(where, f"is {short(value)}, not a version of Lightning from 2.0 on")
 
 
 # --- what every checkpoint is ---
@@ -86,6 +96,7 @@ AGENT = record(
     },
     {
         "agent": text,
+        "pytorch-lightning_version": lightning_version,
         "callbacks": record({}, CALLBACKS),
         "datamodule_hyper_parameters": mapping,
         DATA_KEY: record({}, {"replay": record({}, {"folder": replay_name})}),
@@ -136,14 +147,36 @@ def _check_plain(checkpoint: Any) -> None:
         if isinstance(value, Tensor):
             _check_tensor(value, where)
         elif type(value) in (dict, OrderedDict):
+            _check_attributes(value, where)
             for key, part in value.items():
                 if type(key) not in (str, int):
                     refuse(where, f"has a key that is a {type(key).__name__}")
+                _check_letters(key, where)
                 waiting.append((part, f"{where}.{str(key)[:40]}", depth + 1))
         elif type(value) in (list, tuple, torch.Size):
             waiting += [(part, where, depth + 1) for part in value]
         elif type(value) not in (str, int, float, bool, type(None), torch.dtype, torch.device):
             refuse(where, f"is a {type(value).__name__}")
+        else:
+            _check_letters(value, where)
+
+
+def _check_letters(value: Any, where: str) -> None:
+    """Refuse what steers a terminal that shows it, and halves of letters, which no file takes."""
+    if isinstance(value, str) and STEERS.search(value):
+        refuse(where, f"has a text with letters that cannot be shown, {ascii(value)[:60]}")
+
+
+def _check_attributes(value: dict, where: str) -> None:
+    """Refuse what hides a dictionary's methods; `state_dict` notes the versions of its modules like this, no more."""
+    attributes = getattr(value, "__dict__", {})
+    versions = attributes.get("_metadata", {})
+    if attributes.keys() - {"_metadata"} or getattr(versions, "__dict__", {}):
+        refuse(where, f"has the attributes {', '.join(map(short, attributes))}")
+    mapping(versions, f"{where}._metadata")
+    for module, noted in versions.items():
+        if type(noted) is not dict or any(type(number) is not int for number in noted.values()):
+            refuse(f"{where}._metadata", f"says of {short(module)} what is no version")
 
 
 def _check_tensor(value: Tensor, where: str) -> None:
@@ -262,6 +295,7 @@ def _training(num_envs: int, num_actions: int) -> Check:
         {
             "epoch": whole(),
             "global_step": whole(),
+            "pytorch-lightning_version": lightning_version,
             "loops": LOOPS,
             "callbacks": record({"Checkpoints": mapping}),
             "optimizer_states": list_of(OPTIMIZER, 1),

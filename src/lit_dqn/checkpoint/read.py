@@ -3,6 +3,7 @@ import os
 import pickle
 import pickletools
 import stat
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def _check_archive(path: Path, checksums: bool = True) -> None:
         OSError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError: saying what is wrong.
 
     """
+    _check_outline(path)
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
         if len(parts) > RECORDS or any(part.compress_type != zipfile.ZIP_STORED for part in parts):
@@ -79,8 +81,35 @@ def _check_archive(path: Path, checksums: bool = True) -> None:
         if damaged is not None:
             raise OSError(f"its part {damaged} does not match its checksum")
         for part in parts:
-            if part.filename.endswith(".pkl"):
+            if part.filename.lower().endswith(".pkl"):  # torch finds names in either case
                 _check_pickle(archive.read(part))
+
+
+def _check_outline(path: Path) -> None:
+    """Refuse a file that torch could read otherwise than Python, by which it is checked.
+
+    What does not begin as a zip file torch takes for a pickle. And there are several ways to find the list of parts,
+    which agree if it is the last thing before the end.
+
+    Raises:
+        ValueError: saying so.
+
+    """
+    with path.open("rb") as file:
+        begin = file.read(4)
+        size = file.seek(0, io.SEEK_END)
+        file.seek(-min(size, 98), io.SEEK_END)
+        end = file.read(98).rjust(98, b"\0")
+    record, locator, last = end[:56], end[56:76], end[76:]
+    list_end = size - len(last)
+    length, offset, comment = struct.unpack("<12xIIH", last)
+    agrees = begin == b"PK\3\4" and last[:4] == b"PK\5\6" and comment == 0
+    if locator[:4] == b"PK\6\7":  # zip64
+        list_end = size - len(end)
+        length, offset = struct.unpack("<40xQQ", record)
+        agrees &= record[:4] == b"PK\6\6" and struct.unpack("<8xQ4x", locator) == (list_end,)
+    if not agrees or offset + length != list_end:
+        raise ValueError("it is no zip file, or more than one file")
 
 
 def _check_pickle(content: bytes) -> None:

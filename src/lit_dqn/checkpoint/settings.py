@@ -27,6 +27,9 @@ from lit_dqn.errors import ConfigError
 
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""As the parser's."""
+
 MAX_DEPTH = 12
 """Of settings inside settings."""
 
@@ -146,10 +149,11 @@ class _Reader:
             raise self._refused(where, f"is a text of {len(text):,} letters")
         self._check_env_id(text, where)
         try:
-            said = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError):
+            # Its form alone: which scalars are numbers or dates, and which dates there are, each reader says otherwise.
+            form = yaml.compose(text, Loader=LOADER)
+        except yaml.YAMLError:
             return
-        if not isinstance(said, str | int | float | bool | None):
+        if form is not None and not isinstance(form, yaml.ScalarNode):
             raise self._refused(where, f"is the text {text[:80]!r}, which the parser would take apart")
 
     def _check_env_id(self, env_id: Any, where: str) -> None:
