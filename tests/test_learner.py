@@ -190,7 +190,7 @@ def test_an_update_that_cannot_be_captured_is_refused_in_a_sentence_before_the_r
 
 
 def test_a_graph_needs_a_gpu_and_auto_does_without():
-    with pytest.raises(ConfigError, match=r"update: graph .* a run on cpu; set --trainer.accelerator gpu, or"):
+    with pytest.raises(ConfigError, match=r"update: graph .* a run on cpu; set --model.update auto, or"):
         fit(LitDQN((4,), 2, network=SMALL, update=Update.graph), [Chunk(tuple(batches(1)), 10)])
     agent = LitDQN((4,), 2, network=SMALL)
     assert agent.hparams["update"] == "auto"
