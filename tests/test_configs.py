@@ -41,8 +41,8 @@ def test_the_overlay_changes_the_objective_and_nothing_else_of_the_agent(tmp_pat
         ]
         for name in ("maze", "double-Maze-v0")
     )
-    assert single.pop("objective")["class_path"] == "lit_dqn.objectives.QLearning"
-    assert double.pop("objective")["class_path"] == "lit_dqn.objectives.DoubleQLearning"
+    assert single.pop("objective")["class_path"] == "lit_dqn.QLearning"
+    assert double.pop("objective")["class_path"] == "lit_dqn.DoubleQLearning"
     assert single == double
 
 

@@ -318,7 +318,7 @@ class BareTensor(QLearning):
     [
         (
             QuantileRegression(),
-            r"needs a network of quantiles, not MLP; .* --model.network.network lit_dqn.networks.MLP",
+            r"needs a network of quantiles, not MLP; .* --model.network.network lit_dqn.MLP",
         ),
         (SumOfTDErrors(), r"loss of shape \(\) of 2"),
         (BareTensor(), "BareTensor makes no loss of the outputs of MLP: .*no attribute 'loss'"),

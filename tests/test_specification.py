@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 import lit_dqn
 from lit_dqn.errors import ConfigError
+from lit_dqn.exports import EXPORTS, public_path, with_public_paths
 from lit_dqn.specification import INSTANTIATOR, specification
 
 
@@ -35,7 +36,7 @@ def test_paths_and_tuples_become_plain():
 
 
 def test_a_class_is_its_path():
-    assert specification(lit_dqn.NatureCNN) == {"class_path": "lit_dqn.networks.NatureCNN"}
+    assert specification(lit_dqn.NatureCNN) == {"class_path": "lit_dqn.NatureCNN"}
 
 
 def test_a_partial_is_its_class_and_its_arguments():
@@ -46,10 +47,10 @@ def test_a_partial_is_its_class_and_its_arguments():
 
 def test_an_object_is_its_class_and_its_constructors_arguments():
     assert specification(lit_dqn.EpsilonGreedy(lit_dqn.Linear(1.0, 0.05, 1000))) == {
-        "class_path": "lit_dqn.policies.EpsilonGreedy",
+        "class_path": "lit_dqn.EpsilonGreedy",
         "init_args": {
             "epsilon": {
-                "class_path": "lit_dqn.schedules.Linear",
+                "class_path": "lit_dqn.Linear",
                 "init_args": {"start": 1.0, "end": 0.05, "env_steps": 1000},
             }
         },
@@ -89,7 +90,7 @@ def test_what_lightnings_command_line_makes_of_a_class_is_described_by_that_clas
     factory = parser.instantiate_classes(parser.parse_args(arguments)).network
     assert factory((4,), 2)[1].out_features == 7
     described = specification(factory)
-    assert described["class_path"] == "lit_dqn.networks.MLP"
+    assert described["class_path"] == "lit_dqn.MLP"
     assert described["init_args"] == {"hidden_sizes": [7]}
 
 
@@ -103,7 +104,7 @@ def test_a_network_inside_a_network_is_described_with_it():
     assert factory((4,), 2).network[-1].out_features == 10
     described = specification(factory)
     assert described["init_args"]["num_quantiles"] == 5
-    assert described["init_args"]["network"]["class_path"] == "lit_dqn.networks.MLP"
+    assert described["init_args"]["network"]["class_path"] == "lit_dqn.MLP"
     assert described["init_args"]["network"]["init_args"] == {"hidden_sizes": [7]}
 
 
@@ -124,3 +125,27 @@ def test_what_cannot_be_described_is_refused_with_its_name(part):
     with pytest.raises(ConfigError, match="cannot be written into a checkpoint") as error:
         specification({"network": [part]})
     assert repr(part) in str(error.value)
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_a_public_class_is_found_by_its_public_name_and_by_the_one_of_its_file(name):
+    part = getattr(lit_dqn, name)
+    if isinstance(part, type):
+        assert specification(part)["class_path"] == f"lit_dqn.{name}"
+        assert public_path(f"{part.__module__}.{name}") == f"lit_dqn.{name}"
+
+
+@pytest.mark.parametrize("path", ["torch.nn.MLP", "my_lit_dqn.MLP", "lit_dqn.networks.Other", "MLP"])
+def test_the_path_of_another_class_stays(path):
+    assert public_path(path) == path
+
+
+def test_the_settings_of_an_old_checkpoint_get_public_names():
+    old = {
+        "class_path": "lit_dqn.policies.EpsilonGreedy",
+        "init_args": {"all": [{"class_path": "a.B"}], "x": "lit_dqn.a.MLP"},
+    }
+    assert with_public_paths(old) == {
+        "class_path": "lit_dqn.EpsilonGreedy",
+        "init_args": {"all": [{"class_path": "a.B"}], "x": "lit_dqn.a.MLP"},
+    }

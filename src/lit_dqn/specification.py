@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lit_dqn.errors import ConfigError
+from lit_dqn.exports import public_path
 
 INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
 """Lightning's own name for the function that builds a module from such a description."""
@@ -75,7 +76,7 @@ def _class(made: type, init_args: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(
             f"{made.__qualname__} cannot be found again from a checkpoint; define the class at the top of a module."
         )
-    described: dict[str, Any] = {"class_path": f"{made.__module__}.{made.__qualname__}"}
+    described: dict[str, Any] = {"class_path": public_path(f"{made.__module__}.{made.__qualname__}")}
     if init_args:
         described["init_args"] = {key: specification(value) for key, value in init_args.items()}
     return described

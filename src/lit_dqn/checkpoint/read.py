@@ -12,6 +12,7 @@ import torch
 
 from lit_dqn.checkpoint.contents import DATA_KEY, check_agent, check_training
 from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.exports import with_public_paths
 from lit_dqn.replay import Sidecar
 
 RECORDS = 100_000
@@ -20,9 +21,12 @@ RECORDS = 100_000
 READABLE = ("collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter")
 """What a pickle may name besides torch's types. torch itself lets through more, such as a `bytearray` of any size."""
 
+SETTINGS = {"hyper_parameters", "datamodule_hyper_parameters"}
+"""Lightning's names for what agent and data are made of."""
+
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The contents of a `.ckpt`, without its replay.
+    """The contents of a `.ckpt`, without its replay; lit_dqn's classes go by their public names of today.
 
     Nothing in it is executed: only tensors and plain values are read, and never more than the file is long.
 
@@ -48,6 +52,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         check_agent(checkpoint)
     except ValueError as error:
         raise _unusable(path, error) from error
+    for described in SETTINGS & checkpoint.keys():
+        checkpoint[described] = with_public_paths(checkpoint[described])
     return checkpoint
 
 

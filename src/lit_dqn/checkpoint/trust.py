@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lit_dqn import networks, objectives, policies, schedules
+from lit_dqn.exports import public_path
 from lit_dqn.replay import Latest, Uniform
 
 DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
@@ -79,7 +80,7 @@ class Trust(NamedTuple):
 
     def find(self, path: str) -> type | None:
         """The class of a path, which must be where the class is defined or, for lit_dqn's own, its public name."""
-        found = self.classes.get(path)
+        found = self.classes.get(public_path(path))
         if found is None and path.startswith("__main__."):
             # What was defined in a script or notebook has another module where it is imported.
             name = path.removeprefix("__main__.")
@@ -100,8 +101,7 @@ def _registered() -> dict[str, type]:
     modules = [part for part in vars(nn).values() if _is_part(part, "torch.nn.modules", nn.Module)]
     optimizers = [part for part in vars(torch.optim).values() if _is_part(part, "torch.optim", torch.optim.Optimizer)]
     wrappers = [getattr(gymnasium.wrappers, name) for name in WRAPPERS]
-    by_path = {path_of(part): part for part in (*own, *modules, *optimizers, *wrappers)}
-    return by_path | {f"lit_dqn.{part.__name__}": part for part in own}
+    return {path_of(part): part for part in (*own, *modules, *optimizers, *wrappers)}
 
 
 def _is_part(part: Any, module: str, base: type = object) -> bool:
@@ -114,8 +114,8 @@ def _is_part(part: Any, module: str, base: type = object) -> bool:
 
 
 def path_of(part: type) -> str:
-    """Where a class is defined."""
-    return f"{part.__module__}.{part.__qualname__}"
+    """The public name of a class of lit_dqn, and where any other is defined."""
+    return public_path(f"{part.__module__}.{part.__qualname__}")
 
 
 def _texts(settings: Any) -> Iterator[str]:
