@@ -27,10 +27,10 @@ def measure(work: Work, num_envs: int, seconds: float) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from lit_dqn.collector import Collector
     from lit_dqn.envs import make_vec, stored_dtype
-    from lit_dqn.networks import MLP, NatureCNN
-    from lit_dqn.policies import EpsilonGreedy
+    from lit_dqn.learning.networks import MLP, NatureCNN
+    from lit_dqn.playing.collector import Collector
+    from lit_dqn.playing.policies import EpsilonGreedy
     from lit_dqn.replay import ReplayBuffer
 
     envs = make_vec(work.env_id, num_envs)

@@ -21,8 +21,9 @@ import psutil
 import torch
 
 from lit_dqn import LitDQN, ReplayCheckpointIO
-from lit_dqn.checkpoint import DATA_KEY, verify_checkpoint
 from lit_dqn.replay import ReplayBuffer
+from lit_dqn.saving.contents import DATA_KEY
+from lit_dqn.saving.read import verify_checkpoint
 from lit_dqn.types import Timestep
 
 ENVS = 4

@@ -58,11 +58,11 @@ def time_lit_dqn(steps: int) -> float:
 
 def time_bare(steps: int) -> float:
     """A loop without Lightning, of lit_dqn's own parts."""
-    from lit_dqn.collector import Collector
     from lit_dqn.envs import make_vec
-    from lit_dqn.networks import NatureCNN, update_target
-    from lit_dqn.objectives import QLearning
-    from lit_dqn.policies import EpsilonGreedy
+    from lit_dqn.learning.networks import NatureCNN, update_target
+    from lit_dqn.learning.objectives import QLearning
+    from lit_dqn.playing.collector import Collector
+    from lit_dqn.playing.policies import EpsilonGreedy
     from lit_dqn.replay import ReplayBuffer, Uniform
 
     torch.manual_seed(SEED)

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lit_dqn import DoubleQLearning, EpsilonGreedy, Latest, QLearning
-from lit_dqn.collector import Collector
 from lit_dqn.envs import make_vec
 from lit_dqn.envs.maximization_bias import LEFT, MAXIMIZATION_BIAS_ID, STATE_A, action_in_a
-from lit_dqn.networks import update_target
-from lit_dqn.objectives import Objective
+from lit_dqn.learning.networks import update_target
+from lit_dqn.learning.objectives import Objective
+from lit_dqn.playing.collector import Collector
 from lit_dqn.replay import ReplayBuffer
 
 DOCS = Path(__file__).parent.parent / "docs"

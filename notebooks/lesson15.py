@@ -152,7 +152,7 @@ figure
 # to the start; last the **large maze**, 16 x 26, with one of its shortest ways.
 
 # %%
-from lit_dqn.envs.grid_values import optimal_action_values, policy_state_values
+from lit_dqn.envs.grid.values import optimal_action_values, policy_state_values
 
 
 def draw_solved(env_id, gamma=1.0, **kwargs):
@@ -238,7 +238,7 @@ errors = walk.evaluate()
 print(f"{seconds:.0f} s; RMS error of V {errors['eval/value_rms_error']:.3f}")
 
 # %%
-from lit_dqn.value_errors import stacked_observations
+from lit_dqn.playing.value_errors import stacked_observations
 
 
 def values_of(run):
@@ -278,7 +278,7 @@ print(f"{sum(weights.numel() for weights in sees_pixels.agent.online.parameters(
 # online network says of the actions that were taken, and a step down its gradient.
 
 # %%
-from lit_dqn.networks import build_network
+from lit_dqn.learning.networks import build_network
 
 cliff = gymnasium.make("lit_dqn/CliffWalk-v0", observation="one_hot", max_episode_steps=500)
 states = cliff.unwrapped.layout.num_states
@@ -647,7 +647,7 @@ figure
 # world = gymnasium.make("lit_dqn/CliffWalk-v0").unwrapped
 # policy = np.full((48, 4), 1 / 4)
 # for _ in range(50):
-#     q = policy_action_values(world, policy, gamma=0.99).round(9)  # from lit_dqn.envs.grid_values
+#     q = policy_action_values(world, policy, gamma=0.99).round(9)  # from lit_dqn.envs.grid.values
 #     best = q == q.max(axis=1, keepdims=True)
 #     policy = 0.1 / 4 + 0.9 * best / best.sum(axis=1, keepdims=True)
 # plots.draw_grid(world.layout, values=q.max(axis=1), moves=world.moves,

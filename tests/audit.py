@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from gymnasium.wrappers import FrameStackObservation
 
-from lit_dqn.collector import Collector
 from lit_dqn.envs import episode_seed, make_vec, stored_dtype
-from lit_dqn.policies import UniformRandom
+from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.policies import UniformRandom
+from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.replay import DeviceFrames, ReplayBuffer
-from lit_dqn.resimulation import ResumeEnv
 
 AUDIT_ENV = "lit_dqn_tests/Audit-v0"
 Key = tuple[int, int, int]  # (env, episode, t)

@@ -59,7 +59,7 @@ WAYS = ("limit", "SIGINT", "SIGINT twice", "SIGTERM", "SIGKILL", "NaN", "bug", "
 def run(way: str, start_method: str) -> None:
     """`lit-dqn` up to the end of this process."""
     from lit_dqn import LitDQN
-    from lit_dqn.cli import main
+    from lit_dqn.commands.cli import main
     from lit_dqn.envs import processes
 
     processes.START_METHOD = start_method

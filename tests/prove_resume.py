@@ -33,14 +33,13 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import lit_dqn.dqn
-import lit_dqn.learner
-from lit_dqn import durable
-from lit_dqn.checkpoint import verify_checkpoint
-from lit_dqn.checkpoint.read import open_replay
-from lit_dqn.cli import main
-from lit_dqn.collector import Collector
-from lit_dqn.replay import sidecar
+import lit_dqn.learning.learner
+import lit_dqn.training.dqn
+from lit_dqn.commands.cli import main
+from lit_dqn.playing.collector import Collector
+from lit_dqn.saving import durable
+from lit_dqn.saving import segments as sidecar
+from lit_dqn.saving.read import open_replay, verify_checkpoint
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SMALL_MAZE = [
@@ -121,8 +120,10 @@ class Phases:
 
     def watch(self) -> None:
         """Let the parts of lit_dqn tell when they enter their phase."""
-        agent = lit_dqn.dqn.LitDQN
-        lit_dqn.learner.update_target = self._announcing("copying the target", lit_dqn.learner.update_target)
+        agent = lit_dqn.training.dqn.LitDQN
+        lit_dqn.learning.learner.update_target = self._announcing(
+            "copying the target", lit_dqn.learning.learner.update_target
+        )
         agent.training_step = self._announcing("learning", agent.training_step)
         agent.validation_step = self._announcing("evaluating", agent.validation_step)
         Collector._finish_episodes = self._announcing("ending an episode", Collector._finish_episodes)

@@ -27,11 +27,11 @@ def measure(work: Work, steps: int, stopwatch: Stopwatch, *, num_envs: int, grad
     import numpy as np
     import torch
 
-    from lit_dqn.collector import Collector
     from lit_dqn.envs import make_vec, stored_dtype
-    from lit_dqn.networks import MLP, NatureCNN, update_target
-    from lit_dqn.objectives import QLearning
-    from lit_dqn.policies import EpsilonGreedy
+    from lit_dqn.learning.networks import MLP, NatureCNN, update_target
+    from lit_dqn.learning.objectives import QLearning
+    from lit_dqn.playing.collector import Collector
+    from lit_dqn.playing.policies import EpsilonGreedy
     from lit_dqn.replay import ReplayBuffer, Uniform, stack_frames
 
     torch.set_flush_denormal(True)

@@ -34,7 +34,7 @@ def measure(work: Work, steps: int, stopwatch: Stopwatch, *, num_envs: int, grad
     """
     os.environ["FORCE_COLOR"] = "1"  # the progress bar is drawn although nobody sees it, for a person's run has one
     from contestants.laps import Laps
-    from lit_dqn.cli import main
+    from lit_dqn.commands.cli import main
 
     Laps.stopwatch = stopwatch
     first = work.min_replay_size + work.burn_in

@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import Callback
 from gpu_sections.cases import Case, Figure
 from gpu_sections.measuring import Bench
 from lit_dqn import Run
-from lit_dqn.checkpoint import read_checkpoint
+from lit_dqn.saving.read import read_checkpoint
 from processes import ROOT
 from side_by_side import PONG
 

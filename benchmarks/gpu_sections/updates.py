@@ -10,9 +10,9 @@ from torch import nn
 import lit_dqn
 from gpu_sections.cases import Case, Figure
 from gpu_sections.measuring import Bench, arithmetic
-from lit_dqn.learner import Learner
-from lit_dqn.networks import NatureCNN
-from lit_dqn.objectives import DoubleQLearning
+from lit_dqn.learning.learner import Learner
+from lit_dqn.learning.networks import NatureCNN
+from lit_dqn.learning.objectives import DoubleQLearning
 from lit_dqn.types import Batch
 
 SHAPE, ACTIONS = (4, 84, 84), 6
@@ -86,7 +86,7 @@ def _plain_torch(
 
 
 def _learner(bench: Bench, network: nn.Module, batches: list[Batch], precision: str, way: str) -> Callable[[], None]:
-    from lit_dqn.learner import Update
+    from lit_dqn.learning.learner import Update
     from lit_dqn.types import StaticBatches
 
     class Standing(StaticBatches):

@@ -7,18 +7,11 @@ import lit_dqn.envs  # noqa: F401 - registers them
 from lit_dqn.exports import EXPORTS
 
 if TYPE_CHECKING:
-    from lit_dqn.actor_critic import LitActorCritic
-    from lit_dqn.agent import LitAgent
     from lit_dqn.api import Run
-    from lit_dqn.checkpoint import ReplayCheckpointIO
-    from lit_dqn.checkpoint_policy import CheckpointPolicy
-    from lit_dqn.data import ReplayDataModule
-    from lit_dqn.dqn import LitDQN
     from lit_dqn.envs import make_env
     from lit_dqn.errors import ConfigError, TrainingError
-    from lit_dqn.loading import load_agent
-    from lit_dqn.networks import CNN, MLP, NatureCNN, QuantileNetwork
-    from lit_dqn.objectives import (
+    from lit_dqn.learning.networks import CNN, MLP, NatureCNN, QuantileNetwork
+    from lit_dqn.learning.objectives import (
         ActorCritic,
         DoubleQLearning,
         MunchausenQLearning,
@@ -26,10 +19,17 @@ if TYPE_CHECKING:
         QuantileRegression,
         TDLearning,
     )
-    from lit_dqn.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom
+    from lit_dqn.playing.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom
     from lit_dqn.replay import Latest, Uniform
+    from lit_dqn.saving.io import ReplayCheckpointIO
     from lit_dqn.schedules import Constant, Exponential, Linear
-    from lit_dqn.td import LitTD
+    from lit_dqn.training.actor_critic import LitActorCritic
+    from lit_dqn.training.agent import LitAgent
+    from lit_dqn.training.checkpoint_policy import CheckpointPolicy
+    from lit_dqn.training.data import ReplayDataModule
+    from lit_dqn.training.dqn import LitDQN
+    from lit_dqn.training.loading import load_agent
+    from lit_dqn.training.td import LitTD
 
 __all__ = [
     "CNN",

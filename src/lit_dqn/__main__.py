@@ -3,8 +3,8 @@
 import sys
 from importlib.metadata import version
 
+from lit_dqn.commands.inputs import first_look
 from lit_dqn.errors import ConfigError, one_line
-from lit_dqn.inputs import first_look
 
 
 def main() -> None:

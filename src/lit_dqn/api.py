@@ -15,17 +15,17 @@ import lightning
 from matplotlib.figure import Figure
 
 from lit_dqn import plots
-from lit_dqn.agent import LitAgent
 from lit_dqn.callbacks import LiveView, run_folder
-from lit_dqn.checkpoint import read_checkpoint
-from lit_dqn.cli import CLI
-from lit_dqn.data import ReplayDataModule
+from lit_dqn.commands.cli import CLI
+from lit_dqn.commands.process import prepare_process
 from lit_dqn.envs import make_env
-from lit_dqn.envs.grid import GridWorld
+from lit_dqn.envs.grid.world import GridWorld
 from lit_dqn.errors import ConfigError
-from lit_dqn.evaluation import Trajectory
-from lit_dqn.process import prepare_process
-from lit_dqn.specification import specification
+from lit_dqn.playing.evaluation import Trajectory
+from lit_dqn.saving.read import read_checkpoint
+from lit_dqn.saving.specification import specification
+from lit_dqn.training.agent import LitAgent
+from lit_dqn.training.data import ReplayDataModule
 
 Paths = str | Path | Sequence[str | Path]
 

@@ -5,40 +5,44 @@ Configs and checkpoints say public names, so files can move.
 
 from typing import Any
 
-EXPORTS = {
-    "CNN": "networks",
-    "MLP": "networks",
-    "ActorCritic": "objectives",
-    "CheckpointPolicy": "checkpoint_policy",
-    "ConfigError": "errors",
+PARTS = {
+    "CNN": "learning.networks",
+    "MLP": "learning.networks",
+    "ActorCritic": "learning.objectives",
+    "CheckpointPolicy": "training.checkpoint_policy",
     "Constant": "schedules",
-    "DoubleQLearning": "objectives",
-    "EpsilonGreedy": "policies",
+    "DoubleQLearning": "learning.objectives",
+    "EpsilonGreedy": "playing.policies",
     "Exponential": "schedules",
-    "Greedy": "policies",
-    "Latest": "replay",
+    "Greedy": "playing.policies",
+    "Latest": "replay.samplers",
     "Linear": "schedules",
-    "LitActorCritic": "actor_critic",
-    "LitAgent": "agent",
-    "LitDQN": "dqn",
-    "LitTD": "td",
-    "MunchausenQLearning": "objectives",
-    "NatureCNN": "networks",
-    "QLearning": "objectives",
-    "QuantileNetwork": "networks",
-    "QuantileRegression": "objectives",
-    "ReplayCheckpointIO": "checkpoint",
-    "ReplayDataModule": "data",
-    "Run": "api",
-    "Softmax": "policies",
-    "TDLearning": "objectives",
-    "TrainingError": "errors",
-    "Uniform": "replay",
-    "UniformRandom": "policies",
-    "load_agent": "loading",
-    "make_env": "envs",
+    "MunchausenQLearning": "learning.objectives",
+    "NatureCNN": "learning.networks",
+    "QLearning": "learning.objectives",
+    "QuantileNetwork": "learning.networks",
+    "QuantileRegression": "learning.objectives",
+    "Softmax": "playing.policies",
+    "TDLearning": "learning.objectives",
+    "Uniform": "replay.samplers",
+    "UniformRandom": "playing.policies",
 }
-"""Names, and their modules."""
+"""What agents and data are made of, which is what a checkpoint may name: class names, and their modules."""
+
+EXPORTS = PARTS | {
+    "ConfigError": "errors",
+    "LitActorCritic": "training.actor_critic",
+    "LitAgent": "training.agent",
+    "LitDQN": "training.dqn",
+    "LitTD": "training.td",
+    "ReplayCheckpointIO": "saving.io",
+    "ReplayDataModule": "training.data",
+    "Run": "api",
+    "TrainingError": "errors",
+    "load_agent": "training.loading",
+    "make_env": "envs.make",
+}
+"""All public names, and their modules."""
 
 
 def public_path(path: str) -> str:

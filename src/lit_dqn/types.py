@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 class Timestep(NamedTuple):
     """One step of every env of a vector env, in Sutton & Barto's time: (o_t, a_t, r_{t+1}, d_{t+1}, o_{t+1})."""
 
-    observation: NDArray  # [N, *shape], single frames
+    observation: NDArray[Any]  # [N, *shape], single frames
     action: NDArray[np.integer]  # [N]
     reward: NDArray[np.floating]  # [N], as the env gave it
     discount: NDArray[np.bool_]  # [N], False where the step has no future to learn from: terminated, or a life lost
     last: NDArray[np.bool_]  # [N], True where the episode ended, terminated or truncated
-    next_observation: NDArray  # [N, *shape], the last observation of the episode where it ended
+    next_observation: NDArray[Any]  # [N, *shape], the last observation of the episode where it ended
 
 
 class Batch(NamedTuple):
@@ -107,7 +107,7 @@ class ActionPreferences(Protocol):
 
     num_actions: int
 
-    def preferences(self, observation: NDArray) -> NDArray[np.float32]:
+    def preferences(self, observation: NDArray[Any]) -> NDArray[np.float32]:
         """What actions are chosen by, higher is better, for observations [N, *shape], as [N, num_actions].
 
         Q(s, ·) of an agent with action values, otherwise h(s, ·) of Sutton & Barto (2020), section 13.1.

@@ -21,7 +21,7 @@ class Worker:
         self._stop = weakref.finalize(self, self._calls.put, None)
 
     @staticmethod
-    def _run(calls: queue.SimpleQueue) -> None:
+    def _run(calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None]) -> None:
         while (item := calls.get()) is not None:
             call, future = item
             try:

@@ -21,7 +21,7 @@ def _reproducible():
     if not torch.cuda.is_available():
         yield
         return
-    from lit_dqn.graphs import make_deterministic
+    from lit_dqn.learning.graphs import make_deterministic
 
     make_deterministic()
     torch.manual_seed(0)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from test_gpu_updates import FUSED, GPU, NUMBERS, SMALL, assert_same, chunks, learn
 
+from helpers import WithBatchNorm, WithDropout
 from lit_dqn import ConfigError, QLearning
-from lit_dqn.learner import Learner, Update
-from test_learner import WithBatchNorm, WithDropout
+from lit_dqn.learning.learner import Learner, Update
 
 
 class Waits(QLearning):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import random_replay, same_batches
 from lit_dqn import MLP, LitDQN, NatureCNN
 from lit_dqn.replay import DeviceFrames, device_frames
 from lit_dqn.types import Timestep
-from test_device_frames import random_replay, same_batches
 
 GPU = torch.device("cuda")
 

@@ -28,8 +28,8 @@ from lit_dqn import (
     TrainingError,
     UniformRandom,
 )
-from lit_dqn.checkpoint import read_checkpoint
-from lit_dqn.cli import main
+from lit_dqn.commands.cli import main
+from lit_dqn.saving.read import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 ACCELERATOR = "gpu"
@@ -225,7 +225,7 @@ import sys
 from prove_resume import Phases
 phases = Phases(sys.argv[1], int(sys.argv[2]))
 phases.watch()
-from lit_dqn.cli import main
+from lit_dqn.commands.cli import main
 main(sys.argv[3:])
 """
 

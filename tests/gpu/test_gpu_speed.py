@@ -12,7 +12,7 @@ from test_gpu_runs import ACCELERATOR, DOUBLE
 from test_gpu_updates import GPU, PIXELS, chunks, learn
 
 from lit_dqn import DoubleQLearning, EpsilonGreedy, LitDQN, NatureCNN, ReplayDataModule
-from lit_dqn.learner import Update
+from lit_dqn.learning.learner import Update
 from lit_dqn.replay import DeviceFrames, ReplayBuffer
 from lit_dqn.types import Timestep
 

@@ -16,8 +16,8 @@ from lit_dqn import (
     QuantileNetwork,
     QuantileRegression,
 )
-from lit_dqn.learner import Learner, Update
-from lit_dqn.objectives import ActorCritic, TDLearning
+from lit_dqn.learning.learner import Learner, Update
+from lit_dqn.learning.objectives import ActorCritic, TDLearning
 from lit_dqn.types import Batch
 
 RATE = 2**-10

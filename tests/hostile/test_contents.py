@@ -15,9 +15,10 @@ import pytest
 import torch
 import yaml
 
+from helpers import CARTPOLE, run, tiny
 from lit_dqn import ConfigError, load_agent
-from lit_dqn.checkpoint import find_checkpoint, read_checkpoint, verify_checkpoint
-from test_cli import CARTPOLE, run, tiny
+from lit_dqn.saving.find import find_checkpoint
+from lit_dqn.saving.read import read_checkpoint, verify_checkpoint
 
 HERE = Path(__file__).parent
 CONTENTS = yaml.safe_load((HERE / "contents.yaml").read_text())

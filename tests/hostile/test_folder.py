@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from lit_dqn import ConfigError, durable
-from lit_dqn.checkpoint import verify_checkpoint
-from test_cli import CARTPOLE, run, tiny
+from helpers import CARTPOLE, run, tiny
+from lit_dqn import ConfigError
+from lit_dqn.saving import durable
+from lit_dqn.saving.read import verify_checkpoint
 
 SMALL = "--model.network.init_args.hidden_sizes=[8]"
 

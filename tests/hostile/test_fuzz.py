@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers import CARTPOLE, run, tiny
 from lit_dqn import ConfigError, load_agent
-from lit_dqn.checkpoint import verify_checkpoint
-from test_cli import CARTPOLE, run, tiny
+from lit_dqn.saving.read import verify_checkpoint
 
 SMALL = "--model.network.init_args.hidden_sizes=[8]"
 NASTY = [

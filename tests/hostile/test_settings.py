@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from helpers import run, tiny
 from lit_dqn import ConfigError, LitDQN, load_agent
-from test_cli import run, tiny
 
 PAYLOADS = yaml.safe_load((Path(__file__).parent / "settings.yaml").read_text())
 VERBS = (["fit"], ["fit", "--plan"], ["test"], ["validate"], ["predict"], ["export"])

@@ -10,11 +10,13 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from lit_dqn import durable
 from lit_dqn.callbacks.run_folder import lock_run_folder, run_folder
-from lit_dqn.checkpoint import BEST, DATA_KEY, LAST, CheckpointFolder, ReplayCheckpointIO, env_step_of, moment_of
 from lit_dqn.errors import SIGNALS, ConfigError, Interrupted, TrainingError
-from lit_dqn.lock import Lock
+from lit_dqn.saving import durable
+from lit_dqn.saving.contents import DATA_KEY
+from lit_dqn.saving.folder import BEST, LAST, CheckpointFolder, env_step_of, moment_of
+from lit_dqn.saving.io import ReplayCheckpointIO
+from lit_dqn.saving.lock import Lock
 
 log = logging.getLogger("lit_dqn")
 

@@ -17,7 +17,7 @@ def forgive(logger: Logger) -> None:
     """
     told = False
 
-    def forgiving(write: Callable) -> Callable:
+    def forgiving(write: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(write)
         def attempt(*args: Any, **kwargs: Any) -> Any:
             nonlocal told

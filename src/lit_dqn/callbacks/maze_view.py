@@ -9,11 +9,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 
 from lit_dqn.callbacks.run_folder import run_folder
-from lit_dqn.envs.grid import GridWorld
-from lit_dqn.envs.grid_values import policy_state_values
+from lit_dqn.envs.grid.values import policy_state_values
+from lit_dqn.envs.grid.world import GridWorld
 from lit_dqn.errors import ConfigError
+from lit_dqn.playing.value_errors import stacked_observations
 from lit_dqn.plots import draw_agent, draw_preferences, draw_values_beside_truth, figure_to_array, grid_path
-from lit_dqn.value_errors import stacked_observations
 
 log = logging.getLogger("lit_dqn")
 

@@ -8,10 +8,10 @@ import lightning
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 
-from lit_dqn import durable
 from lit_dqn.callbacks.run_folder import folder_of_checkpoint
 from lit_dqn.envs import human_normalised_score
 from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.saving import durable
 from lit_dqn.types import Episode
 
 log = logging.getLogger("lit_dqn")

@@ -3,9 +3,9 @@ from pathlib import Path
 import lightning
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from lit_dqn import durable
 from lit_dqn.errors import ConfigError
-from lit_dqn.lock import Lock
+from lit_dqn.saving import durable
+from lit_dqn.saving.lock import Lock
 
 LOCK_FILE = "run.lock"
 

@@ -14,11 +14,11 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from lit_dqn import durable
 from lit_dqn.callbacks.forgive import forgive
 from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.errors import ConfigError
 from lit_dqn.plots import EPISODES_FILE
+from lit_dqn.saving import durable
 from lit_dqn.types import Episode
 
 log = logging.getLogger("lit_dqn")
@@ -51,7 +51,7 @@ class TrainingStatistics(Callback):
         self._started = 0.0
         self._started_at = (0.0, 0)  # seconds, env step
         self._logged_at = (0.0, 0)
-        self._unwritten: list[tuple] = []  # lines of episodes.csv
+        self._unwritten: list[tuple[Any, ...]] = []  # lines of episodes.csv
         self._told = False  # that they cannot be written
 
     @property

@@ -82,7 +82,7 @@ class CheckedEnv(gymnasium.Wrapper):
         )
 
 
-def check_finite(frames: NDArray, envs: VectorEnv | gymnasium.Env, step: int | NDArray[np.int64]) -> None:
+def check_finite(frames: NDArray[Any], envs: VectorEnv | gymnasium.Env, step: int | NDArray[np.int64]) -> None:
     """Refuse observations that hold NaN or infinity.
 
     Args:

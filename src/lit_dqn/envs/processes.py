@@ -107,7 +107,9 @@ class ProcessVec(AsyncVectorEnv):
         """
         return self._answer("reset", self.reset_async, self.reset_wait, seed=seed, options=options)
 
-    def step(self, actions: Any) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict]:
+    def step(
+        self, actions: Any
+    ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """As Gymnasium's.
 
         Raises:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from numpy.typing import ArrayLike, NDArray
 
-from lit_dqn.envs.grid_layouts import MOVES, Cell, GridLayout
+from lit_dqn.envs.grid.layouts import MOVES, Cell, GridLayout
 from lit_dqn.plots.grid import acting_states, grid_inches, ground, paint_cell, prepare_axes
 from lit_dqn.plots.style import FAINT, GRID_LINE, MARK_SIZE, NUMBER_SIZE, VALUE_COLOURS, ink_on, write_number
 

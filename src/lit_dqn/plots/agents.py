@@ -1,17 +1,17 @@
 """What an agent thinks of a grid world: its network is asked about every state."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lit_dqn.envs.grid import GridWorld
-from lit_dqn.envs.grid_values import observe_all
+from lit_dqn.envs.grid.values import observe_all
+from lit_dqn.envs.grid.world import GridWorld
+from lit_dqn.playing.value_errors import StateValues, stacked_observations
 from lit_dqn.plots.action_values import draw_q_values
 from lit_dqn.plots.grid import draw_grid
-from lit_dqn.value_errors import StateValues, stacked_observations
 
 
 class Watched(StateValues, Protocol):
@@ -21,7 +21,7 @@ class Watched(StateValues, Protocol):
     preferences_name: str  # of what it chooses actions by, in symbols
 
 
-def grid_path(world: GridWorld, frames: NDArray) -> list[int]:
+def grid_path(world: GridWorld, frames: NDArray[Any]) -> list[int]:
     """The states that the frames [T, *shape] of an episode show."""
     state_of = {frame.tobytes(): state for state, frame in enumerate(observe_all(world))}
     return [state_of[frame.tobytes()] for frame in frames]

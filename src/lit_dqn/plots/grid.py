@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
-from lit_dqn.envs.grid_layouts import MOVES, Cell, GridLayout
+from lit_dqn.envs.grid.layouts import MOVES, Cell, GridLayout
 from lit_dqn.plots.style import (
     CLIFF,
     CLIFF_HATCH,

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from lit_dqn.envs.grid_layouts import GridLayout
+from lit_dqn.envs.grid.layouts import GridLayout
 from lit_dqn.plots.grid import acting_states, grid_inches, paint_values, prepare_axes, state_names
 from lit_dqn.plots.style import ERROR_COLOURS, RUN_COLOURS, TICK_SIZE, plain_axes
 

@@ -2,15 +2,12 @@ from lit_dqn.replay.buffer import ReplayBuffer, stack_frames, stacked_shape
 from lit_dqn.replay.device_frames import DeviceFrames, device_bytes
 from lit_dqn.replay.memory import available_bytes, check_fits
 from lit_dqn.replay.samplers import Latest, Sampler, Uniform
-from lit_dqn.replay.sidecar import Sidecar, SidecarWriter
 
 __all__ = [
     "DeviceFrames",
     "Latest",
     "ReplayBuffer",
     "Sampler",
-    "Sidecar",
-    "SidecarWriter",
     "Uniform",
     "available_bytes",
     "check_fits",

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 
-from lit_dqn.replay.sidecar import Sidecar
+from lit_dqn.saving.segments import Sidecar
 from lit_dqn.types import Batch, Lookup, Timestep
 
 
@@ -197,7 +197,7 @@ class ReplayBuffer:
         )
 
     @property
-    def frames(self) -> NDArray:
+    def frames(self) -> NDArray[Any]:
         """The ring of all frames, [rows of all envs, *shape]; a view."""
         return self._observation.reshape(-1, *self._observation.shape[2:])
 
@@ -208,7 +208,7 @@ class ReplayBuffer:
             return np.arange(len(self.frames))
         return np.concatenate(written) if written else np.zeros(0, np.int64)
 
-    def last_episode(self, env: int) -> NDArray:
+    def last_episode(self, env: int) -> NDArray[Any]:
         """The frames of the last episode of an env that has ended, [T + 1, *shape], as far as they are still there.
 
         Empty if none has ended yet.
@@ -289,7 +289,7 @@ class ReplayBuffer:
         newest = self._start_number[self._columns[:, None], rows].max()
         self._oldest_start = max(self._oldest_start, int(newest) + 1)
 
-    def _rows_of_stack(self, column: NDArray, row: NDArray) -> NDArray[np.int64]:
+    def _rows_of_stack(self, column: NDArray[Any], row: NDArray[Any]) -> NDArray[np.int64]:
         """[B, k], flat rows of the frames of the observations at [B] places."""
         first_row = column[:, None].astype(np.int64) * self._rows
         if self.frame_stack == 1:
@@ -298,12 +298,12 @@ class ReplayBuffer:
         back = np.minimum(back, self._step[column, row][:, None])  # not beyond the episode's first frame
         return first_row + (row[:, None] - back) % self._rows
 
-    def _stacked(self, rows: NDArray[np.int64]) -> NDArray:
+    def _stacked(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         frames = self.frames
         return frames[rows[:, 0]] if self.frame_stack == 1 else stack_frames(frames[rows])
 
 
-def stack_frames(frames: NDArray) -> NDArray:
+def stack_frames(frames: NDArray[Any]) -> NDArray[Any]:
     """[B, k, *shape] to one observation each: images (channels, height, width) are joined along the channels,
     anything else keeps k as its first axis, as in Gymnasium's FrameStackObservation.
     """

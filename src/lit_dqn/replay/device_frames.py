@@ -1,7 +1,7 @@
 """The frames of a replay on a device: the host decides what is drawn, the device looks the frames up."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -100,7 +100,7 @@ class _Staging:
         self._rows = torch.empty(size, dtype=torch.int64, pin_memory=pinned)
         self._sent = torch.cuda.Event() if pinned else None
 
-    def send(self, rows: NDArray[np.int64], source: NDArray, destination: Tensor) -> None:
+    def send(self, rows: NDArray[np.int64], source: NDArray[Any], destination: Tensor) -> None:
         if self._sent is not None:
             self._sent.synchronize()
         count = len(rows)
@@ -125,7 +125,7 @@ class _Places:
     What belongs to one batch lies together, so that one operation picks it.
     """
 
-    def __init__(self, arrays: Sequence[NDArray], device: torch.device) -> None:
+    def __init__(self, arrays: Sequence[NDArray[Any]], device: torch.device) -> None:
         self._shapes = [array.shape for array in arrays]
         self._parts: list[_Part] = []
         size = 0
@@ -137,10 +137,10 @@ class _Places:
         self._sent = [torch.cuda.Event() if pinned else None for _ in range(2)]
         self.memory = self._host[0].to(device, copy=True)
 
-    def fit(self, arrays: Sequence[NDArray]) -> bool:
+    def fit(self, arrays: Sequence[NDArray[Any]]) -> bool:
         return self._shapes == [array.shape for array in arrays]
 
-    def send(self, arrays: Sequence[NDArray]) -> None:
+    def send(self, arrays: Sequence[NDArray[Any]]) -> None:
         self._host.reverse()
         self._sent.reverse()
         host, sent = self._host[0], self._sent[0]

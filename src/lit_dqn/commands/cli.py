@@ -1,0 +1,355 @@
+"""`python -m lit_dqn fit | validate | test | predict | export`: LightningCLI around an agent and ReplayDataModule."""
+
+import copy
+import logging
+import signal
+import sys
+import tempfile
+from argparse import SUPPRESS
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from lit_dqn.callbacks import (
+    Checkpoints,
+    EpisodeView,
+    MazeView,
+    ResultsWriter,
+    StoppingRules,
+    TrainingProgress,
+    TrainingStatistics,
+    TrajectoryWriter,
+)
+from lit_dqn.callbacks.run_folder import already_there, make_run_folder
+from lit_dqn.commands.inputs import first_look
+from lit_dqn.commands.parser import PROGRAM, Parser, explained, sentence_of
+from lit_dqn.commands.plan import plan
+from lit_dqn.commands.process import prepare_process
+from lit_dqn.commands.report import fold, say_metrics, say_what_begins, say_what_was_reached
+from lit_dqn.commands.resume import check_env, check_goes_on, go_on_in_its_folder, warn_of_other_env, with_settings_of
+from lit_dqn.commands.trainer_config import (
+    SaveRunConfig,
+    Trainer,
+    as_list,
+    check_accelerator,
+    check_alone,
+    check_metrics,
+    expand_folders,
+    folder_of_runs,
+    name_run,
+    run_logger,
+)
+from lit_dqn.commands.trainer_settings import check_trainer
+from lit_dqn.errors import ConfigError, Interrupted, TrainingError, one_line
+from lit_dqn.saving import durable
+from lit_dqn.saving.find import Found, find_checkpoint
+from lit_dqn.saving.io import ReplayCheckpointIO
+from lit_dqn.saving.read import read_checkpoint
+from lit_dqn.training.agent import LitAgent
+from lit_dqn.training.data import ReplayDataModule
+
+log = logging.getLogger("lit_dqn")
+
+
+class CLI(LightningCLI):
+    """LightningCLI with the callbacks of lit_dqn, checkpoints that hold a replay, and errors for people."""
+
+    def __init__(self, args: Sequence[str] | None = None) -> None:
+        self.words = first_look(sys.argv[1:] if args is None else args)
+        self.resumed: Found | None = None
+        self.checkpoint: dict[str, Any] = {}
+        self.goes_on_in_its_folder = self.version_is_chosen = False
+        super().__init__(
+            LitAgent,
+            ReplayDataModule,
+            # `model: {class_path: lit_dqn.LitTD, init_args: ...}`; without a class path it is LitDQN.
+            subclass_mode_model=True,
+            args=self.words,
+            trainer_class=Trainer,
+            parser_class=Parser,
+            save_config_callback=SaveRunConfig,
+            # The optimiser belongs to the online network alone; LightningCLI would hand it the target network too.
+            auto_configure_optimizers=False,
+            # A checkpoint describes its agent itself, whether it was made by this command line or not.
+            load_from_checkpoint_support=False,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, and `export`."""
+        return {**LightningCLI.subcommands(), "export": {"model", "datamodule"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the callbacks that can be configured, and what the data tells the agent."""
+        parser.add_lightning_class_args(StoppingRules, "stop")
+        parser.add_lightning_class_args(Checkpoints, "checkpoints")
+        parser.add_lightning_class_args(TrainingStatistics, "statistics")
+        parser.add_lightning_class_args(MazeView, "maze_view")
+        parser.add_lightning_class_args(EpisodeView, "episode_view")
+        parser.add_lightning_class_args(TrajectoryWriter, "trajectories")
+        parser.link_arguments("data.observation_shape", "model.init_args.observation_shape", apply_on="instantiate")
+        parser.link_arguments("data.num_actions", "model.init_args.num_actions", apply_on="instantiate")
+        parser.set_defaults(
+            {
+                "model": {"class_path": "lit_dqn.LitDQN"},
+                "trainer.max_epochs": -1,  # the stopping rules end a run
+                "trainer.devices": 1,
+                "trainer.log_every_n_steps": 100,
+                "trainer.num_sanity_val_steps": 0,  # an untrained greedy policy can walk in circles for long
+                "trainer.enable_model_summary": False,
+                "trainer.logger": {
+                    "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+                    "init_args": {"save_dir": "lightning_logs", "name": None},  # the env's
+                },
+            }
+        )
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser.usage = f"{PROGRAM} {subcommand} --config FILE [--KEY VALUE ...]"
+        if subcommand == "predict":
+            # They are written as they are played; twenty games of Atari would take gigabytes.
+            parser.set_defaults({"return_predictions": False})
+        if subcommand == "fit":
+            parser.add_argument(
+                "--plan",
+                action="store_true",
+                default=SUPPRESS,  # a question, no setting: --print_config shall not write it into a file for all verbs
+                help="Print what the run needs and how long it will take; do not run it.",
+            )
+        return parser
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning would let the hyper-parameters of the checkpoint override the command line.
+        pass
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; to go on with a checkpoint, find it, and take from it what neither a file nor the command line says.
+
+        Raises:
+            ConfigError: if the checkpoint is unusable.
+
+        """
+        with explained(self.words):
+            self.config = parser.parse_args(self.words)
+        config = self.config.get(self.config.subcommand)
+        if config is None:
+            return
+        name_run(config)
+        if config.get("ckpt_path") is None:
+            return
+        expand_folders(config.trainer.logger)
+        runs = folder_of_runs(run_logger(config.trainer.logger))
+        self.resumed = find_checkpoint(config.ckpt_path, runs, replay=self.config.subcommand == "fit")
+        self.checkpoint = read_checkpoint(self.resumed.path)
+        check_env(self.checkpoint, self.resumed.path, config.data.env_id, self.config.subcommand)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "settings_of_the_checkpoint.yaml"
+            words = with_settings_of(self.checkpoint, self.words, self.config, file)
+            with explained(words):
+                self.config = parser.parse_args(words)
+            name_run(self.config[self.config.subcommand])
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse what cannot work, and find the checkpoint and the folder of the run.
+
+        Raises:
+            ConfigError: if the Trainer is asked for what lit_dqn does otherwise, the checkpoint is unusable, or the
+                run would overwrite another.
+
+        """
+        config = self.config[self.subcommand]
+        # Going on in a run's folder changes the logger, which is not what the run is.
+        self.save_config_kwargs = {"as_given": copy.deepcopy(config)}
+        check_alone()
+        check_trainer(config.trainer)
+        check_accelerator(config.trainer.accelerator)
+        expand_folders(config.trainer.logger)
+        logger = run_logger(config.trainer.logger)
+        runs = folder_of_runs(logger)
+        self.goes_on_in_its_folder = config.ckpt_path == "last" and self.subcommand == "fit"
+        if self.resumed is not None:
+            if self.goes_on_in_its_folder:
+                go_on_in_its_folder(self.checkpoint, self.resumed.path, logger)
+            config.ckpt_path = str(self.resumed.path)
+            config.model.init_args.init_from = None  # the checkpoint has the weights
+        self._check_folder(config, runs)
+        if config.get("plan"):
+            # Nothing of the trial is kept.
+            config.trainer.logger = False
+            config.trainer.limit_val_batches = 0
+            config.trainer.enable_progress_bar = False
+            self.save_config_callback = None
+            return
+        if self.subcommand != "fit":
+            # Only fit makes a run, with a folder and a config.
+            config.trainer.logger = False
+            self.save_config_callback = None
+            if self.resumed is None and config.model.init_args.get("init_from") is None:
+                log.warning("no --ckpt_path is given: the agent that plays has not learned anything")
+            return
+        if logger.init_args.get("version") is not None and not self.goes_on_in_its_folder:
+            version = logger.init_args.version
+            folder = runs / (version if isinstance(version, str) else f"version_{version}")
+            if folder.exists():
+                raise already_there(folder)
+            self.version_is_chosen = True
+
+    def _check_folder(self, config: Namespace, runs: Path | None) -> None:
+        """Refuse a folder that what comes out cannot be written into, before it is worked out."""
+        key, folder = {
+            "fit": ("trainer.logger.init_args.save_dir", None if config.get("plan") else runs),
+            "test": ("ckpt_path", None if self.resumed is None else self.resumed.path.parent),
+            "export": ("output_dir", Path(config.output_dir) if config.get("output_dir") else None),
+        }.get(str(self.subcommand), ("", None))
+        try:
+            if folder is not None:
+                durable.check_can_be_made(folder)
+        except OSError as error:
+            raise ConfigError(
+                f"{key}: {folder} cannot be written to ({error.strerror or error}); give another folder."
+            ) from error
+
+    def instantiate_classes(self) -> None:
+        """Build data, agent and trainer.
+
+        Raises:
+            ConfigError: if one of them refuses its arguments.
+
+        """
+        try:
+            super().instantiate_classes()
+        except (ConfigError, TrainingError):
+            raise
+        except (TypeError, ValueError, ImportError, OSError, MisconfigurationException) as error:
+            log.debug("while building the parts", exc_info=True)
+            said = _first_said(error)
+            raise ConfigError(one_line(said) if said is not error else sentence_of(str(error))) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """The trainer, with the progress bar and the checkpoint writer that it needs."""
+        config = self.config_init[self.subcommand]
+        callbacks = as_list(config.trainer.get("callbacks"))
+        if config.trainer.get("enable_progress_bar") is not False and not any(
+            isinstance(callback, ProgressBar) for callback in callbacks
+        ):
+            callbacks.append(TrainingProgress(config.statistics, config.stop))
+        if self.subcommand == "test":
+            callbacks.append(ResultsWriter())
+        # Only training goes on with the replay.
+        whole = self.resumed is None or self.resumed.replay_is_whole
+        checkpoint_io = ReplayCheckpointIO(load_replay=self.subcommand == "fit" and whole)
+        plugins = [*as_list(config.trainer.get("plugins")), checkpoint_io]
+        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
+
+    def after_instantiate_classes(self) -> None:
+        """Refuse data or a checkpoint that does not fit the agent before the run makes or changes a folder.
+
+        Raises:
+            ConfigError: if the agent cannot learn from these data, the replay does not fit, or the checkpoint was made
+                with another network, or cannot go on with these settings of the data.
+
+        """
+        self.model.check_data(self.datamodule)
+        if self.subcommand == "fit":
+            self.model.check_device(self.trainer.strategy.root_device)
+            self.datamodule.check_memory()
+            self.datamodule.check_device(self.trainer.strategy.root_device)
+        if self.resumed is not None:
+            data = self.datamodule if self.subcommand == "fit" else None
+            check_goes_on(self.checkpoint, self.resumed, self.model, data)
+            warn_of_other_env(self.checkpoint, self.datamodule)
+            self.checkpoint = {}  # the Trainer reads it again
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train, and say in a few lines what begins and what was reached.
+
+        Raises:
+            ConfigError: if another process trains this run.
+            TrainingError: if the loss is no number any more.
+
+        """
+        stop, trainer = self._get(self.config_init, "stop"), self.trainer
+        if self._get(self.config_init, "plan"):
+            try:
+                plan(trainer, self.model, self.datamodule, stop)
+            except Interrupted as interruption:
+                sys.exit(128 + interruption.signal_number)
+            return
+        if not self.goes_on_in_its_folder:
+            make_run_folder(trainer, self.version_is_chosen)
+        self._get(self.config_init, "checkpoints").lock_folder(trainer)
+        say_what_begins(trainer, self.model, self.datamodule, stop)
+        try:
+            trainer.fit(**kwargs)
+        except TrainingError as error:
+            raise TrainingError(f"{error} {self._last_good_checkpoint()}") from error
+        except Interrupted as interruption:
+            log.info("stopped. %s", self._last_good_checkpoint())
+            sys.exit(128 + interruption.signal_number)
+        except SystemExit:
+            if not trainer.interrupted:
+                raise
+            log.info("stopped at once. %s", self._last_good_checkpoint())
+            sys.exit(128 + signal.SIGINT)
+        except (ConfigError, MisconfigurationException):
+            raise
+        except Exception as error:
+            check_metrics(error, trainer)
+            log.error("the run failed. %s", self._last_good_checkpoint())
+            raise
+        say_what_was_reached(trainer, self.datamodule, self._get(self.config_init, "statistics"), stop)
+
+    def validate(self, verbose: bool = True, **kwargs: Any) -> None:
+        """Play evaluation episodes, and say what they say."""
+        (metrics,) = self.trainer.validate(**kwargs, verbose=False)
+        if verbose:
+            say_metrics(metrics)
+
+    def test(self, verbose: bool = True, **kwargs: Any) -> None:
+        """Play the episodes of `test`, and say what they say."""
+        (metrics,) = self.trainer.test(**kwargs, verbose=False)
+        if verbose:
+            say_metrics(metrics)
+
+    def _last_good_checkpoint(self) -> str:
+        last = self._get(self.config_init, "checkpoints").last_saved
+        if last is None:
+            return "No checkpoint was written yet."
+        return f"The last good checkpoint is {last}. Go on from it with --ckpt_path last."
+
+
+def _first_said(error: Exception) -> Exception:
+    """What a part itself has said, of which jsonargparse makes a list of all that it tried."""
+    links: list[Exception] = [error]
+    while isinstance(link := links[-1].__cause__ or links[-1].__context__, Exception):
+        links.append(link)
+    return next((link for link in links if isinstance(link, ConfigError)), error)
+
+
+class _StandardError(logging.Handler):
+    """Writes to the standard error of the moment, which is the progress bar's while there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)
+        print(fold(line) if sys.stderr.isatty() else line, file=sys.stderr)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; a mistake of the user's ends with one sentence and exit code 2."""
+    handler = _StandardError()
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    prepare_process()
+    try:
+        CLI(args)
+    except (ConfigError, TrainingError, MisconfigurationException) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    finally:
+        log.removeHandler(handler)

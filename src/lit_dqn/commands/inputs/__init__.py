@@ -1,0 +1,118 @@
+"""The first look at a command line: what is surely wrong is said at once, before torch and Lightning are imported."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+from lit_dqn.commands.inputs.classes import Argument, Class, Classes, Hint
+from lit_dqn.commands.inputs.faults import REMEDIES, Faults
+from lit_dqn.commands.inputs.files import find_config, load_yaml, read_config
+from lit_dqn.commands.inputs.sources import SECTIONS, Sources
+from lit_dqn.commands.inputs.words import VERBS, Setting, asks_for_help, read_words
+from lit_dqn.commands.trainer_settings import check_trainer
+from lit_dqn.errors import ConfigError
+from lit_dqn.training.settings import LARGEST_SEED, check_settings
+
+__all__ = [
+    "REMEDIES",
+    "SECTIONS",
+    "VERBS",
+    "Argument",
+    "Class",
+    "Classes",
+    "Hint",
+    "Sources",
+    "find_config",
+    "first_look",
+    "load_yaml",
+    "look_through",
+    "read_config",
+    "read_words",
+]
+
+_BOOL, _TEXT = Hint(frozenset({"bool", "null"})), Hint(frozenset({"str", "null"}))
+
+OTHERS = {
+    "seed_everything": Argument(Hint(frozenset({"int", "bool"}))),
+    "ckpt_path": Argument(_TEXT),
+    "output_dir": Argument(_TEXT),
+    "weights_only": Argument(_BOOL),
+    "return_predictions": Argument(_BOOL),
+    "verbose": Argument(_BOOL),
+    "plan": Argument(_BOOL),
+    "print_config": Argument(),
+}
+"""Keys besides the sections."""
+
+
+def first_look(words: Sequence[str]) -> list[str]:
+    """The command line as the parser takes it: the verb first, files by their paths, each setting as one word.
+
+    Raises:
+        ConfigError: if it cannot work.
+
+    """
+    if asks_for_help(words):
+        return list(words)
+    verb, settings = read_words(words)
+    settings = [
+        Setting(key, find_config(value)) if key == "config" and value and not _is_yaml(value) else Setting(key, value)
+        for key, value in settings
+    ]
+    sources = Sources()
+    faults = look_through(settings, sources)
+    data = sources.section("data")
+    if data is not None:
+        _check_together(faults, data)
+    return [verb, *(setting.word for setting in settings)]
+
+
+def look_through(settings: Sequence[Setting], classes: Classes) -> Faults:
+    """Look at each setting, those of files among them, in the order in which they count.
+
+    Returns:
+        What was looked through.
+
+    Raises:
+        ConfigError: naming the first one that cannot be.
+
+    """
+    faults = Faults(classes, SECTIONS, OTHERS)
+    for key, value in settings:
+        if value is None:
+            continue
+        if key != "config":
+            faults.check(key, value)
+            continue
+        if "://" in value:
+            faults.whole = False
+            continue
+        for name, part in (load_yaml(value) if _is_yaml(value) else read_config(value)).items():
+            if not isinstance(name, str):
+                raise ConfigError(f"config: {value} has the key {name}, which is no name.")
+            faults.check(name, part)
+    return faults
+
+
+def _check_together(faults: Faults, data: Class) -> None:
+    """What plain values must keep to, by themselves and together."""
+    seed = faults.others.get("seed_everything")
+    if isinstance(seed, int) and not 0 <= seed <= LARGEST_SEED:
+        raise ConfigError(f"seed_everything: {seed} must lie between 0 and {LARGEST_SEED}; set --seed_everything 1.")
+    check_trainer(faults.given["trainer"])
+    if not faults.whole:
+        return
+    given = faults.given["data"]
+    if not given.get("env_id"):
+        raise ConfigError(
+            "data.env_id: no environment is given; take a config, such as --config cartpole, or set "
+            "--data.env_id CartPole-v1."
+        )
+    if faults.others.get("ckpt_path") is None:  # otherwise its settings count, too
+        settings = {key: argument.default for key, argument in data.arguments.items()} | given
+        # Whichever sampler it is, which only its class can say.
+        check_settings(settings | {"seed": settings["seed"] or 0, "sampler": SimpleNamespace(random=True)})
+
+
+def _is_yaml(value: str) -> bool:
+    """Whether a value is a config itself, and not the name of one."""
+    return value.lstrip().startswith("{") or "\n" in value

@@ -1,0 +1,143 @@
+"""Config files: where they are, and what they say, before anything else is imported."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lit_dqn.errors import ConfigError
+
+_HERE = Path(__file__).parents[2]
+CONFIGS = next((folder for folder in (_HERE / "configs", _HERE.parents[1] / "configs") if folder.is_dir()), None)
+"""The configs that come with lit_dqn: inside the package of a wheel, at the top of a clone."""
+
+WHOLE = re.compile(r"[-+]?\d+(\.\d*)?[eE]\+?\d{1,2}")
+"""1e6 and 2.5e5, which YAML takes for fractions."""
+
+
+def find_config(name: str) -> str:
+    """The file that `--config NAME` means: a path, or a config of lit_dqn, such as `cartpole` or `atari/pong`.
+
+    Raises:
+        ConfigError: if there is neither.
+
+    """
+    path = Path(name)
+    if path.is_dir():
+        inside = next((file for file in (path / "config.yaml", *sorted(path.glob("*.yaml"))) if file.is_file()), None)
+        hint = f"give a file of it: --config {inside}." if inside else "give a YAML file."
+        raise ConfigError(f"config: {name} is a folder; {hint}")
+    if path.exists() or "://" in name:
+        return name
+    known = [] if CONFIGS is None else sorted(CONFIGS.rglob("*.yaml"))
+    names = {file.relative_to(CONFIGS).with_suffix("").as_posix(): file for file in known if CONFIGS is not None}
+    short = re.sub(r"\.ya?ml$", "", path.as_posix()).removeprefix("./").removeprefix("configs/")
+    if short in names:
+        return str(names[short])
+    near = difflib.get_close_matches(short, names, n=1, cutoff=0.5) or [n for n in names if n.endswith(f"/{short}")]
+    hint = f"did you mean --config {near[0]}?" if near else f"it brings {', '.join(sorted(names))}."
+    raise ConfigError(f"config: there is no file {name}, and lit_dqn brings no config of that name; {hint}")
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """The keys and values of a config file.
+
+    Args:
+        name: of the file, as `find_config` gives it.
+
+    Raises:
+        ConfigError: if it cannot be read, is no YAML in UTF-8, or holds anything but keys with values.
+
+    """
+    try:
+        content = Path(name).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"config: {name} cannot be read: {error.strerror or error}.") from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        hint = (
+            "a checkpoint is given by --ckpt_path"
+            if name.endswith(".ckpt")
+            else "save it as YAML in the encoding UTF-8"
+        )
+        raise ConfigError(f"config: {name}, line {line} is no text in UTF-8; {hint}.") from error
+    try:
+        settings = load_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config: {name}, {_where_and_what(error, text)}; mend the file.") from error
+    except RecursionError as error:
+        raise ConfigError(f"config: {name} is nested too deeply; a config has some five levels.") from error
+    if settings is None:
+        raise ConfigError(f"config: {name} is empty; it needs at least a section `data:` with an env_id.")
+    if not isinstance(settings, dict):
+        kind = (
+            "a list"
+            if isinstance(settings, list)
+            else f"the text {settings[:40]!r}"
+            if isinstance(settings, str)
+            else f"{settings}"
+        )
+        raise ConfigError(
+            f"config: {name} holds {kind}, not keys with values; begin it with a section such as `data:`."
+        )
+    return settings
+
+
+def _where_and_what(error: yaml.YAMLError, text: str) -> str:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if mark is not None:
+        return f"line {mark.line + 1}: {error.problem or error.context}"  # type: ignore[attr-defined]
+    position = getattr(error, "position", 0)
+    return f"line {text[:position].count(chr(10)) + 1}: {getattr(error, 'reason', 'no YAML')}"
+
+
+_INT, _FLOAT, _TIMESTAMP = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp"))
+
+_WHOLE_NUMBER = re.compile(r"[-+]?\d[\d_]*$|0x[0-9a-fA-F]+$")
+_NUMBER = re.compile(
+    r"[-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|\d[\d_]*(?=[eE]))([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
+)
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """PyYAML's safe loader; 5e-4 and 1e6 are numbers, 2020-01-01 and 1:00:00 are texts, and a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[Any, int] = {}
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge" or not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value} is there twice, first in line {seen[key.value]}", key.start_mark
+                )
+            seen[key.value] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
+
+
+def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float | int:
+    value = float(loader.construct_yaml_float(node))
+    return int(value) if WHOLE.fullmatch(node.value) and value.is_integer() else value
+
+
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _FLOAT, _TIMESTAMP)]
+    for letter, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_INT, _WHOLE_NUMBER, list("-+0123456789"))
+_Loader.add_implicit_resolver(_FLOAT, _NUMBER, list("-+0123456789."))
+_Loader.add_constructor(_FLOAT, _number)
+
+
+def load_yaml(text: str) -> Any:
+    """What a text says, as the configs mean it: a whole number may be written 1e6.
+
+    Raises:
+        yaml.YAMLError: if it is no YAML, or has a key twice.
+
+    """
+    return yaml.load(text, Loader=_Loader)

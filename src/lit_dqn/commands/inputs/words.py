@@ -1,0 +1,100 @@
+"""The words of a command line: a verb, then settings as `--key value`."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lit_dqn.commands.inputs.files import CONFIGS, WHOLE
+from lit_dqn.errors import ConfigError
+
+VERBS = ("fit", "validate", "test", "predict", "export")
+
+FLAGS = ("plan", "print_config")
+"""Keys that need no value."""
+
+OPTION = re.compile(r"--[A-Za-z_]")
+
+
+class Setting(NamedTuple):
+    """`--key value`."""
+
+    key: str  # dotted
+    value: str | None  # None for a flag
+
+    @property
+    def word(self) -> str:
+        """The setting as one word, whose value cannot pass for another option, such as -1e-3 would."""
+        return f"--{self.key}" if self.value is None else f"--{self.key}={self.value}"
+
+
+def asks_for_help(words: Sequence[str]) -> bool:
+    """Whether a command line asks what there is."""
+    return any(word == "-h" or re.match(r"--([\w.]+\.)?help(=|$)", word) for word in words)
+
+
+def read_words(words: Sequence[str]) -> tuple[str, list[Setting]]:
+    """The verb and the settings of a command line.
+
+    Raises:
+        ConfigError: if the verb is missing, or a word belongs to no key.
+
+    """
+    verb = _verb(words)
+    settings, rest = [], list(words[1:])
+    while rest:
+        word = rest.pop(0)
+        if not OPTION.match(word):
+            raise ConfigError(_stray(word, verb))
+        key, equals, value = word[2:].partition("=")
+        if not equals and not (key in FLAGS or (rest and not OPTION.match(rest[0]))):
+            raise ConfigError(f"{key}: no value follows; write --{key}=VALUE.")
+        if equals:
+            settings.append(Setting(key, _whole(value)))
+        elif key in FLAGS:
+            settings.append(Setting(key, None))
+        else:
+            settings.append(Setting(key, _whole(rest.pop(0))))
+    return verb, settings
+
+
+def _whole(value: str) -> str:
+    """1e6 as 1000000; anything else as it is."""
+    if WHOLE.fullmatch(value) and float(value).is_integer():
+        return str(int(float(value)))
+    return value
+
+
+def _verb(words: Sequence[str]) -> str:
+    example = "python -m lit_dqn fit --config cartpole"
+    if not words:
+        raise ConfigError(f"a verb is missing; give one of {', '.join(VERBS)}, such as: {example}")
+    first = words[0]
+    if first in VERBS:
+        return first
+    later = next((word for word in words if word in VERBS), None)
+    if first.startswith("-") and later is not None:
+        others = [word for word in words if word != later]
+        raise ConfigError(f"{later}: the verb comes first; write: python -m lit_dqn {' '.join([later, *others])}")
+    if first.startswith("-"):
+        raise ConfigError(f"{first}: a verb comes first, one of {', '.join(VERBS)}, such as: {example}")
+    near = difflib.get_close_matches(first.lower(), [*VERBS, "train", "evaluate", "eval", "play", "resume"], n=1)
+    meant = {"train": "fit", "resume": "fit", "evaluate": "test", "eval": "test", "play": "predict"}
+    hint = f"; did you mean {meant.get(near[0], near[0])}?" if near else f", such as: {example}"
+    raise ConfigError(f"{first}: there is no such verb; give one of {', '.join(VERBS)}{hint}")
+
+
+def _stray(word: str, verb: str) -> str:
+    if word in VERBS:
+        return f"{word}: one verb at a time, and {verb} is there already; leave one of them out."
+    if re.match(r"[-\u2010-\u2015]+[A-Za-z]", word):
+        return f"{word}: a key begins with two hyphens; write --{re.sub(r'^[^A-Za-z]+', '', word)}"
+    if re.match(r"[\w.]+=", word):
+        return f"{word}: a key begins with two hyphens; write --{word}"
+    known = CONFIGS is not None and (CONFIGS / f"{word}.yaml").is_file()
+    if word.endswith((".yaml", ".yml")) or known or (Path(word).is_file() and not word.endswith(".ckpt")):
+        return f"{word}: a config is given by --config; write: python -m lit_dqn {verb} --config {word}"
+    if word.endswith(".ckpt"):
+        return f"{word}: a checkpoint is given by --ckpt_path; write --ckpt_path {word}"
+    return f"{word}: this word belongs to no key; write settings as --key value, and put a value with spaces in quotes."

@@ -1,0 +1,164 @@
+"""The parser of the command line, whose errors are for people."""
+
+import re
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from typing import Any, NoReturn
+
+from jsonargparse import Namespace, get_loader, set_loader
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lit_dqn.commands.help import HelpFormatter
+from lit_dqn.commands.inputs import load_yaml, look_through, read_words
+from lit_dqn.commands.live_classes import LiveClasses
+from lit_dqn.commands.trainer_config import name_run
+from lit_dqn.errors import ConfigError
+from lit_dqn.exports import EXPORTS
+from lit_dqn.saving.specification import specification
+
+# Settings may name their classes without a module, once they are there.
+for _module in {*EXPORTS.values()} - {"api"}:
+    import_module(f"lit_dqn.{_module}")
+
+PROGRAM = "python -m lit_dqn"
+
+MODE = "lit_dqn"
+"""jsonargparse's name for our way of reading YAML."""
+
+
+def _load(text: str) -> Any:
+    value = load_yaml(text)
+    # What jsonargparse does about texts that look like keys without values, such as `name:` and {a, b}.
+    if isinstance(value, dict) and value and all(part is None for part in value.values()):
+        return get_loader("yaml")(text)
+    return value
+
+
+set_loader(MODE, _load)
+
+FRAME = re.compile(r"Does not validate|Subtypes|Errors|Given value|Problem with given class_path")
+OF_OBJECTIVE = {"TDLearning": "maze_td", "ActorCritic": "cartpole_actor_critic"}
+"""Configs whose agent has it. Of a config that gives another one, its agent cannot be changed by a key."""
+
+
+def _other_class(found: re.Match[str]) -> str:
+    wanted, given = found.groups()
+    config = OF_OBJECTIVE.get(wanted)
+    remedy = f"take a config of such an agent instead: --config {config}" if config else "give that key anew, too"
+    return f"{given} is given where a {wanted} belongs; {remedy}."
+
+
+def _several_classes(found: re.Match[str]) -> str:
+    name, paths = found[1], [path.strip(" .") for path in found[2].split(",")]
+    own = next((path for path in paths if path.startswith("lit_dqn.")), paths[0])
+    return f"{name} is the name of several classes, {', '.join(paths)}; give the class path of one: {own}."
+
+
+def _missing_package(found: re.Match[str]) -> str:
+    needed = found["needed"]
+    return f"{found['path']} needs a package that is not installed; pip install {shlex.quote(needed)}."
+
+
+SENTENCES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = [
+    (re.compile(r"Subclasses are disabled for (\w+), thus '([\w.]+)' is not accepted"), _other_class),
+    (re.compile(r"Multiple subclasses with name (\w+)\..*ambiguity: ((?:[\w.]+, )*[\w.]+)"), _several_classes),
+    (re.compile(r"class_path '(?P<path>[\w.]+)'.*Requirement '(?P<needed>[^']+)' not met"), _missing_package),
+]
+"""What the parser says often, and how to say it with the remedy."""
+
+LAYER = re.compile(r'Parser key "([\w.+]+)":')
+
+
+class Unparsed(ConfigError):
+    """What jsonargparse says, which is for programmers."""
+
+
+def _is_of_the_trainer(group: Any) -> bool:
+    return any(action.dest.startswith("trainer.") for action in group._group_actions)
+
+
+class Parser(LightningArgumentParser):
+    """Says what is wrong in one sentence, without the usage text of some hundred keys."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # A misspelt key must not pass for the beginning of another one.
+        super().__init__(
+            *args, **{"prog": PROGRAM, **kwargs, "parser_mode": MODE}, allow_abbrev=False, formatter_class=HelpFormatter
+        )
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """As argparse's, with the keys of lit_dqn before the many of Lightning's Trainer."""
+        groups = self._action_groups
+        self._action_groups = sorted(groups, key=_is_of_the_trainer)
+        try:
+            return super().format_help(*args, **kwargs)
+        finally:
+            self._action_groups = groups
+
+    def get_defaults(self, *args: Any, **kwargs: Any) -> Namespace:
+        """All defaults; of the agent its class alone."""
+        defaults = super().get_defaults(*args, **kwargs)
+        # Otherwise another class would take over the default arguments of LitDQN where their names agree.
+        if isinstance(defaults.get("model"), Namespace):
+            defaults.model.pop("init_args", None)
+        return defaults
+
+    def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """As jsonargparse's, with defaults that can be written into a file and read from there again."""
+        keys = super().add_class_arguments(*args, **kwargs)
+        for action in self._actions:
+            if isinstance(action.default, partial):  # jsonargparse would write a sentence instead of it
+                self.set_defaults({action.dest: specification(action.default)})
+        return keys
+
+    def dump(self, cfg: Namespace, *args: Any, **kwargs: Any) -> str:
+        """As jsonargparse's; what is printed of a run has its name, as what the run keeps."""
+        if "trainer" in cfg:
+            cfg = cfg.clone()
+            name_run(cfg)
+        return super().dump(cfg, *args, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say it to `explained`.
+
+        Raises:
+            Unparsed: always.
+
+        """
+        raise Unparsed(message) from ex
+
+
+@contextmanager
+def explained(words: Sequence[str]) -> Iterator[None]:
+    """Say in our own words what the parser has refused.
+
+    Args:
+        words: of the command line that is parsed within.
+
+    Raises:
+        ConfigError: naming the key, the value and what fits.
+
+    """
+    try:
+        yield
+    except Unparsed as error:
+        look_through(read_words(words)[1], LiveClasses())
+        raise ConfigError(sentence_of(str(error))) from error
+
+
+def sentence_of(message: str) -> str:
+    """What jsonargparse says of a value, in one line: the key with all its parts, and the innermost reason."""
+    keys = LAYER.findall(message)
+    lines = [line.strip(" -") for line in LAYER.sub("", message).splitlines()]
+    lines = [line for line in lines if line and not FRAME.match(line)]
+    # Of all that was tried, what has a reason of its own says more than what was expected besides.
+    said = [line for line in lines if not line.startswith("Expected a")] or lines[:1] or [message]
+    reason = re.sub(r"<(?:class|enum) '(?:\w+\.)*(\w+)'>", r"\1", " ".join(dict.fromkeys(said)))
+    for pattern, sentence in SENTENCES:
+        found = pattern.search(" ".join(message.split()))
+        if found is not None:
+            reason = sentence(found)
+    return f"{'.'.join(keys)}: {reason}" if keys else reason

@@ -1,0 +1,150 @@
+"""`python -m lit_dqn fit ... --plan`: what a run will need and how long it will take, without running it."""
+
+import time
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from lit_dqn.callbacks.stopping import StoppingRules, time_limit, timers_of
+from lit_dqn.commands.report import describe_env, describe_network
+from lit_dqn.envs import AtariProtocol, is_atari
+from lit_dqn.playing.policies import EpsilonGreedy, Policy, Softmax
+from lit_dqn.replay import available_bytes, device_bytes
+from lit_dqn.training.agent import LitAgent
+from lit_dqn.training.data import ReplayDataModule
+
+WARM_UP_SECONDS, TRIAL_SECONDS = 2.0, 10.0
+TRIAL_CAPACITY = 5_000
+"""Timesteps of the trial's replay: enough that the cache does not hold it, little enough to fill in a moment."""
+
+
+def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, stop: StoppingRules) -> None:
+    """Print a run's sizes, then play and learn for some seconds and print its speed and the time that it will take.
+
+    The data module is used up: its replay is made smaller for the trial.
+
+    Args:
+        trainer: without a logger, so that the trial leaves no trace.
+        model: the agent.
+        data: of the run.
+        stop: where the run will end.
+
+    """
+    for word, sentence in _sizes(trainer, model, data, stop).items():
+        print(f"{word:<11} {sentence}", flush=True)
+    env_steps = _env_steps(trainer, data, stop)
+    end = f"ends after {stop.max_episodes:,} episodes" if stop.max_episodes else "has no limit that is known before"
+    or_sooner = f", or after {stop.max_episodes:,} episodes" if stop.max_episodes else ""
+    seconds = time_limit(trainer)
+    trial = _Trial(data)
+    # Only the trial's own clock ends it.
+    timers = timers_of(trainer)
+    trainer.callbacks = [callback for callback in trainer.callbacks if callback not in timers]  # type: ignore[attr-defined]
+    stop.max_env_steps = stop.max_episodes = stop.mean_return = None
+    trainer.fit_loop.max_epochs = trainer.fit_loop.epoch_loop.max_steps = -1
+    data.capacity = min(data.capacity, max(TRIAL_CAPACITY, data.batch_size))
+    data.min_replay_size = min(data.min_replay_size, data.capacity // 2 + data.batch_size)
+    # Later in the run the network is asked for nearly every action, and not for the first ones.
+    data.policy = _as_later(data.policy, env_steps or 10**9)
+    trainer.callbacks.append(trial)  # type: ignore[attr-defined]
+    trainer.fit(model, datamodule=data)
+    print(
+        f"{'trial':<11} {trial.seconds:.1f} s: {trial.env_steps_per_second:,.0f} env steps/s, "
+        f"{trial.env_steps_per_second / data.env_steps_per_update:,.0f} updates/s"
+    )
+    if env_steps is not None and (seconds is None or env_steps / trial.env_steps_per_second < seconds):
+        minutes = round(env_steps / trial.env_steps_per_second / 60)
+        print(f"{'the run':<11} {minutes // 60} h {minutes % 60:02} min, without its evaluations")
+    elif seconds is not None:
+        steps = seconds * trial.env_steps_per_second
+        print(
+            f"{'the run':<11} ends by max_time after some {steps:,.0f} env steps, less what evaluations take{or_sooner}"
+        )
+    else:
+        print(f"{'the run':<11} {end}; how many env steps that takes is not known")
+
+
+def _sizes(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, stop: StoppingRules) -> dict[str, str]:
+    replay_bytes = data.replay_bytes(data.capacity)
+    weights = sum(parameter.numel() for parameter in model.online.parameters())
+    # Online and target weights, and two averages per weight if the optimiser is Adam's kind.
+    state_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()) + 8 * weights
+    env_steps = _env_steps(trainer, data, stop)
+    sizes = {
+        "env": describe_env(data),
+        "replay": f"{data.capacity:,} timesteps, {replay_bytes / 1e9:,.2f} GB when full; "
+        f"{available_bytes() / 1e9:,.1f} GB of memory are free",
+        "network": describe_network(model),
+        "checkpoint": f"{state_bytes / 1e6:,.1f} MB, and {replay_bytes / 1e9:,.2f} GB of replay",
+    }
+    device = trainer.strategy.root_device
+    if data.device_of_frames(device) is not None:
+        sizes["frames"] = (
+            f"{data.device_frames_bytes(data.capacity) / 1e9:,.2f} GB of them on the GPU, too; "
+            f"{device_bytes(device) / 1e9:,.1f} GB of its memory are free"
+        )
+    if is_atari(data.env_id):
+        protocol = AtariProtocol.of(data.env_id, data.env_kwargs).describe()
+        sizes["protocol"] = ", ".join(f"{key} {value}" for key, value in protocol.items())
+    if env_steps is None:
+        sizes["updates"] = f"of {data.batch_size} transitions, one every {data.env_steps_per_update} env steps"
+    else:
+        updates = max(env_steps - data.min_replay_size, 0) // data.env_steps_per_update
+        sizes["updates"] = f"{updates:,} of {data.batch_size} transitions, for {env_steps:,} env steps"
+    return sizes
+
+
+def _env_steps(trainer: lightning.Trainer, data: ReplayDataModule, stop: StoppingRules) -> int | None:
+    """Env steps of the run, by the nearest limit that is known before."""
+    limits = []
+    if stop.max_env_steps is not None:
+        limits.append(stop.max_env_steps)
+    if trainer.max_steps >= 0:
+        limits.append(_after(data, trainer.max_steps))
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+        limits.append(_after(data, trainer.max_epochs * data.updates_per_epoch))
+    return min(limits, default=None)
+
+
+def _after(data: ReplayDataModule, updates: int) -> int:
+    """Env steps played at an update."""
+    return data.min_replay_size + updates * data.env_steps_per_update
+
+
+def _as_later(policy: Policy, env_step: int) -> Policy:
+    """A policy without its schedule, as it will act at an env step; one of another kind as it is."""
+    if type(policy) is EpsilonGreedy:
+        return EpsilonGreedy(policy.epsilon(env_step))
+    if type(policy) is Softmax:
+        return Softmax(policy.temperature(env_step))
+    return policy
+
+
+class _Trial(Callback):
+    """Takes the time of some seconds of training, after a warm-up, and ends it."""
+
+    def __init__(self, data: ReplayDataModule) -> None:
+        self._data = data
+        self._began: float | None = None
+        self._first: tuple[float, int] | None = None
+        self.seconds = 0.0
+        self.env_steps_per_second = 0.0
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
+        assert self._data.collector is not None
+        now, env_step = time.monotonic(), self._data.collector.env_step
+        if self._began is None:
+            self._began = now
+        if self._first is None:
+            if now - self._began >= WARM_UP_SECONDS:
+                self._first = (now, env_step)
+            return
+        self.seconds = now - self._first[0]
+        if self.seconds >= TRIAL_SECONDS:
+            if trainer.lightning_module.device.type == "cuda":
+                torch.cuda.synchronize()
+                self.seconds = time.monotonic() - self._first[0]
+            self.env_steps_per_second = (env_step - self._first[1]) / self.seconds
+            trainer.should_stop = True

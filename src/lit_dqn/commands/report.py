@@ -1,0 +1,88 @@
+"""What a run says of itself: when it begins, and when it has ended."""
+
+import logging
+import shutil
+import textwrap
+from collections.abc import Mapping
+
+import lightning
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lit_dqn.callbacks import StoppingRules, TrainingStatistics, mean_with_error, run_folder, standard_error
+from lit_dqn.callbacks.progress import error_of_values
+from lit_dqn.callbacks.stopping import clock, time_limit
+from lit_dqn.training.agent import LitAgent
+from lit_dqn.training.data import ReplayDataModule
+
+log = logging.getLogger("lit_dqn")
+
+
+def describe_env(data: ReplayDataModule) -> str:
+    """The env, how many are played, and what an agent sees of it and does."""
+    beside = f", {data.num_envs:,} side by side" if data.num_envs > 1 else ""
+    return f"{data.env_id}{beside}; observations {data.observation_shape}, {data.num_actions} actions"
+
+
+def describe_network(agent: LitAgent) -> str:
+    """The class of the online network and its size."""
+    weights = sum(parameter.numel() for parameter in agent.online.parameters())
+    return f"{type(agent.online).__name__}, {weights:,} weights"
+
+
+def say_what_begins(trainer: lightning.Trainer, agent: LitAgent, data: ReplayDataModule, stop: StoppingRules) -> None:
+    """Env, network, where the run will end, and its folder: a line for each."""
+    log.info("env: %s", describe_env(data))
+    log.info("network: %s, on %s", describe_network(agent), trainer.strategy.root_device)
+    limits = stop.limits(trainer)
+    if limits:
+        log.info("ends after: %s", ", or ".join(limits))
+    else:
+        log.warning("ends never: no limit on env steps, episodes, updates or time is set; Ctrl-C ends the run")
+    folder = run_folder(trainer)
+    if folder is not None:
+        log.info("folder: %s", folder)
+
+
+def say_metrics(metrics: Mapping[str, float]) -> None:
+    """What `validate` and `test` have measured, a line for each."""
+    for name, value in metrics.items():
+        exactly = f"{value:,.0f}" if value.is_integer() else f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4f}"
+        print(f"{name:<24} {exactly:>12}")
+
+
+def say_what_was_reached(
+    trainer: lightning.Trainer, data: ReplayDataModule, statistics: TrainingStatistics, stop: StoppingRules
+) -> None:
+    """The last evaluation, how much was played and learned, and where to look at it."""
+    collector = data.collector
+    assert collector is not None
+    metrics = trainer.callback_metrics
+    if "eval/mean_reward" in metrics:
+        mean, spread, episodes = (metrics[f"eval/{name}"].item() for name in ("mean_reward", "std_reward", "episodes"))
+        log.info(
+            "reached: evaluation return %s, length %s%s",
+            mean_with_error(mean, standard_error(spread, round(episodes)), round(episodes)),
+            f"{metrics['eval/mean_ep_length'].item():,.1f}",
+            error_of_values(metrics),
+        )
+    log.info(
+        "played: %s episodes, %s env steps; %s updates in %s",
+        f"{collector.episodes:,}",
+        f"{collector.env_step:,}",
+        f"{trainer.global_step:,}",
+        clock(statistics.seconds),
+    )
+    seconds_left = time_limit(trainer)
+    if not stop.reason and seconds_left is not None and seconds_left <= 0:
+        log.info("stopped: max_time reached")  # the other limits have been told of when they were reached
+    folder = run_folder(trainer)
+    if folder is not None:
+        log.info("run: %s", folder)
+        if any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
+            log.info("look at it with: tensorboard --logdir %s", folder.parent.parent)
+
+
+def fold(line: str) -> str:
+    """A line as a terminal of this width shows it without breaking a word."""
+    columns = shutil.get_terminal_size().columns
+    return textwrap.fill(line, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

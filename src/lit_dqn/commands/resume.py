@@ -1,0 +1,213 @@
+"""Going on with a run: which checkpoint, with which settings, and in which folder."""
+
+import csv
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+
+from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.saving import durable
+from lit_dqn.saving.contents import DATA_KEY, check_optimizer
+from lit_dqn.saving.find import Found
+from lit_dqn.saving.loops import keep_settings_of_optimizer
+from lit_dqn.saving.settings import checked_arguments
+from lit_dqn.saving.specification import as_typed
+from lit_dqn.saving.trust import Trust, imported
+from lit_dqn.saving.weights import check_weights
+from lit_dqn.training.agent import LitAgent
+from lit_dqn.training.data import ReplayDataModule
+
+log = logging.getLogger("lit_dqn")
+
+FROM_THE_DATA = ("_instantiator", "observation_shape", "num_actions")
+"""Hyper-parameters of the agent that are no settings."""
+
+CALLBACKS = ("StoppingRules", "TrainingStatistics", "Checkpoints")
+"""Of the command line, whose state decides how a run goes on."""
+
+
+def settings_of(checkpoint: Mapping[str, Any], agent: type[LitAgent], trust: Trust) -> dict[str, Any]:
+    """What a checkpoint was trained with, as a config file of `fit` says it.
+
+    Args:
+        checkpoint: as it was read.
+        agent: whose settings they are.
+        trust: what they may name.
+
+    Raises:
+        ConfigError: if they name anything else.
+
+    """
+    said = {"source": "ckpt_path: the checkpoint", "remedy": "name it in the config: give the run's --config"}
+    model = {key: value for key, value in checkpoint["hyper_parameters"].items() if key not in FROM_THE_DATA}
+    settings = {
+        "data": checked_arguments(ReplayDataModule, checkpoint.get("datamodule_hyper_parameters", {}), trust, **said),
+        "model": checked_arguments(agent, model, trust, **said),
+    }
+    seed = checkpoint.get(DATA_KEY, {}).get("seed")
+    return settings if seed is None else {"seed_everything": seed, **settings}
+
+
+def with_settings_of(checkpoint: Mapping[str, Any], words: Sequence[str], config: Namespace, file: Path) -> list[str]:
+    """A command line with the settings of a checkpoint as its first config file, which all others override.
+
+    Args:
+        checkpoint: as it was read.
+        words: the command line, `fit --config ...`.
+        config: what it was parsed to.
+        file: where the settings are written.
+
+    Raises:
+        ConfigError: if the checkpoint names what it may not.
+
+    """
+    given = config[config.subcommand]
+    agent = given.model.class_path
+    settings = settings_of(
+        checkpoint, imported(agent), Trust.of({"data": given.data.as_dict(), "model": given.model.as_dict()})
+    )
+    settings["model"] = {"class_path": agent, "init_args": settings["model"]}
+    file.write_text(yaml.safe_dump(settings))
+    place = words.index(config.subcommand) + 1
+    return [*words[:place], "--config", str(file), *words[place:]]
+
+
+def go_on_in_its_folder(checkpoint: Mapping[str, Any], path: Path, logger: Namespace) -> None:
+    """Let a run go on in its own folder and its own curves, without what was played after the checkpoint."""
+    logger.init_args.version = path.parent.parent.name
+    if logger.class_path.endswith("TensorBoardLogger"):
+        logger.dict_kwargs = {**(logger.get("dict_kwargs") or {}), "purge_step": checkpoint["env_step"] + 1}
+        logger.init_args.default_hp_metric = False  # the point that it logs at the start is there already
+    else:
+        _set_aside(path.parent.parent / "metrics.csv", checkpoint["env_step"])
+
+
+def _set_aside(metrics: Path, env_step: int) -> None:
+    """Keep the points of a CSVLogger, which removes its file when it goes on in the same folder."""
+    aside = metrics.with_name(f"metrics_to_env_step_{env_step}.csv")
+    # A run that was killed again before its next checkpoint has set them aside already.
+    if metrics.is_file() and not aside.exists():
+        with metrics.open(newline="") as file:
+            reader = csv.DictReader(file)
+            points = [point for point in reader if int(point["step"]) <= env_step]
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, reader.fieldnames or [])
+        writer.writeheader()
+        writer.writerows(points)
+        durable.replace_file(aside, [memoryview(text.getvalue().encode())])
+
+
+def check_env(checkpoint: Mapping[str, Any], path: Path, env_id: str, verb: str) -> None:
+    """Refuse a checkpoint of another env, before anything is built for it.
+
+    Args:
+        checkpoint: as it was read.
+        path: where.
+        env_id: of the config.
+        verb: what is to be done with it.
+
+    Raises:
+        ConfigError: naming both envs.
+
+    """
+    saved = checkpoint.get("datamodule_hyper_parameters")
+    then = saved.get("env_id") if isinstance(saved, Mapping) else None
+    if not isinstance(then, str) or _id_of(then) == _id_of(env_id):
+        return
+    own = path.parent.parent / "config.yaml"
+    remedy = f"give its run's own --config {own}" if own.is_file() else f"set --data.env_id {then}"
+    if ":" in then:
+        remedy = f"if you trust {then.split(':')[0]}, which it imports, {remedy}"
+    if verb == "fit":
+        remedy += f", or start anew from its weights with --model.init_from {path}"
+    elif verb != "export":
+        remedy += f", or, for its weights in {env_id}, --model.init_from {path} instead of --ckpt_path"
+    raise ConfigError(f"env_id: the checkpoint {path} was trained on {then}, but this config plays {env_id}; {remedy}.")
+
+
+def _id_of(env_id: str) -> str:
+    return env_id.split(":")[-1]  # the module before it says where it is registered, not what it is
+
+
+def warn_of_other_env(checkpoint: Mapping[str, Any], data: ReplayDataModule) -> None:
+    """Say what of the env is not as when the agent learned: its returns do not say then how well it has learned that.
+
+    It may be meant, such as Atari without sticky actions, so it is no error.
+    """
+    saved = checkpoint.get("datamodule_hyper_parameters", {})
+    then, now = ({key: of[key] for key in ("env_kwargs", "wrappers") if key in of} for of in (saved, data.hparams))
+    for key, before, after in _differences(then, now):
+        log.warning("data.%s is %s now, but the agent was trained with %s: this is another task", key, after, before)
+
+
+def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, data: ReplayDataModule | None) -> None:
+    """Refuse what a checkpoint cannot go on with; say which one it is, and what else is different from then.
+
+    Args:
+        checkpoint: as it was read.
+        found: where.
+        model: the agent as it is configured now.
+        data: likewise, if it is to be trained.
+
+    Raises:
+        ConfigError: if it was made with another network, or cannot go on with these settings of the data.
+
+    """
+    saved_model, saved_data = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]
+    if data is not None and saved_model.get("network") != model.hparams.get("network"):
+        raise ConfigError(
+            f"network: the checkpoint was made with {saved_model.get('network')}, not {model.hparams.get('network')}, "
+            f"and cannot go on with another; set --model.network {as_typed(saved_model.get('network'))}."
+        )
+    check_weights(model, checkpoint["state_dict"], "ckpt_path", found.path)
+    taken = f"{found.path}, env step {checkpoint['env_step']:,}"
+    if data is None:
+        log.info("agent: %s", taken)
+        return
+    for name in CALLBACKS:
+        if name not in checkpoint["callbacks"]:
+            raise ConfigError(
+                f"ckpt_path: {found.path} holds no state of {name}, so the run would be another from here on; take "
+                f"another one, or start anew from its weights with --model.init_from {found.path}."
+            )
+    parameters = list(model.online.parameters())
+    try:
+        check_optimizer(checkpoint["optimizer_states"][0], parameters, model.make_optimizer)
+        keep_settings_of_optimizer(checkpoint, model.make_optimizer, parameters)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"ckpt_path: {found.path} cannot be resumed with this optimizer ({one_line(error)}); set "
+            f"--model.optimizer {as_typed(saved_model.get('optimizer'))}, or take another one."
+        ) from error
+    data.check_continues(saved_data, found.path)
+    log.info("resume: %s", taken)
+    then = {"model": saved_model, "data": saved_data | {"seed": checkpoint[DATA_KEY]["seed"]}}
+    now = {"model": dict(model.hparams), "data": dict(data.hparams) | {"seed": data.seed}}
+    known = {f"model.{key}" for key in saved_model} | {f"data.{key}" for key in saved_data} | {"data.seed"}
+    for key, before, after in _differences(then, now):
+        # A setting that an earlier release did not have has not changed.
+        if ".".join(key.split(".")[:2]) in known:
+            log.info("resume: %s is %s now; it was %s in the checkpoint", key, after, before)
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Dotted key, value then and now, of all that is not the same."""
+    before, after = dict(_flat(then)), dict(_flat(now))
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            yield key, before.get(key), after.get(key)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value

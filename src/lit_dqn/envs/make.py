@@ -1,0 +1,203 @@
+import difflib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from numpy.typing import NDArray
+
+from lit_dqn.envs.atari.vec import AtariGame, AtariProtocol, AtariVec, is_atari
+from lit_dqn.envs.checks import CheckedEnv
+from lit_dqn.envs.processes import ProcessVec
+from lit_dqn.errors import ConfigError, one_line
+
+Wrapper = Callable[[gymnasium.Env], gymnasium.Env]
+
+
+def make_env(
+    env_id: str,
+    env_kwargs: Mapping[str, Any] | None = None,
+    wrappers: Sequence[Wrapper] = (),
+    *,
+    render_mode: str | None = None,
+    index: int = 0,
+) -> gymnasium.Env:
+    """One env with discrete actions and array observations.
+
+    `Discrete` observations become one-hot vectors, and images (height, width, channels) become (channels, height,
+    width), as networks take them.
+
+    Args:
+        env_id: as registered with Gymnasium; `module:id` imports the module first.
+        env_kwargs: handed to `gymnasium.make`; for ALE's games, the fields of `AtariProtocol`.
+        wrappers: put around the env, the first one innermost.
+        render_mode: as Gymnasium's; None for an env that is not looked at.
+        index: among envs that are played side by side.
+
+    Raises:
+        ConfigError: if there is no such env, it cannot be made, or it is none that Q-learning can play.
+
+    """
+    if is_atari(env_id):
+        return AtariGame(env_id, _protocol(env_id, env_kwargs, wrappers), render_mode)
+    if render_mode is not None:
+        _draw_without_a_screen()
+        env_kwargs = {**(env_kwargs or {}), "render_mode": render_mode}
+    try:
+        env = gymnasium.make(env_id, **(env_kwargs or {}))
+    except gymnasium.error.UnregisteredEnv as error:
+        near = difflib.get_close_matches(env_id.split(":")[-1], gymnasium.registry, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "is the package that registers it installed?"
+        raise ConfigError(f"env_id: there is no environment {env_id!r}; {hint}") from error
+    except Exception as error:
+        reason = one_line(error)
+        raise ConfigError(
+            f"env_id: {env_id!r} with env_kwargs {dict(env_kwargs or {})} cannot be made: {reason}"
+        ) from error
+    try:
+        for wrapper in wrappers:
+            env = _wrapped(env_id, env, wrapper)
+        return CheckedEnv(_as_arrays(env_id, env), f"env {index} of {env_id}")
+    except ConfigError:
+        env.close()
+        raise
+
+
+def _draw_without_a_screen() -> None:
+    """Where there is no screen, let SDL (pygame) look for none: it would say that it found none."""
+    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+        os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+
+
+def _protocol(env_id: str, env_kwargs: Mapping[str, Any] | None, wrappers: Sequence[Wrapper]) -> AtariProtocol:
+    if wrappers:
+        raise ConfigError(
+            f"wrappers: {env_id} is played by ALE's own vector env, which takes no Gymnasium wrappers; "
+            "its protocol is set by env_kwargs."
+        )
+    return AtariProtocol.of(env_id, env_kwargs or {})
+
+
+def _wrapped(env_id: str, env: gymnasium.Env, wrapper: Wrapper) -> gymnasium.Env:
+    try:
+        return wrapper(env)
+    except Exception as error:
+        name = getattr(wrapper, "__name__", type(wrapper).__name__)
+        raise ConfigError(
+            f"wrappers: {name} cannot be put around {env_id!r}: {' '.join(str(error).split())}"
+        ) from error
+
+
+def _as_arrays(env_id: str, env: gymnasium.Env) -> gymnasium.Env:
+    if not isinstance(env.action_space, spaces.Discrete):
+        raise ConfigError(
+            f"env_id: {env_id!r} has the action space {env.action_space}; Q-learning needs discrete actions: "
+            "choose another environment or wrap its actions."
+        )
+    if env.action_space.start != 0:
+        raise ConfigError(
+            f"env_id: {env_id!r} numbers its actions from {env.action_space.start}; wrap it to count from 0."
+        )
+    if isinstance(env.observation_space, spaces.Discrete):
+        return gymnasium.wrappers.FlattenObservation(env)
+    if not isinstance(env.observation_space, spaces.Box):
+        raise ConfigError(
+            f"env_id: {env_id!r} has observations of type {type(env.observation_space).__name__}; lit_dqn takes "
+            "arrays (Box) and numbers (Discrete); set --data.wrappers [gymnasium.wrappers.FlattenObservation]."
+        )
+    return _ChannelsFirst(env) if _channels_last(env.observation_space) else env
+
+
+def _channels_last(space: spaces.Box) -> bool:
+    """Whether observations are images as Gymnasium has them: (height, width, channels) of uint8 or bool."""
+    shape = space.shape
+    return space.dtype in (np.uint8, np.bool_) and len(shape) == 3 and shape[2] < min(shape[:2])
+
+
+class _ChannelsFirst(gymnasium.ObservationWrapper):
+    """Images (height, width, channels) as (channels, height, width)."""
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        space = env.observation_space
+        assert isinstance(space, spaces.Box)
+        low, high = (np.moveaxis(bound, -1, 0) for bound in (space.low, space.high))
+        self.observation_space = spaces.Box(low, high, dtype=space.dtype)
+
+    def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
+        return np.moveaxis(observation, -1, 0)
+
+
+def make_env_with_pictures(
+    env_id: str, env_kwargs: Mapping[str, Any] | None = None, wrappers: Sequence[Wrapper] = ()
+) -> gymnasium.Env:
+    """As `make_env`; if the env can be rendered, `render()` gives the RGB pictures of the episode so far.
+
+    Raises:
+        ConfigError: as `make_env`, and if the env needs a package to draw that is not installed.
+
+    """
+    env = make_env(env_id, env_kwargs, wrappers)
+    if "rgb_array" not in env.metadata.get("render_modes", []):
+        return env
+    env.close()
+    env = make_env(env_id, env_kwargs, wrappers, render_mode="rgb_array")
+    try:
+        env.reset(seed=0)
+        env.render()
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ConfigError(f"env_id: {env_id!r} cannot be drawn: {' '.join(str(error).split())}") from error
+    return gymnasium.wrappers.RenderCollection(env)
+
+
+def make_vec(
+    env_id: str,
+    num_envs: int,
+    env_kwargs: Mapping[str, Any] | None = None,
+    wrappers: Sequence[Wrapper] = (),
+    *,
+    processes: bool = False,
+) -> VectorEnv:
+    """A vector env of `num_envs` copies that never resets itself: whoever steps it resets what ended.
+
+    The observations that it gives may be overwritten by its next step; whoever keeps them copies them.
+
+    Args:
+        env_id: as for `make_env`.
+        num_envs: copies.
+        env_kwargs: as for `make_env`.
+        wrappers: likewise.
+        processes: each copy in a process of its own, which pays where a step takes milliseconds; ALE's games have
+            threads of their own instead. Envs that a script registers are not known there: write `module:id`.
+
+    Raises:
+        ConfigError: as `make_env`.
+
+    """
+    if is_atari(env_id):
+        return AtariVec(env_id, num_envs, _protocol(env_id, env_kwargs, wrappers))
+    # Gymnasium's own checker, a call in each step, has seen the one env that was made before; each is checked here.
+    env_kwargs = {"disable_env_checker": True, **(env_kwargs or {})}
+    # Without auto-reset no step ever joins the end of one episode to the start of the next.
+    makes = [partial(make_env, env_id, env_kwargs, wrappers, index=index) for index in range(num_envs)]
+    if processes:
+        return ProcessVec(env_id, makes)
+    return SyncVectorEnv(makes, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+
+
+def env_name(env_id: str) -> str:
+    """The id without the module and the namespace before it, as a folder's name: `Pong-v5` of `ALE/Pong-v5`."""
+    return env_id.split(":")[-1].split("/")[-1]
+
+
+def stored_dtype(space: spaces.Space[Any]) -> np.dtype:
+    """What observations are kept as: uint8 and bool images (two axes or more) as they are, all else as float32."""
+    assert space.shape is not None
+    is_image = space.dtype in (np.uint8, np.bool_) and len(space.shape) >= 2
+    return np.dtype(space.dtype if is_image else np.float32)

@@ -1,0 +1,119 @@
+"""A network that is asked by those who play: NumPy in, NumPy out."""
+
+import contextlib
+import logging
+from collections import Counter
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lit_dqn.learning.graphs import capture, generator_states, same_tensors, set_generator_states
+
+log = logging.getLogger("lit_dqn")
+
+OFTEN = 8
+"""So many calls with one number of observations are made before they are captured, which takes its time."""
+
+MOST_GRAPHS = 8
+"""Numbers of observations for which a graph is kept."""
+
+
+class Asked:
+    """Says what a network says of N observations; on a GPU in one captured call, with one wait.
+
+    Args:
+        network: in evaluation mode.
+        captures: whether calls are captured on a GPU, once for each N that comes often.
+        aside: on a GPU, compute beside what is computed there otherwise; `follow` keeps the order.
+
+    """
+
+    def __init__(self, network: nn.Module, *, captures: bool, aside: bool = False) -> None:
+        self._network = network
+        self._captures = captures
+        self._aside = aside
+        self._stream: torch.cuda.Stream | None = None
+        self._graphs: dict[tuple[tuple[int, ...], np.dtype], _AskedGraph] = {}
+        self._calls: Counter[tuple[tuple[int, ...], np.dtype]] = Counter()
+        self._weights: list[int] = []  # where they lie
+
+    def follow(self) -> None:
+        """What is asked from now on comes after all that the device was given until now."""
+        device = self._device
+        if self._aside and device.type == "cuda":
+            self._stream = self._stream or torch.cuda.Stream(device)
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+
+    def __call__(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        """[N, *shape] to [N, outputs]."""
+        if self._device.type != "cuda":
+            return _ask(self._network, torch.as_tensor(observation)).numpy()
+        with self._on_stream():
+            graph = self._graph(observation) if self._captures else None
+            if graph is not None:
+                return graph(observation)
+            return _ask(self._network, torch.as_tensor(observation, device=self._device)).cpu().numpy()
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._network.parameters()).device
+
+    def _on_stream(self) -> AbstractContextManager[Any]:
+        return contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+
+    def _graph(self, observation: NDArray[Any]) -> "_AskedGraph | None":
+        weights = [parameter.data_ptr() for parameter in self._network.parameters()]
+        if weights != self._weights:  # they have been moved
+            self._graphs.clear()
+            self._weights = weights
+        key = observation.shape, observation.dtype
+        if key not in self._graphs:
+            self._calls[key] += 1
+            if self._calls[key] <= OFTEN or len(self._graphs) == MOST_GRAPHS:
+                return None
+            try:
+                self._graphs[key] = _AskedGraph(self._network, observation, self._device)
+            except RuntimeError as error:
+                self._captures = False
+                log.info("actions are chosen without a captured graph: %s", str(error).splitlines()[0])
+                return None
+        return self._graphs[key]
+
+
+class _AskedGraph:
+    """One captured call for observations of one shape."""
+
+    def __init__(self, network: nn.Module, observation: NDArray[Any], device: torch.device) -> None:
+        like = torch.from_numpy(np.zeros(observation.shape, observation.dtype))
+        self._host = torch.empty_like(like, pin_memory=True)
+        self._observation = like.to(device)
+        self._done = torch.cuda.Event()
+        generators = generator_states(device)
+
+        def ask() -> None:
+            self._outputs = _ask(network, self._observation)
+
+        self._graph = capture(ask, device)
+        drew = not same_tensors(generators, generator_states(device))
+        set_generator_states(device, generators)
+        if drew:
+            raise RuntimeError("the network draws random numbers")
+        self._host_outputs = torch.empty_like(self._outputs, device="cpu", pin_memory=True)
+
+    def __call__(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        np.copyto(self._host.numpy(), observation)
+        self._observation.copy_(self._host, non_blocking=True)
+        self._graph.replay()
+        self._host_outputs.copy_(self._outputs, non_blocking=True)
+        self._done.record()
+        self._done.synchronize()
+        return self._host_outputs.numpy().copy()
+
+
+@torch.inference_mode()
+def _ask(network: nn.Module, observation: Tensor) -> Tensor:
+    return network(observation).float()

@@ -1,0 +1,220 @@
+"""The update: what an objective says of a batch becomes one step of the optimiser. No Lightning in here."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_dqn.errors import ConfigError
+from lit_dqn.learning.networks import update_target
+from lit_dqn.learning.update_graph import Capturable, NotCapturedError, UpdateGraph, why_no_steps_are_captured
+from lit_dqn.types import Batch, LossOutput
+
+log = logging.getLogger("lit_dqn")
+
+BatchLoss = Callable[[nn.Module, nn.Module, Batch], LossOutput]
+"""(online, target, batch) -> the loss of each transition and its metrics; every objective of ours is one."""
+
+
+class Update(Enum):
+    """How an update is computed."""
+
+    auto = "auto"
+    """`graph` on a GPU, if the update can be captured; `eager` elsewhere."""
+
+    eager = "eager"
+    """Operation by operation: the reference."""
+
+    graph = "graph"
+    """Captured once as a CUDA graph and replayed; on a GPU alone."""
+
+
+class Learner:
+    """Makes one update for each batch: loss, gradient, clipping, the optimiser's step, and the target when it is due.
+
+    Around it, `torch.autocast` needs `cache_enabled=False`, as Lightning has it: the weights change inside.
+
+    Args:
+        online: the network that learns; in training mode during updates, in evaluation mode otherwise.
+        target: the network that grades s'. Where there is none, `online` itself is handed to the objective.
+        objective: the loss of a batch.
+        optimizer: over the parameters of `online`.
+        target_update_period: updates from one update of the target to the next; None: there is no target.
+        target_update_tau: τ of target <- τ online + (1 - τ) target; 1 copies.
+        max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
+        update: how updates are computed.
+        backward: makes the gradient of a loss.
+        updates: that were made before, by which the target's period is counted.
+
+    Attributes:
+        updates: made so far.
+        learning_rate: of the next update.
+
+    Raises:
+        ConfigError: if updates shall be captured without a GPU, or by an optimiser that torch cannot capture.
+
+    """
+
+    def __init__(
+        self,
+        online: nn.Module,
+        target: nn.Module | None,
+        objective: BatchLoss,
+        optimizer: torch.optim.Optimizer,
+        *,
+        target_update_period: int | None = None,
+        target_update_tau: float = 1.0,
+        max_grad_norm: float | None = None,
+        update: Update = Update.eager,
+        backward: Callable[[Tensor], None] = Tensor.backward,
+        updates: int = 0,
+    ) -> None:
+        device = next(online.parameters()).device
+        check_device(update, device)
+        self.online = online
+        self.target = online if target is None else target
+        self.objective = objective
+        self.optimizer = optimizer
+        self.target_update_period = target_update_period
+        self.target_update_tau = target_update_tau
+        self.max_grad_norm = max_grad_norm
+        self.backward = backward
+        self.updates = updates
+        self.learning_rate = float(optimizer.param_groups[0]["lr"])
+        self._way = update
+        self._captures = update is not Update.eager and device.type == "cuda"
+        self._graph: UpdateGraph | None = None
+        self._capturable: Capturable | None = None
+        if self._captures and (reason := why_no_steps_are_captured(optimizer)) is not None:
+            self._go_without_capture(reason)
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One update.
+
+        Returns:
+            `loss`, the mean over the batch before the update, and the objective's metrics; scalars on the device.
+
+        Raises:
+            ConfigError: if it cannot be captured and `update` is `graph`.
+
+        """
+        return {name: values[0] for name, values in self.update_many([batch]).items()}
+
+    def update_many(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """One update for each of K batches, in their order.
+
+        Returns:
+            As `update`, [K] each.
+
+        Raises:
+            ConfigError: as `update`.
+
+        """
+        self.online.train()
+        try:
+            # The first updates of a run make the optimiser's state, which a capture needs.
+            if self._captures and self.optimizer.state:
+                try:
+                    return self._replay(batches)
+                except NotCapturedError as reason:
+                    self._go_without_capture(str(reason))
+            return _stacked([self._update(batch) for batch in batches])
+        finally:
+            self.online.eval()
+
+    @property
+    def captures_next(self) -> bool:
+        """Whether the next updates begin with a capture."""
+        return self._captures and self._graph is None and bool(self.optimizer.state)
+
+    @property
+    def captured(self) -> bool:
+        """Whether updates are replayed from a graph."""
+        return self._graph is not None
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """Set the learning rate of the next updates."""
+        self.learning_rate = learning_rate
+        if self._capturable is not None:
+            self._capturable.set_learning_rate(learning_rate)
+        else:
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate
+
+    def plain_settings(self, optimizer_state: dict[str, Any]) -> None:
+        """Make the settings in a `state_dict` of the optimiser those that it has without a capture."""
+        if self._capturable is not None:
+            self._capturable.restore(optimizer_state["param_groups"])
+
+    def release(self) -> None:
+        """Give up the graph, and make the optimiser what it was without one."""
+        self._graph = None
+        if self._capturable is not None:
+            self._capturable.undo()
+            self._capturable = None
+
+    def _replay(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        if self._graph is None:
+            self._capturable = Capturable(self.optimizer)
+            modules = [self.online] if self.target is self.online else [self.online, self.target]
+            self._graph = UpdateGraph(self._learn_all, modules, self.optimizer)
+        return self._graph.run(batches, self._count)
+
+    def _go_without_capture(self, reason: str) -> None:
+        if self._way is Update.graph:
+            raise ConfigError(f"update: graph cannot capture this update: {reason}; set --model.update eager.")
+        log.info("updates are made one operation after the other, not as a captured graph: %s", reason)
+        self.release()
+        self._captures = False
+
+    def _update(self, batch: Batch) -> Mapping[str, Tensor]:
+        output = self._learn_all(batch)
+        self._count()
+        return output
+
+    def _learn_all(self, batch: Batch) -> dict[str, Tensor]:
+        """An update with what is due after each one."""
+        output = self._learn(batch)
+        if self.target_update_period == 1:
+            update_target(self.online, self.target, self.target_update_tau)
+        return output
+
+    def _count(self) -> None:
+        """Count an update, and do what is due after some only."""
+        self.updates += 1
+        period = self.target_update_period
+        if period is not None and period > 1 and self.updates % period == 0:
+            update_target(self.online, self.target, self.target_update_tau)
+
+    def _learn(self, batch: Batch) -> dict[str, Tensor]:
+        output = self.objective(self.online, self.target, batch)
+        loss = output.loss.mean()
+        self.optimizer.zero_grad()
+        self.backward(loss)
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.online.parameters(), self.max_grad_norm)
+        self.optimizer.step()
+        return {"loss": loss.detach(), **output.metrics}
+
+
+def check_device(update: Update, device: torch.device) -> None:
+    """Refuse what a device cannot do.
+
+    Raises:
+        ConfigError: if updates shall be captured without a GPU.
+
+    """
+    if update is Update.graph and device.type != "cuda":
+        raise ConfigError(
+            f"update: graph captures updates on a CUDA GPU, and this is a run on {device.type}; "
+            "set --model.update auto, or, where there is a GPU, --trainer.accelerator gpu."
+        )
+
+
+def _stacked(outputs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    if len(outputs) == 1:
+        return {name: value.unsqueeze(0) for name, value in outputs[0].items()}
+    return {name: torch.stack([output[name] for output in outputs]) for name in outputs[0]}

@@ -1,0 +1,233 @@
+"""An update as a CUDA graph: captured once, then replayed with one call in place of a hundred kernels' launches."""
+
+import copy
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_dqn.learning.graphs import capture, generator_states, same_tensors, set_generator_states
+from lit_dqn.types import Batch, StaticBatches
+
+CHANGES_BUFFERS = "the network changes its buffers, as batch norm does"
+DRAWS = "it draws random numbers, as dropout does"
+
+
+class NotCapturedError(Exception):
+    """Why an update cannot be captured; a sentence without its subject."""
+
+
+class UpdateGraph:
+    """One update, captured with the batches' places as they are, and replayed for each batch of a chunk.
+
+    The batch is picked by a counter on the device, so that nobody waits and nothing is copied between updates.
+
+    Args:
+        learn: makes an update, all but the target's; returns scalars by name.
+        modules: whose parameters and buffers `learn` may change.
+        optimizer: that `learn` steps, `Capturable`, with a state.
+
+    """
+
+    def __init__(
+        self,
+        learn: Callable[[Batch], Mapping[str, Tensor]],
+        modules: Sequence[nn.Module],
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        self._learn = learn
+        self._modules = modules
+        self._optimizer = optimizer
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._places: tuple[Any, ...] = ()  # that the graph was captured with
+        self._own: _CopiedBatches | None = None
+
+    def run(self, batches: Sequence[Batch], after_each: Callable[[], None]) -> dict[str, Tensor]:
+        """One update for each of K batches.
+
+        Args:
+            batches: of the same shapes and number each time.
+            after_each: called after each update has been launched.
+
+        Returns:
+            What `learn` returns, [K] each.
+
+        Raises:
+            NotCapturedError: if the update cannot be captured; nothing has changed then.
+
+        """
+        static = self._static(batches)
+        places = tuple((field.data_ptr(), field.shape) for field in static.fields)
+        if self._graph is None or places != self._places:
+            self._capture(static)
+            self._places = places
+        assert self._graph is not None
+        self._number.zero_()
+        for _ in range(len(static)):
+            self._graph.replay()
+            after_each()
+        return {name: values.clone() for name, values in self._outputs.items()}
+
+    def _static(self, batches: Sequence[Batch]) -> StaticBatches:
+        if isinstance(batches, StaticBatches):
+            return batches
+        if self._own is None or not self._own.take(batches):
+            device = next(self._modules[0].parameters()).device
+            self._own = _CopiedBatches(batches, device)
+        return self._own
+
+    def _capture(self, batches: StaticBatches) -> None:
+        device = batches.fields[0].device
+        self._number = torch.zeros(1, dtype=torch.int64, device=device)  # of the batch
+        self._outputs: dict[str, Tensor] = {}
+
+        def update() -> None:
+            batch = batches.make(tuple(field.index_select(0, self._number).squeeze(0) for field in batches.fields))
+            # A cast of the weights that was kept from the capture would stay as it was for ever.
+            with torch.autocast(
+                device.type,
+                dtype=torch.get_autocast_dtype(device.type),
+                enabled=torch.is_autocast_enabled(device.type),
+                cache_enabled=False,
+            ):
+                scalars = self._learn(batch)
+            for name, value in scalars.items():
+                if name not in self._outputs:
+                    self._outputs[name] = torch.zeros(len(batches), dtype=value.dtype, device=device)
+                self._outputs[name].index_copy_(0, self._number, value.reshape(1))
+            self._number.add_(1)
+
+        before = [tensor.detach().clone() for tensor in self._changing()]
+        buffers = [buffer.clone() for buffer in buffers_of(self._modules)]
+        generators = generator_states(device)
+
+        def check() -> None:
+            if not same_tensors(buffers, buffers_of(self._modules)):
+                raise NotCapturedError(CHANGES_BUFFERS)
+            if not same_tensors(generators, generator_states(device)):
+                raise NotCapturedError(DRAWS)
+
+        try:
+            with warnings.catch_warnings():
+                # Torch advises against `capturable` wherever a step is not captured, and warm-ups cannot be.
+                warnings.filterwarnings("ignore", message=".*capturable=True")
+                self._graph = capture(update, device, before=self._number.zero_, check=check)
+        except RuntimeError as error:
+            raise NotCapturedError(f"its operations cannot be captured ({str(error).splitlines()[0]})") from error
+        finally:
+            # A run that is resumed captures anew: that must leave no trace.
+            set_generator_states(device, generators)
+            with torch.no_grad():
+                for tensor, value in zip(self._changing(), before, strict=True):
+                    tensor.copy_(value)
+
+    def _changing(self) -> list[Tensor]:
+        """All that an update may change."""
+        tensors = [tensor for module in self._modules for tensor in (*module.parameters(), *module.buffers())]
+        states = self._optimizer.state.values()
+        return [*tensors, *(value for state in states for value in state.values() if isinstance(value, Tensor))]
+
+
+class _CopiedBatches(StaticBatches):
+    """Batches that are copied to the places of the first ones."""
+
+    def __init__(self, batches: Sequence[Batch], device: torch.device) -> None:
+        self.fields = tuple(torch.stack(tensors).to(device) for tensors in zip(*batches, strict=True))
+
+    def take(self, batches: Sequence[Batch]) -> bool:
+        """Copy these; False if they have other shapes."""
+        shapes = [tensor.shape for tensor in batches[0]]
+        if len(batches) != len(self) or shapes != [field.shape[1:] for field in self.fields]:
+            return False
+        for field, tensors in zip(self.fields, zip(*batches, strict=True), strict=True):
+            if tensors[0].device == field.device:
+                torch.stack(tensors, out=field)
+            else:
+                field.copy_(torch.stack(tensors))
+        return True
+
+    def make(self, fields: tuple[Tensor, ...]) -> Batch:
+        return Batch(*fields)
+
+
+class Capturable:
+    """Lets an optimiser's steps be captured; its learning rate becomes a tensor, which is filled in place.
+
+    Args:
+        optimizer: one that torch can capture; its settings change until `undo`.
+
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
+        self._before = [{key: group[key] for key in ("capturable", "lr")} for group in optimizer.param_groups]
+        for group in optimizer.param_groups:
+            group["capturable"] = True
+            group["lr"] = torch.tensor(float(group["lr"]), device=group["params"][0].device)
+        self._move_steps(to_host=False)
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """For the next steps, captured or not."""
+        for group, before in zip(self._optimizer.param_groups, self._before, strict=True):
+            if before["lr"] != learning_rate:
+                group["lr"].fill_(learning_rate)
+                before["lr"] = learning_rate
+
+    def restore(self, param_groups: Iterable[dict[str, Any]]) -> None:
+        """Write the settings as they are without a capture into groups of this optimiser, or of its `state_dict`."""
+        for group, before in zip(param_groups, self._before, strict=True):
+            group.update(before)
+
+    def undo(self) -> None:
+        """Make the optimiser what it was."""
+        self.restore(self._optimizer.param_groups)
+        self._move_steps(to_host=True)
+
+    def _move_steps(self, *, to_host: bool) -> None:
+        for group in self._optimizer.param_groups:
+            on_host = to_host and not (group["capturable"] or group.get("fused"))
+            for parameter in group["params"]:
+                state = self._optimizer.state.get(parameter, {})
+                if "step" in state:
+                    device = torch.device("cpu") if on_host else parameter.device
+                    state["step"] = state["step"].to(device, torch.float32)
+
+
+def why_no_steps_are_captured(optimizer: torch.optim.Optimizer) -> str | None:
+    """Why torch cannot capture an optimiser's steps; None if it can."""
+    if all("capturable" in group for group in optimizer.param_groups):
+        return None
+    return f"torch cannot capture the steps of {type(optimizer).__name__}"
+
+
+def why_not_captured(
+    network: nn.Module, observation_shape: tuple[int, ...], optimizer: torch.optim.Optimizer
+) -> str | None:
+    """Why updates of this network by this optimiser cannot be captured, as far as that can be told on a CPU.
+
+    Args:
+        network: on a CPU.
+        observation_shape: of one observation.
+        optimizer: over its parameters.
+
+    """
+    reason = why_no_steps_are_captured(optimizer)
+    if reason is not None:
+        return reason
+    network = copy.deepcopy(network).train()
+    device = torch.device("cpu")
+    buffers, generators = [buffer.clone() for buffer in network.buffers()], generator_states(device)
+    with torch.no_grad():
+        network(torch.zeros(2, *observation_shape))
+    draws = not same_tensors(generators, generator_states(device))
+    set_generator_states(device, generators)
+    if draws:
+        return DRAWS
+    return None if same_tensors(buffers, list(network.buffers())) else CHANGES_BUFFERS
+
+
+def buffers_of(modules: Iterable[nn.Module]) -> list[Tensor]:
+    """All of them."""
+    return [buffer for module in modules for buffer in module.buffers()]

@@ -1,0 +1,175 @@
+"""A policy picks an action per env. It holds no state: each env's random generator is handed in by its owner."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lit_dqn.errors import ConfigError
+from lit_dqn.schedules import Constant, Schedule
+from lit_dqn.types import ActionPreferences
+
+Generators = Sequence[np.random.Generator]
+
+
+class Policy(ABC):
+    """How actions follow from what an agent prefers: its action values, or the preferences of its actor."""
+
+    asks_agent = True
+    """Whether actions depend on the agent that is handed in."""
+
+    @abstractmethod
+    def act(
+        self, agent: ActionPreferences, observation: NDArray[Any], env_step: int, generators: Generators
+    ) -> NDArray[np.int64]:
+        """Actions [N] for observations [N, *shape]; `generators` has one generator per env."""
+
+    def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
+        """π(a|s) of observations [N, *shape], as [N, num_actions].
+
+        Raises:
+            ConfigError: if the policy does not say.
+
+        """
+        raise ConfigError(
+            f"policy: {type(self).__name__} does not say its probabilities, which the true values follow from; "
+            "give it a method `probabilities`, or evaluate another policy."
+        )
+
+    def metrics(self, env_step: int) -> dict[str, float]:
+        """What the log should know of the policy at this env step, by name."""
+        return {}
+
+
+class UniformRandom(Policy):
+    """Every action with the same probability: the lesson's stationary policy."""
+
+    asks_agent = False
+
+    def act(
+        self, agent: ActionPreferences, observation: NDArray[Any], env_step: int, generators: Generators
+    ) -> NDArray[np.int64]:
+        """Actions [N], drawn without asking the agent."""
+        return np.array([generator.integers(agent.num_actions) for generator in generators])
+
+    def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
+        """One over the number of actions, everywhere."""
+        return np.full((len(observation), agent.num_actions), 1 / agent.num_actions)
+
+    def metrics(self, env_step: int) -> dict[str, float]:
+        """The exploration rate, 1."""
+        return {"exploration_rate": 1.0}
+
+
+class Greedy(Policy):
+    """The action with the highest value; ties are broken at random."""
+
+    def act(
+        self, agent: ActionPreferences, observation: NDArray[Any], env_step: int, generators: Generators
+    ) -> NDArray[np.int64]:
+        """Actions [N]."""
+        return _best(agent.preferences(observation), generators)
+
+    def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
+        """Shared among the best actions, 0 for all others."""
+        preferences = agent.preferences(observation)
+        best = preferences == preferences.max(axis=1, keepdims=True)
+        return best / best.sum(axis=1, keepdims=True)
+
+    def metrics(self, env_step: int) -> dict[str, float]:
+        """The exploration rate, 0."""
+        return {"exploration_rate": 0.0}
+
+
+class EpsilonGreedy(Policy):
+    """Uniformly random with probability ε, greedy otherwise (Sutton & Barto 2020, section 2.2).
+
+    Args:
+        epsilon: ε as a number or as a schedule over env steps.
+
+    Raises:
+        ConfigError: if ε leaves [0, 1].
+
+    """
+
+    def __init__(self, epsilon: Schedule | float = 0.1) -> None:
+        self.epsilon = epsilon if isinstance(epsilon, Schedule) else Constant(epsilon)
+        for value in (self.epsilon.start, self.epsilon.end):
+            if not 0 <= value <= 1:
+                raise ConfigError(f"epsilon: {value} is a probability and must lie in [0, 1].")
+
+    def act(
+        self, agent: ActionPreferences, observation: NDArray[Any], env_step: int, generators: Generators
+    ) -> NDArray[np.int64]:
+        """Actions [N]; the agent is asked only if some env is greedy this time."""
+        epsilon = self.epsilon(env_step)
+        explore = np.array([generator.random() < epsilon for generator in generators])
+        if explore.all():
+            return UniformRandom().act(agent, observation, env_step, generators)
+        action = _best(agent.preferences(observation), generators, ~explore)
+        for env in map(int, np.flatnonzero(explore)):
+            action[env] = generators[env].integers(agent.num_actions)
+        return action
+
+    def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
+        """ε shared among all actions, 1 - ε among the best."""
+        epsilon = self.epsilon(env_step)
+        greedy = Greedy().probabilities(agent, observation, env_step)
+        return epsilon / agent.num_actions + (1 - epsilon) * greedy
+
+    def metrics(self, env_step: int) -> dict[str, float]:
+        """The exploration rate, ε."""
+        return {"exploration_rate": self.epsilon(env_step)}
+
+
+class Softmax(Policy):
+    """Actions with probability proportional to exp(h / τ), where h are the agent's preferences or its action values
+    (Sutton & Barto 2020, eq. 13.2).
+
+    Args:
+        temperature: τ as a number or as a schedule over env steps.
+
+    Raises:
+        ConfigError: if τ is not positive.
+
+    """
+
+    def __init__(self, temperature: Schedule | float = 1.0) -> None:
+        self.temperature = temperature if isinstance(temperature, Schedule) else Constant(temperature)
+        for value in (self.temperature.start, self.temperature.end):
+            if not value > 0:
+                raise ConfigError(f"temperature: {value} must be positive; for the limit 0 use Greedy.")
+
+    def act(
+        self, agent: ActionPreferences, observation: NDArray[Any], env_step: int, generators: Generators
+    ) -> NDArray[np.int64]:
+        """Actions [N]."""
+        cumulative = np.cumsum(self._weights(agent, observation, env_step), axis=1)
+        draws = np.array([generator.random() for generator in generators]) * cumulative[:, -1]
+        return (cumulative <= draws[:, None]).sum(axis=1)
+
+    def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
+        """The softmax itself."""
+        weights = self._weights(agent, observation, env_step)
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    def _weights(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
+        logits = agent.preferences(observation).astype(np.float64) / self.temperature(env_step)
+        return np.exp(logits - logits.max(axis=1, keepdims=True))
+
+    def metrics(self, env_step: int) -> dict[str, float]:
+        """The temperature τ."""
+        return {"temperature": self.temperature(env_step)}
+
+
+def _best(
+    preferences: NDArray[np.float32], generators: Generators, mask: NDArray[np.bool_] | bool = True
+) -> NDArray[np.int64]:
+    """The actions [N] with the highest values; in the envs of `mask` the generator is asked to break a tie."""
+    best = preferences == preferences.max(axis=1, keepdims=True)
+    action = preferences.argmax(axis=1)
+    for env in map(int, np.flatnonzero((best.sum(axis=1) > 1) & mask)):
+        action[env] = generators[env].choice(np.flatnonzero(best[env]))
+    return action

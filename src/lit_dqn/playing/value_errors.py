@@ -1,0 +1,145 @@
+"""How far learned state values are from the truth."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from lit_dqn.envs import Wrapper, make_env
+from lit_dqn.envs.grid.values import acting_states, observe_all, policy_state_values
+from lit_dqn.envs.grid.world import GridWorld
+from lit_dqn.errors import ConfigError
+from lit_dqn.playing.evaluation import play_episode
+from lit_dqn.playing.policies import Policy
+from lit_dqn.replay import stack_frames
+from lit_dqn.types import ActionPreferences
+
+NEGLIGIBLE = 0.01
+"""The discount below which the future that a truncated episode did not show may be left out."""
+
+
+class StateValues(ActionPreferences, Protocol):
+    """An agent that says V(s)."""
+
+    def state_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        """V(s) of observations [N, *shape], as [N]."""
+        ...
+
+
+def value_errors(
+    agent: StateValues,
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    wrappers: Sequence[Wrapper] = (),
+    *,
+    policy: Policy,
+    gamma: float,
+    frame_stack: int,
+    reward_clip: float | None = None,
+    seeds: Sequence[int],
+    max_steps: int,
+    env_step: int,
+) -> dict[str, float]:
+    """The error of V, by the names of the log.
+
+    In a grid world V is held against v_π, which is known exactly. Elsewhere it is held against the discounted returns
+    of episodes, which scatter around v_π: that error does not sink to 0.
+
+    Args:
+        agent: whose V.
+        env_id: of the env, as for `make_env`.
+        env_kwargs: likewise.
+        wrappers: likewise; what they make of a grid world is not known exactly, and counts as elsewhere.
+        policy: whose values V should be.
+        gamma: γ, per step.
+        frame_stack: frames in an observation.
+        reward_clip: bound of each step's reward in what V learns from; clipped rewards count as elsewhere.
+        seeds: of the episodes that are played where the truth is not known.
+        max_steps: cap on the agent steps of each.
+        env_step: what the policy's schedules are asked for.
+
+    Returns:
+        `eval/value_rms_error` and `eval/value_relative_error` (`compare`) over the states that an agent can act in;
+        or `eval/return_rms_error` over the steps of the episodes, nothing if all of them were cut too soon to tell.
+
+    Raises:
+        ConfigError: if γ is 1 and the policy never ends an episode from some state, which then has no value.
+
+    """
+    env = make_env(env_id, env_kwargs, wrappers)
+    try:
+        if isinstance(env.unwrapped, GridWorld) and not wrappers and reward_clip is None:
+            world = env.unwrapped
+            observation = stacked_observations(world, frame_stack)
+            truth = _true_values(world, policy.probabilities(agent, observation, env_step), gamma)
+            states = acting_states(world)
+            return compare(agent.state_values(observation)[states], truth[states])
+        return _errors_of_returns(agent, env, policy, gamma, frame_stack, reward_clip, seeds, max_steps, env_step)
+    finally:
+        env.close()
+
+
+def _true_values(world: GridWorld, probabilities: NDArray[Any], gamma: float) -> NDArray[np.float64]:
+    try:
+        return policy_state_values(world, probabilities, gamma)
+    except ValueError as error:
+        raise ConfigError(f"gamma: {error}, such as --data.gamma 0.99.") from error
+
+
+def stacked_observations(world: GridWorld, frame_stack: int) -> NDArray[Any]:
+    """What a network sees in each state of a grid world at the start of an episode, [num_states, *stacked shape]."""
+    frames = observe_all(world)
+    return frames if frame_stack == 1 else stack_frames(np.repeat(frames[:, None], frame_stack, axis=1))
+
+
+def compare(values: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
+    """Two measures of the error of values [S] beside the truth [S], every state with the same weight.
+
+    `eval/value_rms_error` is the root of the mean squared error; `eval/value_relative_error` the mean absolute error
+    over the mean absolute truth.
+    """
+    error = values.astype(np.float64) - truth
+    return {
+        "eval/value_rms_error": float(np.sqrt(np.mean(error**2))),
+        "eval/value_relative_error": float(np.abs(error).mean() / np.abs(truth).mean()),
+    }
+
+
+def discounted_returns(rewards: Sequence[float] | NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
+    """G_t for every step of an episode (Sutton & Barto 2020, eq. 3.9), as [T]."""
+    returns = np.zeros(len(rewards) + 1)
+    for step in reversed(range(len(rewards))):
+        returns[step] = rewards[step] + gamma * returns[step + 1]
+    return returns[:-1]
+
+
+def _errors_of_returns(
+    agent: StateValues,
+    env: gymnasium.Env,
+    policy: Policy,
+    gamma: float,
+    frame_stack: int,
+    reward_clip: float | None,
+    seeds: Sequence[int],
+    max_steps: int,
+    env_step: int,
+) -> dict[str, float]:
+    squares = []
+    how = {"max_steps": max_steps, "frame_stack": frame_stack, "env_step": env_step}
+    for seed in seeds:
+        steps = list(play_episode(env, agent, policy, seed=seed, **how))
+        observation = np.stack([step.observation for step in steps])
+        if frame_stack > 1:
+            back = np.arange(len(steps))[:, None] + np.arange(1 - frame_stack, 1)
+            observation = stack_frames(observation[np.maximum(back, 0)])
+        rewards = np.array([step.reward for step in steps])
+        if reward_clip is not None:
+            rewards = rewards.clip(-reward_clip, reward_clip)
+        error = agent.state_values(observation) - discounted_returns(rewards, gamma)
+        if steps[-1].truncated:
+            error = error[gamma ** np.arange(len(steps), 0, -1) < NEGLIGIBLE]
+        squares.append(cast(NDArray[Any], error) ** 2)
+    together = np.concatenate(squares)
+    return {"eval/return_rms_error": float(np.sqrt(together.mean()))} if len(together) else {}

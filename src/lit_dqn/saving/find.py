@@ -1,0 +1,95 @@
+import logging
+import math
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from lit_dqn.errors import ConfigError
+from lit_dqn.saving.folder import CheckpointFolder
+from lit_dqn.saving.read import verify_checkpoint
+
+VERSION = re.compile(r"version_(\d+)")
+
+log = logging.getLogger("lit_dqn")
+
+
+class Found(NamedTuple):
+    """A checkpoint that can be gone on with."""
+
+    path: Path
+    replay_is_whole: bool
+
+
+def find_checkpoint(ckpt_path: str, runs: Path, replay: bool = False) -> Found:
+    """The checkpoint that `--ckpt_path` means.
+
+    Args:
+        ckpt_path: `last` for the newest whole one over all versions in `runs`; `best` for the best one of the newest
+            version that has one; a run folder for the newest whole one in it; or a file.
+        runs: the folder that holds the run's versions.
+        replay: whether its replay is needed.
+
+    Raises:
+        ConfigError: if there is none.
+
+    """
+    if ckpt_path in ("last", "best"):
+        folders = _newest_first(runs)
+        found = [path for folder in folders for path in folder.newest_first()]
+        if ckpt_path == "best":
+            found = [path for folder in folders for path in folder.best()]
+        if not found:
+            remedy = (
+                "start the run without --ckpt_path" if replay else "train an agent first, by fit with the same --config"
+            )
+            raise ConfigError(f"ckpt_path: there is no {ckpt_path}.ckpt under {runs} yet; {remedy}.")
+        return _first_whole(found, replay)
+    path = Path(ckpt_path)
+    if not path.is_dir():
+        verify_checkpoint(path, replay)
+        return Found(path, True)
+    folder = path if path.name == "checkpoints" else path / "checkpoints"
+    found = CheckpointFolder(folder).newest_first()
+    if not found:
+        raise ConfigError(
+            f"ckpt_path: there is no checkpoint in {folder}; give a .ckpt file, a run folder, last or best."
+        )
+    return _first_whole(found, replay)
+
+
+def _newest_first(runs: Path) -> list[CheckpointFolder]:
+    """The checkpoints of all versions of a run: that first which was started or resumed last."""
+    folders = [CheckpointFolder(path) for path in runs.glob("*/checkpoints")]
+    return sorted(folders, key=_age, reverse=True)
+
+
+def _age(folder: CheckpointFolder) -> tuple[float, int, int]:
+    session = folder.session()
+    # Versions from before sessions were counted are told apart by their number, else by their time.
+    number = VERSION.fullmatch(folder.path.parent.name)
+    return (
+        math.inf if session is None else session,  # what cannot be read is named before another is taken
+        int(number[1]) if number else -1,
+        folder.path.stat().st_mtime_ns,
+    )
+
+
+def _first_whole(found: list[Path], replay: bool) -> Found:
+    """The first that is whole; failing that, the first whose replay alone is damaged."""
+    reasons: list[tuple[Path, ConfigError]] = []
+    for path in found:
+        try:
+            verify_checkpoint(path, replay)
+        except ConfigError as error:
+            log.warning("%s is passed over: %s", path, error)
+            reasons.append((path, error))
+        else:
+            return Found(path, True)
+    for path, _ in reasons:
+        try:
+            verify_checkpoint(path, replay=False, training=replay)
+        except ConfigError:
+            continue
+        log.warning("no checkpoint is whole; of %s all but the replay is", path)
+        return Found(path, False)
+    raise reasons[0][1]

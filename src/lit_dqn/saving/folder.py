@@ -1,0 +1,159 @@
+import contextlib
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from lit_dqn.errors import ConfigError
+from lit_dqn.saving import durable
+from lit_dqn.saving.contents import MAX_SESSIONS, REPLAY_SUFFIX
+from lit_dqn.saving.io import ReplayCheckpointIO, remove_unused
+from lit_dqn.saving.read import glance, open_replay, read_checkpoint
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+NUMBERED = re.compile(r"env_step_(\d+)\.ckpt")
+OF_AN_ENV_STEP = re.compile(r"env_step_(\d+)\.")
+"""A checkpoint, its replay, or what is left of one that was not finished."""
+
+
+class Moment(NamedTuple):
+    """Where a checkpoint stands among all of a run's name; a later one is greater.
+
+    Times of files say nothing: files are touched and copied, and clocks go back.
+    """
+
+    session: int  # counted over all starts and resumes of the run's name; 0 in checkpoints of before there was a count
+    env_step: int
+    is_best: bool = False  # of its run, when it was made
+
+
+def moment_of(path: Path) -> Moment | None:
+    """When a checkpoint was made, read without its tensors; None if that cannot be read."""
+    try:
+        checkpoint = glance(path)
+        state = checkpoint.get("callbacks", {}).get("Checkpoints", {})
+        session, env_step = int(state.get("session", 0)), int(checkpoint["env_step"])
+        if not 0 <= session <= MAX_SESSIONS:
+            return None
+        return Moment(session, env_step, state.get("best_env_step") == env_step)
+    except Exception:  # whoever reads all of it says what is wrong
+        return None
+
+
+class CheckpointFolder:
+    """The `checkpoints/` of a run: `env_step_<n>.ckpt` for each that is kept, `last.ckpt` and `best.ckpt` as second
+    names of one of them, and the replays of all.
+
+    Args:
+        path: the folder.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def numbered(self) -> list[Path]:
+        """The checkpoints that are kept, oldest env step first."""
+        found = [path for path in self.path.glob("*.ckpt") if NUMBERED.fullmatch(path.name)]
+        return sorted(found, key=env_step_of)
+
+    def path_at(self, env_step: int) -> Path:
+        """Where the checkpoint of an env step stands."""
+        return self.path / f"env_step_{env_step}.ckpt"
+
+    def newest_first(self) -> list[Path]:
+        """All checkpoints, each once: those of the last session first, and of each session the latest env step."""
+        names = [*self.numbered()[::-1], *(self.path / name for name in (LAST, BEST))]
+        paths: dict[tuple[int, int], Path] = {}
+        for path in names:
+            with contextlib.suppress(OSError):  # it was never there, or whoever trains has just removed it
+                status = path.stat()
+                paths.setdefault((status.st_dev, status.st_ino), path)
+        moments = {path: moment_of(path) for path in paths.values()}
+        session = max((moment.session for moment in moments.values() if moment is not None), default=0)
+
+        def place(path: Path) -> Moment:
+            # One that cannot be read has its turn, too, so that it is named before an older one is taken.
+            env_step = env_step_of(path) if NUMBERED.fullmatch(path.name) else 0
+            return moments[path] or Moment(session, env_step)
+
+        return sorted(moments, key=place, reverse=True)
+
+    def session(self) -> int | None:
+        """The last session that has saved anything here; None if none of it can be read."""
+        moments = [moment_of(path) for path in self.path.glob("*.ckpt")]
+        return max((moment.session for moment in moments if moment is not None), default=None)
+
+    def best(self) -> list[Path]:
+        """What may be the best checkpoint, the likeliest first.
+
+        That is `best.ckpt`, or one that is it and has not got that name yet, for its process was killed.
+        """
+        best = self.path / BEST
+        found = [best] if best.is_file() else []
+        newest = next(((path, moment) for path in self.newest_first() if (moment := moment_of(path))), None)
+        if newest is not None and newest[1].is_best and not (found and newest[0].samefile(best)):
+            # One that is damaged has its turn, so that it is named.
+            found.insert(0 if found and moment_of(best) else len(found), newest[0])
+        return found
+
+    def bring_best(self, best: Path, env_step: int) -> bool:
+        """Take over the best checkpoint of the run that is resumed, if it was there at that env step.
+
+        Raises:
+            OSError: if it cannot be linked or copied.
+
+        """
+        try:
+            checkpoint = read_checkpoint(best)
+            sidecar = open_replay(best, checkpoint)
+        except ConfigError:
+            return False
+        if checkpoint["env_step"] > env_step:
+            return False
+        durable.make_folder(self.path)
+        if sidecar is not None and not sidecar.folder.parent.samefile(self.path):
+            folder = self.path / sidecar.folder.name
+            durable.make_folder(folder)
+            for path in sidecar.folder.iterdir():
+                durable.link_or_copy(path, folder / path.name)
+            durable.sync_folder(folder)
+        durable.point(self.path / BEST, best)
+        return True
+
+    def remove_all_but(
+        self, keep: list[Path], env_step: int, own: set[Path], checkpoint_io: ReplayCheckpointIO
+    ) -> None:
+        """Remove the other numbered checkpoints, but for the best, and what is left of broken ones.
+
+        What is ahead and not our own stays: another process may have resumed the run, and have come further.
+
+        Args:
+            keep: those that stay.
+            env_step: of the run.
+            own: what this process has written.
+            checkpoint_io: knows the replays.
+
+        Raises:
+            OSError: if a file cannot be removed.
+
+        """
+
+        def may_go(path: Path) -> bool:
+            found = OF_AN_ENV_STEP.match(path.name)
+            return found is None or int(found[1]) <= env_step or self.path_at(int(found[1])) in own
+
+        best = self.path / BEST
+        for path in self.numbered():
+            if path not in keep and may_go(path) and not (best.exists() and path.samefile(best)):
+                durable.remove_file(path)
+        for path in filter(may_go, self.path.glob(f"*{durable.TEMPORARY}")):
+            durable.remove_file(path)
+        remove_unused(self.path, list(filter(may_go, self.path.glob(f"*{REPLAY_SUFFIX}"))), checkpoint_io)
+
+
+def env_step_of(path: Path) -> int:
+    """The env step in the name of a numbered checkpoint."""
+    number = NUMBERED.fullmatch(path.name)
+    assert number is not None
+    return int(number[1])

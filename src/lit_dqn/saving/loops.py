@@ -1,0 +1,110 @@
+"""What a checkpoint adds to Lightning's own, so that a run goes on as if it had never stopped."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import lightning
+import torch
+from torch import nn
+
+from lit_dqn.errors import ConfigError
+from lit_dqn.saving.random_state import random_state, set_random_state
+from lit_dqn.saving.specification import as_typed
+
+log = logging.getLogger("lit_dqn")
+
+
+def add_training_state(checkpoint: dict[str, Any], trainer: lightning.Trainer) -> None:
+    """Add the global generators and the number of threads, and write the position of the loops in one form.
+
+    Lightning's loops save their counters as they are, in the middle of hooks, and then guess on resume where that was;
+    some places it takes for others (an evaluation is lost, or an epoch without a step is made). Here the position is
+    always "k chunks of this epoch are done", with or without the evaluation that is due after them.
+    """
+    checkpoint["random"] = random_state()
+    checkpoint["threads"] = torch.get_num_threads()
+    loop = trainer.fit_loop.epoch_loop
+    chunks, chunks_per_epoch = loop.batch_progress.total.ready, trainer.num_training_batches
+    if not isinstance(chunks_per_epoch, int) or chunks_per_epoch < 1:
+        return  # no fit has begun
+    pending = _evaluation_is_pending(trainer)
+    epochs, chunks_of_epoch = divmod(chunks, chunks_per_epoch)
+    if pending and chunks_of_epoch == 0:
+        epochs, chunks_of_epoch = epochs - 1, chunks_per_epoch
+    running = int(chunks_of_epoch > 0)
+    state = checkpoint["loops"]["fit_loop"]
+    state["state_dict"] = {}
+    epoch_counts = {"ready": epochs + running, "started": epochs + running, "processed": epochs, "completed": epochs}
+    state["epoch_progress"] = {"total": epoch_counts, "current": dict(epoch_counts)}
+    state["epoch_loop.state_dict"] = {"_batches_that_stepped": chunks}
+    state["epoch_loop.batch_progress"] = {
+        "total": dict.fromkeys(("ready", "started", "processed", "completed"), chunks),
+        "current": dict.fromkeys(("ready", "started", "processed", "completed"), chunks_of_epoch),
+        "is_last_batch": chunks_of_epoch == chunks_per_epoch,
+    }
+    # "In the middle of its first episode" is how Lightning knows that an evaluation has to be made on resume.
+    begun = {"ready": int(pending), "started": int(pending), "processed": 0, "completed": 0}
+    state["epoch_loop.val_loop.batch_progress"] = {"total": begun, "current": dict(begun), "is_last_batch": False}
+
+
+def count_updates(trainer: lightning.Trainer, updates: int) -> None:
+    """Let Lightning count updates that were made without its own optimiser: `trainer.global_step`."""
+    progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+    for counts in (progress.total, progress.current):
+        counts.ready += updates
+        counts.completed += updates
+
+
+def _evaluation_is_pending(trainer: lightning.Trainer) -> bool:
+    """Whether an evaluation is due after the chunks that are done."""
+    loop = trainer.fit_loop.epoch_loop
+    if trainer.validating and trainer.state.fn == "fit":
+        return loop.val_loop.batch_progress.current.completed < sum(loop.val_loop.max_batches)
+    in_the_hooks_of_a_step = loop.batch_progress.total.completed < loop.batch_progress.total.ready
+    return (
+        in_the_hooks_of_a_step
+        and loop._should_check_val_epoch()
+        and isinstance(trainer.val_check_batch, int)
+        and (loop.batch_idx + 1) % trainer.val_check_batch == 0
+    )
+
+
+def keep_settings_of_optimizer(
+    checkpoint: Mapping[str, Any],
+    make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+    parameters: Iterable[nn.Parameter],
+) -> None:
+    """Let the saved optimiser take the settings of this run, such as its learning rate: torch would bring back the old.
+
+    Raises:
+        ConfigError: if the saved state is that of another optimiser.
+
+    """
+    settings = make_optimizer(parameters).state_dict()["param_groups"]
+    for saved in checkpoint["optimizer_states"]:
+        for group, own in zip(saved["param_groups"], settings, strict=True):
+            if group.keys() != own.keys():
+                raise ConfigError(
+                    "optimizer: the checkpoint's optimiser has other settings "
+                    f"({', '.join(sorted(group.keys() ^ own.keys()))}) and cannot go on as this one; set "
+                    f"--model.optimizer {as_typed(checkpoint['hyper_parameters'].get('optimizer'))}."
+                )
+            group.update({key: value for key, value in own.items() if key != "params"})
+
+
+def restore_training_state(checkpoint: dict[str, Any]) -> None:
+    """Restore the number of threads and, as the last thing before training goes on, the global generators."""
+    threads = torch.get_num_threads()
+    if checkpoint["threads"] != threads:
+        log.info(
+            "torch computes with %d threads as before the run was stopped, not with %d: another number would add up "
+            "floats in another order",
+            checkpoint["threads"],
+            threads,
+        )
+        torch.set_num_threads(checkpoint["threads"])
+    set_random_state(checkpoint["random"])
+    # Lightning takes an epoch that goes on in its middle for a mistake; the data module's state says where it was.
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")

@@ -1,0 +1,129 @@
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lit_dqn.errors import ConfigError
+from lit_dqn.learning.learner import Learner, Update
+from lit_dqn.learning.networks import NatureCNN
+from lit_dqn.learning.objectives import ActorCritic
+from lit_dqn.playing.policies import Softmax
+from lit_dqn.replay import Latest
+from lit_dqn.schedules import Schedule
+from lit_dqn.training.agent import LitAgent
+from lit_dqn.types import Batch, LossOutput
+
+
+class LitActorCritic(LitAgent):
+    """n-step advantage actor-critic: one network says the policy and V (Sutton & Barto 2020, section 13.5).
+
+    Its outputs are a preference h(s, a) for each action and, last, V(s); all layers but the last are shared. It
+    learns from what its own policy has just played: `data.policy` Softmax, `data.sampler` Latest, and between two
+    updates as many env steps as there are transitions in a batch; with fewer transitions, the others are left out.
+
+    Args:
+        observation_shape: of one observation, frames stacked; on the command line it comes from the data.
+        num_actions: likewise.
+        network: (observation_shape, num_actions + 1) -> module from [B, *observation_shape] to [B, num_actions + 1].
+        objective: the loss of a batch.
+        optimizer: called with the parameters of the network.
+        learning_rate: of the optimiser, a number or a schedule over env steps; None keeps the optimiser's own.
+        max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
+        update: how updates are computed: `graph` captures one as a CUDA graph and replays it, `eager` computes
+            operation by operation, `auto` takes `graph` on a GPU where it can.
+        init_from: a checkpoint or a `.safetensors` file with the weights to begin with.
+
+    Raises:
+        ConfigError: if a value is out of its range, the network does not take the observations, or the weights do
+            not fit.
+
+    """
+
+    output_name = "preferences_and_state_value"
+    preferences_name = "h(s, ·)"
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        num_actions: int,
+        network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
+        objective: ActorCritic = ActorCritic(),  # noqa: B008 - it cannot change
+        optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
+        learning_rate: Schedule | float | None = None,
+        max_grad_norm: float | None = 0.5,
+        update: Update = Update.auto,
+        init_from: str | None = None,
+    ) -> None:
+        super().__init__(
+            observation_shape,
+            num_actions,
+            network=network,
+            outputs=(num_actions + 1, "a preference for each action, and V(s)"),
+            objective=objective,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            target_update_period=None,  # what is learned from is fresh, and needs no steady target
+            target_update_tau=1.0,
+            max_grad_norm=max_grad_norm,
+            update=update,
+            init_from=init_from,
+        )
+        # In no checkpoint: it follows from the env step.
+        self.register_buffer("_temperature", torch.ones(()), persistent=False)
+        self._temperature: Tensor
+        self._temperature_set = 1.0
+
+    def batch_loss(self, batch: Batch) -> LossOutput:
+        """What the objective says of a batch, at the temperature at which the agent acts now."""
+        return self.objective(self.online, batch, self._temperature)
+
+    def follow_schedules(self, learner: Learner) -> None:
+        """The policy's temperature, too."""
+        super().follow_schedules(learner)
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        temperature = data.policy.temperature(self.env_step)
+        if temperature != self._temperature_set:
+            self._temperature.fill_(temperature)
+            self._temperature_set = temperature
+
+    def check_data(self, data: Any) -> None:
+        """Refuse to learn from anything but the latest steps of the softmax over the agent's own preferences.
+
+        Raises:
+            ConfigError: naming the key and its value.
+
+        """
+        if not isinstance(data.policy, Softmax):
+            raise ConfigError(
+                f"policy: LitActorCritic learns from its own policy, which {type(data.policy).__name__} is not; "
+                "set --data.policy Softmax."
+            )
+        if not isinstance(data.sampler, Latest):
+            raise ConfigError(
+                f"sampler: LitActorCritic learns from what its policy has just played, not from older transitions "
+                f"drawn by {type(data.sampler).__name__}; set --data.sampler Latest."
+            )
+        if data.play_ahead:
+            raise ConfigError(
+                "play_ahead: true would let LitActorCritic learn from what its policy of before the last update has "
+                "played; set --data.play_ahead false."
+            )
+        if data.batch_size > data.env_steps_per_update:
+            raise ConfigError(
+                f"batch_size: {data.batch_size} transitions from {data.env_steps_per_update} env steps would be "
+                "learned from more than once, when the policy that played them is gone; "
+                f"set --data.env_steps_per_update {data.batch_size}."
+            )
+
+    def preferences(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        """h(s, ·), [N, num_actions]; the policy is their softmax (Sutton & Barto 2020, eq. 13.2)."""
+        return self._outputs(observation)[:, :-1]
+
+    def state_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        """V(s) of the policy, by the critic, as [N]."""
+        return self._outputs(observation)[:, -1]

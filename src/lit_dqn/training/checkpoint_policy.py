@@ -1,0 +1,67 @@
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lit_dqn.errors import ConfigError
+from lit_dqn.playing.policies import Greedy, Policy
+from lit_dqn.training.agent import LitAgent
+from lit_dqn.training.loading import load_agent
+from lit_dqn.types import ActionPreferences
+
+
+class CheckpointPolicy(Policy):
+    """A fixed policy: it plays by the agent of a checkpoint, whatever the agent that learns meanwhile.
+
+    Args:
+        checkpoint: a `.ckpt` file of lit_dqn.
+        policy: how actions follow from what that agent prefers.
+        trust: your own classes that the checkpoint may name, such as its network.
+
+    Raises:
+        ConfigError: if the checkpoint is unusable.
+
+    """
+
+    asks_agent = False
+
+    def __init__(
+        self,
+        checkpoint: str,
+        policy: Policy = Greedy(),  # noqa: B008 - policies have no state
+        trust: Sequence[type] = (),
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.policy = policy
+        self.trust = trust
+        self._agent: LitAgent = load_agent(checkpoint, trust)
+
+    def act(
+        self,
+        agent: ActionPreferences,
+        observation: NDArray[Any],
+        env_step: int,
+        generators: Sequence[np.random.Generator],
+    ) -> NDArray[np.int64]:
+        """Actions [N], by the agent of the checkpoint.
+
+        Raises:
+            ConfigError: if it was trained with other observations or actions.
+
+        """
+        seen, wanted = observation.shape[1:], self._agent.observation_shape
+        if seen != wanted or agent.num_actions != self._agent.num_actions:
+            raise ConfigError(
+                f"the agent of {self.checkpoint} sees {wanted} and has {self._agent.num_actions} actions, "
+                f"not {seen} and {agent.num_actions}"
+            )
+        return self.policy.act(self._agent, observation, env_step, generators)
+
+    def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
+        """π(a|s) by the agent of the checkpoint."""
+        return self.policy.probabilities(self._agent, observation, env_step)
+
+    def metrics(self, env_step: int) -> dict[str, float]:
+        """What the policy says of itself."""
+        return self.policy.metrics(env_step)

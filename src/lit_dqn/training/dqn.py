@@ -1,0 +1,121 @@
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from numpy.typing import NDArray
+from torch import nn
+
+from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.learning.learner import Update
+from lit_dqn.learning.networks import NatureCNN
+from lit_dqn.learning.objectives import Objective, QLearning
+from lit_dqn.schedules import Schedule
+from lit_dqn.training.agent import LitAgent
+from lit_dqn.types import Batch, LossOutput
+
+
+class LitDQN(LitAgent):
+    """Deep Q-learning: an online network that learns and acts, and a target network that grades s'.
+
+    One training step takes a chunk and makes one update for each batch in it (`LitAgent.training_step`).
+
+    Args:
+        observation_shape: of one observation, frames stacked; on the command line it comes from the data.
+        num_actions: likewise.
+        network: (observation_shape, num_actions) -> module from [B, *observation_shape] to [B, num_actions].
+        objective: the loss of a batch.
+        optimizer: called with the parameters of the online network.
+        learning_rate: of the optimiser, a number or a schedule over env steps; None keeps the optimiser's own.
+        target_update_period: updates from one update of the target network to the next (Mnih et al. 2015: C).
+        target_update_tau: τ of target <- τ online + (1 - τ) target; 1 copies. For Polyak averaging take a small τ
+            with the period 1.
+        max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
+        update: how updates are computed: `graph` captures one as a CUDA graph and replays it, `eager` computes
+            operation by operation, `auto` takes `graph` on a GPU where it can.
+        init_from: a checkpoint or a `.safetensors` file: both networks start with its online weights, and nothing
+            else of it is used.
+
+    Raises:
+        ConfigError: if a value is out of its range, the network does not take the observations, or the weights do
+            not fit.
+
+    """
+
+    output_name = "q_values"
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        num_actions: int,
+        network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
+        objective: Objective = QLearning(),  # noqa: B008 - it cannot change
+        optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
+        learning_rate: Schedule | float | None = None,
+        target_update_period: int = 1000,
+        target_update_tau: float = 1.0,
+        max_grad_norm: float | None = None,
+        update: Update = Update.auto,
+        init_from: str | None = None,
+    ) -> None:
+        super().__init__(
+            observation_shape,
+            num_actions,
+            network=network,
+            outputs=(num_actions, "one value for each action"),
+            objective=objective,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            target_update_period=target_update_period,
+            target_update_tau=target_update_tau,
+            max_grad_norm=max_grad_norm,
+            update=update,
+            init_from=init_from,
+        )
+        self._try_objective()
+
+    def _try_objective(self) -> None:
+        """Two transitions of nothing: what does not fit together is told now, not after the warm-up."""
+        name = type(self.objective).__name__
+        observation, zeros = torch.zeros(2, *self.observation_shape), torch.zeros(2)
+        try:
+            with torch.no_grad():
+                batch = Batch(observation, zeros.long(), zeros, zeros, observation)
+                shape = tuple(self.objective(self.online, self.target, batch).loss.shape)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"objective: {name} makes no loss of the outputs of {type(self.online).__name__}: {one_line(error)}"
+            ) from error
+        if shape != (2,):
+            raise ConfigError(
+                f"objective: {name} makes a loss of shape {shape} of 2 transitions; it must be (2,), one for each: "
+                "the agent takes the mean."
+            )
+
+    def batch_loss(self, batch: Batch) -> LossOutput:
+        """What the objective says of a batch."""
+        return self.objective(self.online, self.target, batch)
+
+    def q_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        """Q(s, ·) by the online network.
+
+        Args:
+            observation: [N, *observation_shape].
+
+        Returns:
+            [N, num_actions].
+
+        """
+        return self._outputs(observation)
+
+    def preferences(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        """Q(s, ·), [N, num_actions]."""
+        return self.q_values(observation)
+
+    def state_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        """V(s) of the greedy policy, max_a Q(s, a), as [N]."""
+        return self.q_values(observation).max(axis=1)

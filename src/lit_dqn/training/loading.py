@@ -1,0 +1,40 @@
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lit_dqn.errors import ConfigError
+from lit_dqn.saving.read import read_checkpoint
+from lit_dqn.training.actor_critic import LitActorCritic
+from lit_dqn.training.agent import LitAgent
+from lit_dqn.training.dqn import LitDQN
+from lit_dqn.training.td import LitTD
+
+
+def load_agent(checkpoint: str | Path, trust: Sequence[type] = ()) -> LitAgent:
+    """The agent of a checkpoint, of whichever class it is, on the CPU.
+
+    A checkpoint may be a stranger's, so it names only parts that lit_dqn, torch and Gymnasium bring, and yours.
+
+    Args:
+        checkpoint: a `.ckpt` file.
+        trust: your own classes that the checkpoint may name, such as its network: `trust=[MyNetwork]`.
+
+    Raises:
+        ConfigError: if the file is missing or damaged, its weights are no numbers, its agent is of a class that is not
+            known here, or a part of it is of a class that is not trusted, or cannot be made.
+
+    """
+    name = read_checkpoint(checkpoint).get("agent", "LitDQN")  # the first checkpoints did not say
+    agents: dict[str, type[LitAgent]] = {agent.__name__: agent for agent in (LitDQN, LitTD, LitActorCritic)}
+    for agent in _subclasses(LitAgent):  # type: ignore[type-abstract]
+        agents.setdefault(agent.__name__, agent)
+    if name not in agents:
+        raise ConfigError(
+            f"{checkpoint} holds a {name}, which is none of {', '.join(sorted(agents))}; import its class first."
+        )
+    return agents[name].load_from_checkpoint(checkpoint, trust=trust)
+
+
+def _subclasses(cls: type[LitAgent]) -> Iterator[type[LitAgent]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)

@@ -1,0 +1,141 @@
+"""What the settings of `ReplayDataModule` must keep to, by themselves and together."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lit_dqn.envs import is_atari
+from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.playing.policies import Policy
+
+MOST = 10**15
+"""More than any machine can count through; what comes after it is a slip of the keyboard."""
+
+LARGEST_SEED = 2**32 - 1
+"""Of Lightning's `seed_everything`."""
+
+COUNTS = (
+    "num_envs",
+    "frame_stack",
+    "capacity",
+    "min_replay_size",
+    "env_steps_per_update",
+    "gradient_steps",
+    "batch_size",
+    "updates_per_epoch",
+    "n_step",
+    "eval_episodes",
+    "eval_envs",
+    "eval_max_steps",
+)
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that cannot work, before anything is built.
+
+    Args:
+        settings: the arguments of `ReplayDataModule` by their names.
+
+    Raises:
+        ConfigError: naming the first key that is out of its range, its value, and one that fits.
+
+    """
+    for key in COUNTS:
+        if not 1 <= settings[key] <= MOST:
+            raise ConfigError(f"{key}: {settings[key]} must be at least 1, and at most 10^15.")
+    if not 0 <= settings["gamma"] <= 1:
+        raise ConfigError(f"gamma: {settings['gamma']} is a discount per step and must lie in [0, 1].")
+    if settings["reward_clip"] is not None and not settings["reward_clip"] > 0:
+        raise ConfigError(f"reward_clip: {settings['reward_clip']} must be positive, or null for no clipping.")
+    if not 0 <= settings["seed"] <= LARGEST_SEED:
+        raise ConfigError(f"seed: {settings['seed']} must lie between 0 and {LARGEST_SEED}; set --data.seed 1.")
+    if settings["env_processes"] and is_atari(settings["env_id"]):
+        raise ConfigError(f"env_processes: true is not for {settings['env_id']}: ALE plays on threads of its own.")
+    _check_replay(settings["batch_size"], settings["min_replay_size"], settings["capacity"])
+    _check_windows(settings)
+    _check_chunk(settings)
+
+
+def _check_replay(batch_size: int, min_replay_size: int, capacity: int) -> None:
+    if batch_size > capacity:
+        raise ConfigError(
+            f"batch_size: {batch_size} transitions cannot be drawn from a replay with capacity {capacity}; "
+            f"set --data.capacity {batch_size} or more."
+        )
+    if not batch_size <= min_replay_size <= capacity:
+        raise ConfigError(
+            f"min_replay_size: {min_replay_size} must lie between batch_size {batch_size} and capacity {capacity}; "
+            f"set --data.min_replay_size {capacity if min_replay_size > capacity else batch_size}."
+        )
+
+
+def _check_windows(settings: Mapping[str, Any]) -> None:
+    num_envs, capacity = settings["num_envs"], settings["capacity"]
+    if num_envs > capacity:
+        raise ConfigError(
+            f"num_envs: {num_envs} envs do not fit into a replay of {capacity}; set --data.num_envs {min(8, capacity)}."
+        )
+    for key, steps in (("n_step", "steps"), ("frame_stack", "frames")):
+        if settings[key] > capacity:
+            raise ConfigError(
+                f"{key}: {settings[key]} {steps} do not fit into a replay of {capacity} timesteps; "
+                f"set --data.{key} {min(4, capacity)}, or a larger --data.capacity."
+            )
+
+
+def _check_chunk(settings: Mapping[str, Any]) -> None:
+    gradient_steps, num_envs, sampler = settings["gradient_steps"], settings["num_envs"], settings["sampler"]
+    if settings["updates_per_epoch"] % gradient_steps:
+        fits = max(settings["updates_per_epoch"] // gradient_steps, 1) * gradient_steps
+        raise ConfigError(
+            f"updates_per_epoch: {settings['updates_per_epoch']} must be a multiple of gradient_steps "
+            f"{gradient_steps}; set --data.updates_per_epoch {fits}."
+        )
+    if gradient_steps > 1 and not sampler.random:
+        raise ConfigError(
+            f"gradient_steps: the {gradient_steps} batches of a chunk are drawn from one replay, and the sampler "
+            f"{type(sampler).__name__} would draw the same one each time; set --data.gradient_steps 1."
+        )
+    env_steps_per_chunk = gradient_steps * settings["env_steps_per_update"]
+    if env_steps_per_chunk % num_envs:
+        unit = num_envs // math.gcd(num_envs, gradient_steps)
+        fits = math.ceil(settings["env_steps_per_update"] / unit) * unit
+        raise ConfigError(
+            f"num_envs: {num_envs} envs step together, so gradient_steps x env_steps_per_update = "
+            f"{env_steps_per_chunk} env steps must be a multiple of {num_envs}; "
+            f"set --data.env_steps_per_update {fits}."
+        )
+
+
+def check_policies(policies: Mapping[str, Policy], env_id: str, observation: NDArray[Any], num_actions: int) -> None:
+    """Refuse policies that do not ask the agent and cannot play the env by themselves.
+
+    Args:
+        policies: by the keys of their settings.
+        env_id: of the env.
+        observation: any one, [1, *observation_shape].
+        num_actions: of the env.
+
+    Raises:
+        ConfigError: naming the key and what the policy says.
+
+    """
+    for key, policy in policies.items():
+        if not policy.asks_agent:
+            try:
+                policy.act(_Nobody(num_actions), observation, 0, [np.random.default_rng(0)])
+            except Exception as error:
+                raise ConfigError(f"{key}: {type(policy).__name__} cannot play {env_id}: {one_line(error)}.") from error
+
+
+class _Nobody:
+    """The agent of policies that do not ask it."""
+
+    def __init__(self, num_actions: int) -> None:
+        self.num_actions = num_actions
+
+    def preferences(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        raise ConfigError("it asks the agent what it prefers, though its asks_agent is False")

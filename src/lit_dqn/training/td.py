@@ -1,0 +1,136 @@
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lit_dqn.errors import ConfigError
+from lit_dqn.learning.learner import Update
+from lit_dqn.learning.networks import NatureCNN
+from lit_dqn.learning.objectives import TDLearning
+from lit_dqn.playing.value_errors import value_errors
+from lit_dqn.schedules import Schedule
+from lit_dqn.training.agent import LitAgent
+from lit_dqn.types import Batch, Episode, LossOutput
+
+
+class LitTD(LitAgent):
+    """Policy evaluation: a network learns V, the value of the policy that plays (Sutton & Barto 2020, chapter 9).
+
+    The policy is `data.policy` and does not depend on what is learned: uniformly random, or an agent from a
+    checkpoint (`CheckpointPolicy`). After each evaluation the log knows how far V is from the truth (`value_errors`).
+
+    Args:
+        observation_shape: of one observation, frames stacked; on the command line it comes from the data.
+        num_actions: likewise.
+        network: (observation_shape, 1) -> module from [B, *observation_shape] to [B, 1].
+        objective: the loss of a batch.
+        optimizer: called with the parameters of the online network.
+        learning_rate: of the optimiser, a number or a schedule over env steps; None keeps the optimiser's own.
+        target_update_period: updates from one update of the target network to the next. 1 is the book's
+            semi-gradient TD, where the network that learns also grades s'.
+        target_update_tau: τ of target <- τ online + (1 - τ) target; 1 copies.
+        max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
+        update: how updates are computed: `graph` captures one as a CUDA graph and replays it, `eager` computes
+            operation by operation, `auto` takes `graph` on a GPU where it can.
+        init_from: a checkpoint or a `.safetensors` file with the weights to begin with.
+
+    Raises:
+        ConfigError: if a value is out of its range, the network does not take the observations, or the weights do
+            not fit.
+
+    """
+
+    scores = ("eval/value_rms_error", "eval/return_rms_error")
+
+    has_preferences = False
+    output_name = "state_value"
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        num_actions: int,
+        network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
+        objective: TDLearning = TDLearning(),  # noqa: B008 - it cannot change
+        optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
+        learning_rate: Schedule | float | None = None,
+        target_update_period: int = 1,
+        target_update_tau: float = 1.0,
+        max_grad_norm: float | None = None,
+        update: Update = Update.auto,
+        init_from: str | None = None,
+    ) -> None:
+        super().__init__(
+            observation_shape,
+            num_actions,
+            network=network,
+            outputs=(1, "V(s) alone"),
+            objective=objective,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            target_update_period=target_update_period,
+            target_update_tau=target_update_tau,
+            max_grad_norm=max_grad_norm,
+            update=update,
+            init_from=init_from,
+        )
+
+    def batch_loss(self, batch: Batch) -> LossOutput:
+        """What the objective says of a batch."""
+        return self.objective(self.online, self.target, batch)
+
+    def check_data(self, data: Any) -> None:
+        """Refuse policies that ask the agent which action it prefers: V alone does not say.
+
+        Raises:
+            ConfigError: naming the key and the policy.
+
+        """
+        super().check_data(data)
+        for key in ("policy", "warm_up_policy", "eval_policy"):
+            policy = getattr(data, key)
+            if policy.asks_agent:
+                raise ConfigError(
+                    f"{key}: {type(policy).__name__} chooses what the agent prefers, but LitTD learns state values, "
+                    f"which prefer no action; set --data.{key} UniformRandom, or CheckpointPolicy."
+                )
+
+    def preferences(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        """There are none.
+
+        Raises:
+            ConfigError: always.
+
+        """
+        raise ConfigError("LitTD learns state values, which prefer no action; it cannot act by itself.")
+
+    def state_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        """V(s) of the policy that played, [N]."""
+        return self._outputs(observation)[:, 0]
+
+    def evaluation_metrics(self, episodes: list[Episode]) -> dict[str, float]:
+        """Besides what the episodes say: how far V is from the truth."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        errors = value_errors(
+            self,
+            data.env_id,
+            data.env_kwargs,
+            data.wrappers,
+            policy=data.policy,
+            gamma=data.gamma,
+            frame_stack=data.frame_stack,
+            reward_clip=data.reward_clip,
+            seeds=data.test_seeds if self.trainer.testing else data.evaluation_seeds,
+            max_steps=data.eval_max_steps,
+            env_step=self.env_step,
+        )
+        return {**super().evaluation_metrics(episodes), **errors}
+
+    def grade(self, metrics: Mapping[str, Tensor]) -> float | None:
+        """The error of V, with a minus, for the return is that of a policy that does not learn; -inf without one."""
+        errors = [metrics[name] for name in ("eval/value_rms_error", "eval/return_rms_error") if name in metrics]
+        return -errors[0].item() if errors else float("-inf")

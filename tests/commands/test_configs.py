@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from helpers import CONFIGS, run, tiny
+
+ALL = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
+BREAKOUT = Path("atari/breakout.yaml")
+OVERLAYS = {
+    Path("double.yaml"): Path("maze.yaml"),
+    Path("atari/nature.yaml"): BREAKOUT,
+    Path("atari/dopamine.yaml"): BREAKOUT,
+    Path("atari/fast.yaml"): BREAKOUT,
+    Path("atari/munchausen.yaml"): BREAKOUT,
+    Path("atari/pong_finish.yaml"): Path("atari/pong_fast.yaml"),
+    Path("atari/quantile.yaml"): BREAKOUT,
+    Path("random_walk_19.yaml"): Path("random_walk_td.yaml"),
+    Path("random_walk_image.yaml"): Path("random_walk_td.yaml"),
+}
+
+
+@pytest.mark.parametrize("config", ALL, ids=str)
+def test_every_config_trains_for_a_moment(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = [OVERLAYS[config], config] if config in OVERLAYS else [config]
+    arguments = [f"--config={CONFIGS / file}" for file in files]
+    assert run(monkeypatch, "fit", *arguments, *tiny()) == 0
+    assert len(list(tmp_path.glob("lightning_logs/*/version_0/checkpoints/last.ckpt"))) == 1
+
+
+def test_the_overlay_changes_the_objective_and_nothing_else_of_the_agent(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    maze = f"--config={CONFIGS / 'maze.yaml'}"
+    assert run(monkeypatch, "fit", maze, *tiny()) == 0
+    assert run(monkeypatch, "fit", maze, f"--config={CONFIGS / 'double.yaml'}", *tiny()) == 0
+    single, double = (
+        torch.load(tmp_path / f"lightning_logs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)[
+            "hyper_parameters"
+        ]
+        for name in ("maze", "double-Maze-v0")
+    )
+    assert single.pop("objective")["class_path"] == "lit_dqn.QLearning"
+    assert double.pop("objective")["class_path"] == "lit_dqn.DoubleQLearning"
+    assert single == double
+
+
+def printed(capsys, monkeypatch, *arguments: object) -> str:
+    capsys.readouterr()
+    assert run(monkeypatch, "fit", *arguments, "--print_config") == 0, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("config", ALL, ids=str)
+def test_what_is_printed_of_a_config_says_the_same_when_it_is_read_again(config, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    files = [OVERLAYS[config], config] if config in OVERLAYS else [config]
+    text = printed(capsys, monkeypatch, *(f"--config={CONFIGS / file}" for file in files))
+    (tmp_path / "printed.yaml").write_text(text)
+    assert printed(capsys, monkeypatch, "--config=printed.yaml") == text
+
+
+def check_that_a_run_can_be_read(monkeypatch, capsys, *arguments: str) -> None:
+    """What `fit` keeps says what it was, each verb takes it, and a resume finds nothing that is different."""
+    text = printed(capsys, monkeypatch, *arguments)
+    assert "Unable to serialize" not in text
+    assert run(monkeypatch, "fit", *arguments) == 0, capsys.readouterr().err
+    (kept,) = Path("lightning_logs").glob("*/version_0/config.yaml")
+    then, now = yaml.safe_load(kept.read_text()), yaml.safe_load(text)
+    assert isinstance(then.pop("seed_everything"), int)  # of `true`, which number that was
+    assert then == {key: now[key] for key in now if key not in ("seed_everything", "ckpt_path", "weights_only")}
+    again = yaml.safe_load(printed(capsys, monkeypatch, f"--config={kept}"))
+    assert again | {"seed_everything": 0} == now | {"seed_everything": 0}
+    further = ("--stop.max_env_steps=120", "--ckpt_path=last")
+    for files in (arguments, [f"--config={kept}"]):
+        assert run(monkeypatch, "fit", *files, *further) == 0, capsys.readouterr().err
+        assert " now; it was " not in capsys.readouterr().err
+    assert run(monkeypatch, "test", f"--config={kept}", "--ckpt_path=best") == 0, capsys.readouterr().err
+
+
+MINIMAL = {
+    "LitDQN": "data: {env_id: CartPole-v1}\nmodel: {network: lit_dqn.MLP}\n",
+    "LitTD": "data: {env_id: lit_dqn/RandomWalk-v0, policy: UniformRandom, eval_policy: UniformRandom}\n"
+    "model: {class_path: LitTD, init_args: {network: lit_dqn.MLP}}\n",
+    "LitActorCritic": "data: {env_id: CartPole-v1, policy: Softmax, sampler: Latest, env_steps_per_update: 8}\n"
+    "model: {class_path: LitActorCritic, init_args: {network: lit_dqn.MLP}}\n",
+}
+
+
+@pytest.mark.parametrize("agent", MINIMAL)
+def test_what_a_run_of_a_config_of_two_lines_keeps_can_be_read(agent, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "minimal.yaml").write_text(MINIMAL[agent])
+    check_that_a_run_can_be_read(monkeypatch, capsys, "--config=minimal.yaml", *tiny())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ALL, ids=str)
+def test_what_a_run_of_every_config_keeps_can_be_read(config, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    files = [OVERLAYS[config], config] if config in OVERLAYS else [config]
+    check_that_a_run_can_be_read(monkeypatch, capsys, *(f"--config={CONFIGS / file}" for file in files), *tiny())

@@ -1,0 +1,123 @@
+import os
+import re
+import signal
+
+import pytest
+
+from helpers import CONFIGS, run
+from lit_dqn import EpsilonGreedy
+
+CARTPOLE = f"--config={CONFIGS / 'cartpole.yaml'}"
+
+
+def plan(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr("lit_dqn.commands.plan.WARM_UP_SECONDS", 0.1)
+    monkeypatch.setattr("lit_dqn.commands.plan.TRIAL_SECONDS", 0.3)
+    code = run(monkeypatch, "fit", "--plan", *arguments)
+    return code, *capsys.readouterr()
+
+
+def test_the_plan_gives_sizes_and_speed_and_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--data.capacity=1000000", "--stop.max_env_steps=1000000")
+    assert code == 0
+    # 4 floats of observation and 38 bytes beside them, for each timestep and for the last ones of episodes.
+    (gigabytes,) = re.findall(r"replay +1,000,000 timesteps, ([\d.]+) GB when full", out)
+    assert float(gigabytes) == 0.06
+    assert "network     MLP, 10,934 weights" in out
+    assert "updates     249,750 of 128 transitions, for 1,000,000 env steps" in out
+    (speed,) = re.findall(r"trial +[\d.]+ s: ([\d,]+) env steps/s", out)
+    (hours, minutes) = re.findall(r"the run +(\d+) h (\d\d) min", out)[0]
+    expected = 1_000_000 / float(speed.replace(",", "")) / 60
+    assert abs(int(hours) * 60 + int(minutes) - expected) < 0.05 * expected + 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_trial_is_played_as_the_end_of_the_run_will_be(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rates = set()
+
+    def act(policy, agent, observation, env_step, generators):
+        rates.add(policy.epsilon(env_step))
+        return epsilon_greedy(policy, agent, observation, env_step, generators)
+
+    epsilon_greedy = EpsilonGreedy.act
+    monkeypatch.setattr(EpsilonGreedy, "act", act)
+    assert plan(monkeypatch, capsys, CARTPOLE, "--data.policy.init_args.epsilon.end=0.125")[0] == 0
+    assert rates == {0.125}
+
+
+def test_a_plan_of_what_cannot_fit_names_what_would(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = plan(monkeypatch, capsys, CARTPOLE, "--data.capacity=1000000000000")
+    assert code == 2
+    assert out == ""
+    assert re.search(
+        r"error: capacity: a replay of 1,000,000,000,000 timesteps takes .* set --data.capacity \d+ or less", err
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_ends_by_episodes_says_that_its_time_is_not_known(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--stop.max_env_steps=null", "--stop.max_episodes=50")
+    assert code == 0
+    assert "the run     ends after 50 episodes; how many env steps that takes is not known" in out
+
+
+def test_the_nearest_limit_counts(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    limits = ["--stop.max_env_steps=100000", "--trainer.max_epochs=3", "--trainer.max_steps=5000"]
+    for count, steps in ((1, 100_000), (2, 1000 + 3000 * 4), (3, 1000 + 3000 * 4)):
+        _, out, _ = plan(monkeypatch, capsys, CARTPOLE, *limits[:count])
+        assert f"for {steps:,} env steps" in out
+    _, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--trainer.max_steps=800", "--trainer.max_epochs=3")
+    assert f"for {1000 + 800 * 4:,} env steps" in out
+
+
+def test_a_run_that_is_shorter_than_the_trial_does_not_cut_it_short(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for limit in ("--stop.max_env_steps=1032", "--trainer.max_steps=8", "--trainer.max_epochs=1"):
+        code, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--data.updates_per_epoch=8", limit)
+        assert code == 0
+        assert "for 1,032 env steps" in out
+        assert "the run     0 h 00 min" in out
+
+
+@pytest.mark.parametrize("config", ["maze_td.yaml", "cartpole_actor_critic.yaml"])
+def test_every_kind_of_agent_can_be_planned(tmp_path, monkeypatch, capsys, config):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = plan(monkeypatch, capsys, f"--config={CONFIGS / config}")
+    assert code == 0, err
+    assert re.search(r"the run +\d+ h \d\d min", out)
+
+
+def test_a_run_that_ends_by_time_is_planned_by_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = plan(monkeypatch, capsys, CARTPOLE, "--stop.max_env_steps=null", "--trainer.max_time=00:01:00:00")
+    assert code == 0, err
+    (speed,) = re.findall(r"trial +[\d.]+ s: ([\d,]+) env steps/s", out)
+    (steps,) = re.findall(r"ends by max_time after some ([\d,]+) env steps", out)
+    assert int(steps.replace(",", "")) == pytest.approx(
+        3600 * int(speed.replace(",", "")),
+        abs=3600 * 0.6,  # the speed is rounded
+    )
+    code, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--trainer.max_time=00:00:00:00")  # it does not end the trial
+    assert code == 0
+    assert "ends by max_time after some 0 env steps" in out
+    until = ["--stop.max_env_steps=null", "--stop.max_episodes=50", "--trainer.max_time=00:01:00:00"]
+    assert "less what evaluations take, or after 50 episodes" in plan(monkeypatch, capsys, CARTPOLE, *until)[1]
+    code, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--trainer.max_time=00:99:00:00")
+    assert re.search(r"the run +\d h \d\d min, without", out)  # 100,000 env steps are sooner
+
+
+def test_ctrl_c_ends_a_plan_without_a_word_of_saving(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+
+    def press_ctrl_c(self, trainer, *args):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("lit_dqn.commands.plan._Trial.on_train_batch_end", press_ctrl_c)
+    assert run(monkeypatch, "fit", "--plan", CARTPOLE) == 130
+    assert "SIGINT: the run ends after this chunk; Ctrl-C again" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []

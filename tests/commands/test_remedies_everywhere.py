@@ -1,0 +1,219 @@
+"""Each sentence that names a key to set is said by a case here, and what it tells to set is accepted as it is typed."""
+
+import fnmatch
+import shlex
+from functools import cache
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import yaml
+
+from lit_dqn.api import _Prepared
+from lit_dqn.commands.inputs import OTHERS, SECTIONS, Sources, first_look
+from lit_dqn.errors import ConfigError
+from remedies import KEY, alternatives, messages, says
+
+HERE = Path(__file__).parents[1]
+CARTPOLE = f"fit --config {HERE.parent / 'configs/cartpole.yaml'} "
+MAZE_TD = f"fit --config {HERE.parent / 'configs/maze_td.yaml'} "
+ACTOR_CRITIC = f"fit --config {HERE.parent / 'configs/cartpole_actor_critic.yaml'} "
+FIXTURE = HERE / "fixtures/cartpole_0.1.0"
+SETTINGS = {
+    "data": {
+        "env_id": "CartPole-v1",
+        "num_envs": 8,
+        "capacity": 100,
+        "min_replay_size": 40,
+        "env_steps_per_update": 4,
+        "gradient_steps": 8,
+        "batch_size": 8,
+        "updates_per_epoch": 16,
+        "n_step": 3,
+    },
+    "model": {"class_path": "lit_dqn.LitDQN", "init_args": {"network": {
+        "class_path": "lit_dqn.MLP", "init_args": {"hidden_sizes": [8]}}}},
+}  # fmt: skip
+RESUMED = f"fit --config {shlex.quote(yaml.safe_dump(SETTINGS, default_flow_style=True, width=9999).strip())} "
+RESUMED += f"--ckpt_path {FIXTURE} "
+
+SPACES = {
+    "dict": gymnasium.spaces.Dict({"a": gymnasium.spaces.Box(0, 1, (2,), np.float32)}),
+    "rows": gymnasium.spaces.Box(0, 1, (40, 40), np.float32),
+    "small": gymnasium.spaces.Box(0, 1, (1, 8, 8), np.float32),
+}
+
+
+class Shown(gymnasium.Env):
+    """Shows something of a space, and ends at once."""
+
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, space: str) -> None:
+        self.observation_space = SPACES[space]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.observation_space.seed(0)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), 0.0, True, False, {}
+
+
+gymnasium.register("lit_dqn_tests/Shown-v0", entry_point=Shown)
+
+CASES = [
+    CARTPOLE + "--data.batch_size 60000",
+    CARTPOLE + "--data.min_replay_size 60000",
+    CARTPOLE + "--data.min_replay_size 5",
+    CARTPOLE + "--data.num_envs 60000",
+    CARTPOLE + "--data.num_envs 24",
+    CARTPOLE + "--data.num_envs 8 --data.sampler Latest --data.gradient_steps 1",
+    CARTPOLE + "--data.sampler Latest",
+    CARTPOLE + "--data.updates_per_epoch 7",
+    CARTPOLE + "--data.n_step 60000",
+    CARTPOLE + "--data.capacity 100000000000000",
+    CARTPOLE + "--data.replay_device cuda --trainer.accelerator cpu",
+    CARTPOLE + "--model.update graph --trainer.accelerator cpu",
+    CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space dict",
+    CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space rows --model.network NatureCNN",
+    CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space small --model.network NatureCNN",
+    CARTPOLE + "--model.network MLP",
+    CARTPOLE + "--model.network NatureCNN",
+    CARTPOLE + "--model.network torch.nn.Linear",
+    CARTPOLE + "--model.optimizer torch.optim.LBFGS",
+    CARTPOLE + "--model.learning_rate 0",
+    CARTPOLE + "--model.objective QuantileRegression",
+    CARTPOLE + "--model LitTD",
+    CARTPOLE + "--model LitActorCritic",
+    CARTPOLE + "--trainer.accelerator abacus",
+    CARTPOLE + "--trainer.num_nodes 2",
+    CARTPOLE + "--trainer.profiler foo",
+    MAZE_TD + "--data.policy Greedy",
+    ACTOR_CRITIC + "--data.policy UniformRandom",
+    ACTOR_CRITIC + "--data.sampler Uniform",
+    ACTOR_CRITIC + "--data.play_ahead true",
+    ACTOR_CRITIC + "--data.batch_size 64 --data.env_steps_per_update 32",
+    RESUMED + "--data.capacity 300",
+    RESUMED + "--data.n_step 2",
+    RESUMED + "--data.env_kwargs.sutton_barto_reward true",
+    RESUMED + "--data.wrappers [gymnasium.wrappers.FlattenObservation]",
+    RESUMED + "--data.env_id CartPole-v0",
+    RESUMED.replace("fit", "validate", 1) + "--data.env_id CartPole-v0",
+    RESUMED + "--model.network.hidden_sizes [9]",
+    RESUMED + "--model.optimizer torch.optim.SGD",
+    RESUMED.replace("/cartpole_0.1.0", "/nowhere"),
+    RESUMED.replace(str(FIXTURE), "last"),
+    RESUMED.replace(str(FIXTURE), str(HERE / "data")),
+]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refusal(words: list[str]) -> str | None:
+    try:
+        _Prepared(words)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+def typed(words: list[str], remedy: list[str], sentence: str) -> list[str]:
+    """The command line after a user has done what a sentence tells."""
+    if "--model.init_from" in remedy and "--ckpt_path" in words:
+        place = words.index("--ckpt_path")  # "start anew": the run is not resumed
+        words = [*words[:place], *words[place + 2 :]]
+    if "instead: --config" in sentence:
+        return [words[0], *remedy]
+    return [*words, *remedy]
+
+
+@cache
+def said(line: str) -> tuple[tuple[str, str | None], ...]:
+    """All sentences on the ways from a wrong command line, and where no way is left to go, what is still refused."""
+    found, left = [], [(shlex.split(line), 0)]
+    while left:
+        words, depth = left.pop()
+        sentence = refusal(words)
+        if sentence is None:
+            continue
+        ways = alternatives(sentence)
+        end = "nothing to type" if depth and not ways else "no end" if depth > 4 else None
+        found.append((sentence, end))
+        if end is None:
+            left += [(typed(words, way, sentence), depth + 1) for way in ways]
+    return tuple(found)
+
+
+@pytest.mark.parametrize("line", CASES, ids=lambda line: line.split(" --")[-1])
+def test_what_a_sentence_tells_to_set_is_accepted(line):
+    found = said(line)
+    assert found
+    assert [sentence for sentence, end in found if end] == [], found
+    assert len({sentence for sentence, _ in found}) == len(found), found
+
+
+def test_every_key_that_a_message_names_is_there():
+    # `test_inputs.py` shows that these are the keys of the parser.
+    sources, found = Sources(), list(messages())
+    assert len(found) > 40
+    for file, text in found:
+        for key in KEY.findall(text):
+            section, name, *_ = [*key.rstrip(".+").split("."), ""]
+            known = sources.section(section).arguments if section in SECTIONS else OTHERS
+            assert fnmatch.filter(known, name or section) or key in FOREIGN, f"{file}: --{key} of {text!r} is no key"
+
+
+FOREIGN = ("key", "config", "plan", "force", "ntasks", "logdir", "help", "output")
+"""Words with two hyphens that are for other programs, or stand for any key."""
+
+NOT_SAID = (
+    # No refusals: what is told beside a run that is as it should be.
+    "* * --config FILE",
+    "no --ckpt_path is given",
+    "look at it with: tensorboard",
+    "equal to the network on %d observations",
+    # Said when a run is under way, or by a machine that has what this one may not have.
+    "The last good checkpoint is *",
+    "the loss became *",
+    "a weight became infinite",
+    "update: graph cannot capture",
+    "replay_device: *; set --data.replay_device cpu",
+    "play_ahead: true is not possible here",
+    "env_processes: * cannot be made",
+    "gamma: *, such as",
+    "has no ROM in this installation",
+    "by srun --ntasks=1",
+    # Said of folders and checkpoints that other tests make.
+    "the run * is there already",
+    "train an agent first, by fit",
+    "ckpt_path: export needs an agent",
+    "the replay of the checkpoint * cannot be read",
+    "the checkpoint has no state of ReplayDataModule",
+    "holds no state of *",
+    "cannot be resumed with this optimizer",
+    "give the run's --config",
+    "give its run's own --config",
+    "give a file of it: --config",
+    "error: --output * cannot be written",
+)
+"""Parts of the messages that no case here says."""
+
+
+def test_every_message_is_said_by_a_case():
+    sentences = [sentence for line in CASES for sentence, _ in said(line)]
+    table = yaml.safe_load((HERE / "data/bad_inputs.yaml").read_text())
+    for line, _ in [*((CARTPOLE + line, "") for line, _ in table["first"]), *table["lines"]]:
+        with pytest.raises(ConfigError) as error:
+            first_look(shlex.split(line))
+        sentences.append(str(error.value))
+    unsaid = [f"{file}: {text}" for file, text in messages() if not any(says(text, sentence) for sentence in sentences)]
+    unlisted = [message for message in unsaid if not any(part in message for part in NOT_SAID)]
+    assert unlisted == []
+    assert [part for part in NOT_SAID if not any(part in message for message in unsaid)] == []

@@ -1,0 +1,156 @@
+"""What is wrong with an env is said of the env, when it happens, and not of the learning rate later."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from audit import NobodyAsks
+from helpers import run, tiny
+from lit_dqn import ReplayDataModule
+from lit_dqn.envs import make_env, make_vec
+from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.evaluation import play_episode, play_episodes
+from lit_dqn.playing.policies import UniformRandom
+from lit_dqn.replay import ReplayBuffer
+
+ENV = "test_env_checks:lit_dqn_tests/Faulty-v0"
+NAN = float("nan")
+
+
+class Faulty(gymnasium.Env):
+    """Right until a step of its first episode, where `fault` takes the place of what it should give."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, fault=None, step=7):
+        self.fault, self.faulty_step = fault, step
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        observation = np.zeros(2, np.float32)
+        if self.faulty_step == 0:
+            wrong = {"observation": np.array([0, NAN], np.float32), "no observation": None, "shape": np.zeros(3)}
+            observation = wrong.get(self.fault, observation)
+        return observation if self.fault == "no info" else (observation, {})
+
+    def step(self, action):
+        self.steps += 1
+        observation, reward = np.zeros(2, np.float32), 1.0
+        if self.steps == self.faulty_step:
+            rewards = {"reward": NAN, "infinite": float("-inf"), "none": None, "word": "1"}
+            reward = rewards.get(self.fault, reward)
+            observations = {
+                "observation": np.array([0, NAN], np.float32),
+                "no observation": None,
+                "shape": np.zeros(3, np.float32),
+                "large": np.full(2, 3e38, np.float32),
+            }
+            observation = observations.get(self.fault, observation)
+            if self.fault == "four values":
+                return observation, reward, False, {}
+            if self.fault == "one value":
+                return observation
+        return observation, reward, False, self.steps == 20, {}
+
+
+gymnasium.register("lit_dqn_tests/Faulty-v0", Faulty)
+
+AFTER = r" in step 7 of an episode, after action [01]"
+SAYS = r"though its observation space says \(2,\); mend the environment\.$"
+FAULTS = {
+    "reward": rf"gives the reward nan{AFTER}; mend the environment: a reward is a finite number\.$",
+    "infinite": rf"gives the reward -inf{AFTER}; ",
+    "none": rf"gives the reward None{AFTER}; ",
+    "word": rf"gives the reward '1'{AFTER}; ",
+    "no observation": rf"shows no observation but None{AFTER}, {SAYS}",
+    "shape": rf"shows an observation of shape \(3,\){AFTER}, {SAYS}",
+}
+OBSERVATION = (
+    r"shows nan as number 2 of the 2 of its observation at step {}; mend the environment, or bound what it shows"
+)
+IGNORED = ("ignore::UserWarning", "ignore::DeprecationWarning")  # Gymnasium's own checker of the first step
+pytestmark = [pytest.mark.filterwarnings(filter) for filter in IGNORED]
+
+
+def collector(num_envs=3, **env_kwargs):
+    envs = make_vec(ENV, num_envs, env_kwargs)
+    return Collector(envs, UniformRandom(), ReplayBuffer(60, num_envs, (2,), np.float32, gamma=1), seed=0)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_cannot_be_learned_from_is_named_when_it_comes(fault):
+    playing = collector(fault=fault)
+    playing.collect(NobodyAsks(), 18)
+    with pytest.raises(TrainingError, match=rf"^env_id: env 0 of {ENV} {FAULTS[fault]}"):
+        playing.collect(NobodyAsks(), 3)
+
+
+def test_an_observation_with_nan_is_named_with_env_step_and_place():
+    playing = collector(fault="observation")
+    playing.collect(NobodyAsks(), 18)
+    with pytest.raises(TrainingError, match=OBSERVATION.format(21)):
+        playing.collect(NobodyAsks(), 3)
+    assert playing.replay.state_dict()  # what was stored before is there
+    with pytest.raises(TrainingError, match=OBSERVATION.format(0)):
+        collector(fault="observation", step=0).collect(NobodyAsks(), 3)
+
+
+def test_large_numbers_are_none_that_are_wrong():
+    playing = collector(fault="large")  # its square overflows
+    playing.collect(NobodyAsks(), 60)
+    assert playing.replay.sample(np.array([18])).next_observation.max() == pytest.approx(3e38)
+
+
+@pytest.mark.parametrize("fault", ["none", "observation"])
+def test_evaluations_are_looked_at_as_well(fault):
+    sentence = FAULTS.get(fault, OBSERVATION.format(7))
+    arguments = {"agent": NobodyAsks(), "policy": UniformRandom(), "max_steps": 50}
+    with pytest.raises(TrainingError, match=sentence):
+        list(play_episodes(make_vec(ENV, 2, {"fault": fault}), seeds=[0, 1], **arguments))
+    with pytest.raises(TrainingError, match=sentence):
+        list(play_episode(make_env(ENV, {"fault": fault}), seed=0, **arguments))
+
+
+@pytest.mark.parametrize("fault", ["none", "shape"])
+def test_in_a_process_of_its_own_too(fault):
+    envs = make_vec(ENV, 2, {"fault": fault, "step": 2}, processes=True)
+    try:
+        envs.reset(seed=[0, 1])
+        envs.step(np.zeros(2, np.int64))
+        with pytest.raises(TrainingError, match=r"env [01] of .* (the reward None|of shape \(3,\)) in step 2"):
+            envs.step(np.zeros(2, np.int64))
+    finally:
+        envs.close(terminate=True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "step", "sentence"),
+    [
+        ("no info", 0, r"fails in its first reset: it returns one value, of type ndarray; return two, \(observation,"),
+        ("four values", 1, r"fails in its first step: it returns 4 values; return five, \(observation, reward, term"),
+        ("one value", 1, r"fails in its first step: it returns one value, of type ndarray; return five"),
+        ("none", 1, "gives the reward None in step 1"),
+        ("observation", 1, OBSERVATION.format(1)),
+        ("observation", 0, OBSERVATION.format(0)),
+        ("shape", 0, r"shows an observation of shape \(3,\) after a reset, though its observation space says \(2,\)"),
+        ("no observation", 0, "shows no observation but None after a reset"),
+    ],
+)
+def test_what_is_wrong_from_the_start_is_refused_before_there_is_a_run(fault, step, sentence):
+    with pytest.raises(ConfigError, match=sentence) as refusal:
+        ReplayDataModule(ENV, {"fault": fault, "step": step})
+    assert str(refusal.value).startswith("env_id: ")
+
+
+def test_a_run_ends_with_the_sentence_and_no_word_of_the_learning_rate(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    faulty = (f"--data.env_id={ENV}", "--data.env_kwargs.fault=reward", "--data.env_kwargs.step=19")
+    assert run(monkeypatch, "fit", *faulty, "--model.network=lit_dqn.MLP", *tiny()) == 2
+    said = capsys.readouterr().err
+    assert f"error: env_id: env 0 of {ENV} gives the reward nan in step 19 of an episode" in said
+    assert "learning rate" not in said
+    assert "Traceback" not in said

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+
+from lit_dqn.replay import ReplayBuffer
+from lit_dqn.saving import segments as sidecar
+from lit_dqn.saving.segments import Sidecar, SidecarWriter
+from lit_dqn.types import Timestep
+
+
+def make_replay(num_envs: int, n_step: int, capacity: int = 120) -> ReplayBuffer:
+    return ReplayBuffer(capacity, num_envs, (3,), np.float32, gamma=0.9, n_step=n_step, frame_stack=2)
+
+
+def feed(replay: ReplayBuffer, steps: int, dice: np.random.Generator) -> None:
+    envs = replay.num_envs
+    for _ in range(steps):
+        last = dice.random(envs) < 0.15
+        frames = dice.random((2, envs, 3))
+        replay.add(Timestep(frames[0], dice.integers(0, 4, envs), dice.random(envs), ~last, last, frames[1]))
+
+
+def write(replay: ReplayBuffer, folder, previous: Sidecar | None = None) -> Sidecar:
+    state = replay.state_dict()
+    arrays = {name: tensor.numpy() for name, tensor in state["arrays"].items()}
+    windows = {"n_step": replay.n_step, "identity": state["identity"]}
+    return SidecarWriter(arrays, state["next_start"], **windows, previous=previous).write(folder)
+
+
+def read(replay: ReplayBuffer, found: Sidecar) -> ReplayBuffer:
+    other = make_replay(replay.num_envs, replay.n_step, replay.capacity)
+    state = replay.state_dict()
+    other.load_state_dict(state | {"arrays": {"head": state["arrays"]["head"]}, "sidecar": found})
+    return other
+
+
+def same(one: ReplayBuffer, other: ReplayBuffer) -> bool:
+    arrays = [replay.state_dict()["arrays"] for replay in (one, other)]
+    return one.starts == other.starts and all(np.array_equal(arrays[0][name], arrays[1][name]) for name in arrays[0])
+
+
+def test_every_array_of_the_replay_is_in_the_sidecar_or_in_the_checkpoint():
+    arrays = make_replay(2, 1).state_dict()["arrays"]
+    assert {*sidecar.ROW_ARRAYS, *sidecar.START_ARRAYS, "head"} == set(arrays)
+    assert all(arrays[name].shape[:2] == arrays["observation"].shape[:2] for name in sidecar.ROW_ARRAYS)
+
+
+@pytest.mark.parametrize("segment_bytes", [100, 400, 10**6])
+@pytest.mark.parametrize(("num_envs", "n_step"), [(1, 1), (3, 1), (2, 4)])
+def test_what_is_linked_from_the_state_before_is_what_memory_holds(
+    tmp_path, monkeypatch, num_envs, n_step, segment_bytes
+):
+    monkeypatch.setattr(sidecar, "SEGMENT_BYTES", segment_bytes)
+    dice, replay, previous = np.random.default_rng(n_step), make_replay(num_envs, n_step), None
+    linked = 0
+    for number in range(60):
+        feed(replay, int(dice.choice([0, 1, 2, 7, 90])), dice)
+        if number % 10 == 9:
+            replay.cut_episodes(dice.random(num_envs) < 0.5)
+        folder = tmp_path / str(number)
+        previous = write(replay, folder, previous)
+        assert same(replay, read(replay, Sidecar.open(folder, previous.manifest_crc32)))
+        linked += sum(path.stat().st_nlink > 1 for path in folder.iterdir())
+    assert linked > 100 or segment_bytes == 10**6
+
+
+def test_a_run_that_goes_on_links_from_what_it_has_read_and_another_replay_does_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(sidecar, "SEGMENT_BYTES", 100)
+    dice, replay = np.random.default_rng(0), make_replay(1, 1)
+    feed(replay, 60, dice)
+    first = write(replay, tmp_path / "first")
+    again = read(replay, first)
+    feed(again, 3, dice)
+    second = write(again, tmp_path / "second", first)
+    assert same(again, read(again, second))
+    assert sum(path.stat().st_nlink > 1 for path in (tmp_path / "second").iterdir()) > 10
+    other = make_replay(1, 1)
+    feed(other, 63, dice)
+    third = write(other, tmp_path / "third", second)
+    assert same(other, read(other, third))
+    assert all(path.stat().st_nlink == 1 for path in (tmp_path / "third").iterdir())
+
+
+def test_what_a_replay_held_before_it_took_over_another_state_is_forgotten(tmp_path, monkeypatch):
+    """The rows that are not stored keep their old contents; a start number there would give up starts too soon."""
+    monkeypatch.setattr(sidecar, "SEGMENT_BYTES", 100)
+    dice, replay, used = np.random.default_rng(0), make_replay(1, 1), make_replay(1, 1)
+    feed(replay, 20, dice)
+    feed(used, 500, dice)
+    state = replay.state_dict()
+    head, found = {"head": state["arrays"]["head"]}, write(replay, tmp_path / "first")
+    used.load_state_dict(state | {"arrays": head, "sidecar": found})
+    for step in range(300):
+        for one in (replay, used):
+            feed(one, 1, np.random.default_rng(step))
+        assert used.starts == replay.starts
+
+
+def test_a_file_to_link_that_was_cut_or_is_gone_is_written_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(sidecar, "SEGMENT_BYTES", 100)
+    replay = make_replay(1, 1)
+    feed(replay, 60, np.random.default_rng(0))
+    first = write(replay, tmp_path / "first")
+    names = sorted(first.contents)
+    (tmp_path / "first" / names[0]).unlink()
+    (tmp_path / "first" / names[1]).write_bytes(b"")
+    second = write(replay, tmp_path / "second", first)
+    second.verify()
+    assert same(replay, read(replay, second))
+
+
+def test_a_segment_that_is_damaged_is_named(tmp_path):
+    replay = make_replay(2, 1)
+    feed(replay, 30, np.random.default_rng(0))
+    found = write(replay, tmp_path / "first")
+    path = tmp_path / "first/env_1_row_0"
+    content = bytearray(path.read_bytes())
+    content[7] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(OSError, match="env_1_row_0 was changed"):
+        found.verify()
+    with pytest.raises(OSError, match="env_1_row_0 is damaged"):
+        read(replay, found)
