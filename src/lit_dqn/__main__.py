@@ -17,7 +17,7 @@ def main() -> None:
     except ConfigError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
-    from lit_dqn import cli  # torch and Lightning take seconds to import
+    from lit_dqn.commands import cli  # torch and Lightning take seconds to import
 
     cli.main()
 

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from helpers import run
+from lit_dqn.__main__ import main
 from lit_dqn.commands.help import own_first
 
 
@@ -45,3 +46,11 @@ def test_where_lit_dqn_has_no_class_the_first_of_others_are_named():
     few = [f"torch.optim.O{number}" for number in range(12)]
     assert own_first(few[:2]) == "known subclasses: torch.optim.O0, torch.optim.O1"
     assert own_first(few).endswith("torch.optim.O9, and 2 more of torch by their class paths")
+
+
+def test_the_module_goes_through_its_first_look_to_the_command_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["lit-dqn", "fit", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: python -m lit_dqn fit")
