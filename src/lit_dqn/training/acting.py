@@ -1,0 +1,77 @@
+import copy
+from abc import ABC, abstractmethod
+from typing import Any, Self
+
+import lightning
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from lit_dqn.learning.asking import Asked
+from lit_dqn.learning.learner import Update
+from lit_dqn.learning.networks import update_target
+from lit_dqn.playing.policies import Greedy
+
+
+class Acting(lightning.LightningModule, ABC):
+    """A module that chooses actions: what policies, pictures and reports ask of an agent."""
+
+    online: nn.Module
+    observation_shape: tuple[int, ...]
+    num_actions: int
+    update_way: Update
+    _asked: Asked
+
+    has_preferences = True
+    """Whether it can choose actions by itself."""
+
+    preferences_name = "Q(s, ·)"
+    """What it chooses its actions by, in symbols."""
+
+    @abstractmethod
+    def preferences(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        """What policies choose actions by, higher is better: observations [N, *observation_shape] to [N, num_actions].
+
+        Q(s, ·) where there are action values, otherwise the preferences h(s, ·) of Sutton & Barto (2020), section 13.1.
+        """
+
+    @abstractmethod
+    def state_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        """V(s) of observations [N, *observation_shape], as [N]."""
+
+    def _outputs(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        """What the online network says, [N, number of outputs]."""
+        return self._asked(observation)
+
+    def acting_copy(self, earlier: Self | None = None) -> Self:
+        """An agent that acts by the weights of now, and shares all else; what this one learns does not reach it.
+
+        Args:
+            earlier: a copy, which is brought up to date; None makes one.
+
+        """
+        if earlier is None:
+            earlier = copy.copy(self)
+            online = copy.deepcopy(self.online).requires_grad_(False)
+            earlier._modules = {**self._modules, "online": online}
+            earlier._asked = Asked(online, captures=self.update_way is not Update.eager, aside=True)
+        else:
+            update_target(self.online, earlier.online)
+        earlier._asked.follow()
+        return earlier
+
+    def act(self, observation: NDArray[Any]) -> int:
+        """The greedy action for one observation of shape `observation_shape`.
+
+        Raises:
+            ValueError: if the observation has another shape.
+
+        """
+        if np.shape(observation) != self.observation_shape:
+            raise ValueError(
+                f"act takes one observation of shape {self.observation_shape}, not {np.shape(observation)}."
+            )
+        frame = np.asarray(observation)
+        if frame.dtype != np.uint8 or frame.ndim < 2:  # as during training: only images stay uint8
+            frame = frame.astype(np.float32)
+        return int(Greedy().act(self, frame[None], 0, [np.random.default_rng()])[0])

@@ -1,0 +1,80 @@
+"""What an agent's settings must be, before its network is built."""
+
+import inspect
+from collections.abc import Iterable
+
+from lightning.pytorch.cli import OptimizerCallable
+from torch import nn
+
+from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.saving.specification import made_by
+from lit_dqn.schedules import Constant, Schedule
+
+
+def check_target_updates(period: int | None, tau: float) -> None:
+    """Refuse a target network that would never be updated.
+
+    Args:
+        period: updates of the online network from one update of the target network to the next; None: no target.
+        tau: τ of target <- τ online + (1 - τ) target.
+
+    Raises:
+        ConfigError: naming the key and the values that fit.
+
+    """
+    if period is not None and period < 1:
+        raise ConfigError(f"target_update_period: {period} must be at least 1 update.")
+    if not 0 < tau <= 1:
+        raise ConfigError(f"target_update_tau: {tau} must lie in (0, 1]; 1 copies the weights.")
+
+
+def check_max_grad_norm(max_grad_norm: float | None) -> None:
+    """Refuse a norm to which no gradient can be scaled.
+
+    Raises:
+        ConfigError: naming the key and the values that fit.
+
+    """
+    if max_grad_norm is not None and not max_grad_norm > 0:
+        raise ConfigError(f"max_grad_norm: {max_grad_norm} must be positive, or null for no clipping.")
+
+
+def learning_rate_schedule(learning_rate: Schedule | float | None) -> Schedule | None:
+    """The schedule that a learning rate stands for; a number is constant, None leaves it to the optimiser.
+
+    Raises:
+        ConfigError: if it is negative anywhere, or 0 at both ends.
+
+    """
+    if isinstance(learning_rate, int | float):
+        learning_rate = Constant(learning_rate)
+    if learning_rate is not None and not (
+        min(learning_rate.start, learning_rate.end) >= 0 and max(learning_rate.start, learning_rate.end) > 0
+    ):
+        raise ConfigError(
+            f"learning_rate: from {learning_rate.start} to {learning_rate.end}, but it must be positive, and 0 at "
+            "most at one end; set --model.learning_rate 1e-4."
+        )
+    return learning_rate
+
+
+def check_optimizer(optimizer: OptimizerCallable, parameters: Iterable[nn.Parameter]) -> None:
+    """Refuse an optimiser that cannot be made, or that calls for the loss more than once in a step.
+
+    Args:
+        optimizer: called with parameters.
+        parameters: of the network that it is for.
+
+    Raises:
+        ConfigError: naming the optimiser and, where it needs the loss again, one that does not.
+
+    """
+    name = getattr(made_by(optimizer), "__name__", optimizer)
+    try:
+        step = inspect.signature(optimizer(parameters).step)
+    except Exception as error:
+        raise ConfigError(f"optimizer: {name} cannot be made: {one_line(error)}.") from error
+    if any(parameter.default is parameter.empty for parameter in step.parameters.values()):
+        raise ConfigError(
+            f"optimizer: {name} wants the loss several times for each step; set --model.optimizer torch.optim.Adam."
+        )
