@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from gymnasium.wrappers import FrameStackObservation
 
-from lit_dqn.envs import episode_seed, make_vec, stored_dtype
+from lit_dqn.envs import make_vec, stored_dtype
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.policies import UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
+from lit_dqn.playing.seeds import episode_seed
 from lit_dqn.replay import DeviceFrames, ReplayBuffer
 
 AUDIT_ENV = "lit_dqn_tests/Audit-v0"

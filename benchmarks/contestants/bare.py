@@ -32,7 +32,7 @@ def measure(work: Work, steps: int, stopwatch: Stopwatch, *, num_envs: int, grad
     from lit_dqn.learning.objectives import QLearning
     from lit_dqn.playing.collector import Collector
     from lit_dqn.playing.policies import EpsilonGreedy
-    from lit_dqn.replay import ReplayBuffer, Uniform, stack_frames
+    from lit_dqn.replay import ReplayBuffer, Uniform, stacked_shape
 
     torch.set_flush_denormal(True)
     torch.manual_seed(work.seed)
@@ -51,9 +51,7 @@ def measure(work: Work, steps: int, stopwatch: Stopwatch, *, num_envs: int, grad
     )
     collector = Collector(envs, EpsilonGreedy(work.epsilon), replay, work.seed)
     sampler = Uniform(replacement=True)
-    shape = (
-        space.shape if frame_stack == 1 else stack_frames(np.zeros((1, frame_stack, *space.shape), np.uint8)).shape[1:]
-    )
+    shape = stacked_shape(frame_stack, space.shape)
     num_actions = int(envs.single_action_space.n)
     online = (NatureCNN if work.images else MLP)(shape, num_actions)
     target = copy.deepcopy(online).requires_grad_(False)

@@ -9,9 +9,10 @@ from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 import lit_dqn.envs.atari.vec as atari
 from audit import NobodyAsks
 from lit_dqn import ConfigError, TrainingError
-from lit_dqn.envs import AtariProtocol, episode_seed, make_env, make_env_with_pictures, make_vec
+from lit_dqn.envs import AtariProtocol, make_env, make_env_with_pictures, make_vec
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.policies import UniformRandom
+from lit_dqn.playing.seeds import episode_seed
 from lit_dqn.replay import ReplayBuffer
 
 BREAKOUT = "ALE/Breakout-v5"

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from audit import AUDIT_ENV, AuditEnv
 from lit_dqn import ReplayDataModule
-from lit_dqn.envs import check_first_step, episode_seed, make_env, make_env_with_pictures, make_vec, stored_dtype
+from lit_dqn.envs import check_first_step, make_env, make_env_with_pictures, make_vec, stored_dtype
 from lit_dqn.envs.checks import CheckedEnv
 from lit_dqn.errors import ConfigError, TrainingError
 
@@ -171,20 +171,6 @@ class LiesAboutItsShape(FailsAtOnce):
 def test_an_env_that_cannot_begin_is_refused(env, sentence):
     with pytest.raises(ConfigError, match=sentence):
         check_first_step("Some-v0", CheckedEnv(env, "env 0 of Some-v0"))
-
-
-def test_each_episode_has_its_own_seed():
-    seeds = {episode_seed(run, env, episode) for run in range(5) for env in range(20) for episode in range(50)}
-    assert len(seeds) == 5 * 20 * 50
-    assert all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds)
-
-
-def test_the_seed_of_an_episode_is_the_same_for_ever():
-    assert [episode_seed(10, 0, 0), episode_seed(10, 0, 1), episode_seed(10, 1, 0)] == [
-        3528835259,
-        3877731200,
-        528218089,
-    ]
 
 
 class Rows(gymnasium.ObservationWrapper):

@@ -4,7 +4,6 @@ import pytest
 
 from lit_dqn.envs import make_env
 from lit_dqn.envs.grid.values import (
-    acting_states,
     observe_all,
     optimal_action_values,
     policy_action_values,
@@ -47,14 +46,14 @@ def test_values_satisfy_the_bellman_equations(env_id):
     policy = np.random.default_rng(0).dirichlet(np.ones(4), size=grid.layout.num_states)
     v, q = policy_state_values(grid, policy, 0.95), policy_action_values(grid, policy, 0.95)
     best = optimal_action_values(grid, 0.95)
-    for state in acting_states(grid):
+    for state in grid.layout.acting_states:
         assert v[state] == pytest.approx(policy[state] @ q[state])
         for action in range(4):
             next_state, reward, terminated = grid.step_from(int(state), action)
             assert q[state, action] == pytest.approx(reward + 0.95 * (not terminated) * v[next_state])
             future = 0 if terminated else 0.95 * best[next_state].max()
             assert best[state, action] == pytest.approx(reward + future)
-    others = np.setdiff1d(np.arange(grid.layout.num_states), acting_states(grid))
+    others = np.setdiff1d(np.arange(grid.layout.num_states), grid.layout.acting_states)
     assert not v[others].any()
     assert not best[others].any()
 

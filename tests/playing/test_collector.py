@@ -4,10 +4,10 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from audit import Audit, NobodyAsks, audit_collector
-from lit_dqn.envs import episode_seed
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.policies import EpsilonGreedy, Policy, UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
+from lit_dqn.playing.seeds import episode_seed
 from lit_dqn.replay import ReplayBuffer
 from lit_dqn.replay.stacking import FrameStack
 from lit_dqn.types import Episode

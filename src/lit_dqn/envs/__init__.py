@@ -1,7 +1,6 @@
 from lit_dqn.envs.atari.scores import human_normalised_score
 from lit_dqn.envs.atari.vec import AtariProtocol, is_atari
 from lit_dqn.envs.checks import check_finite, check_first_step
-from lit_dqn.envs.episodes import episode_seed
 from lit_dqn.envs.grid.world import register_grid_worlds
 from lit_dqn.envs.make import Wrapper, env_name, make_env, make_env_with_pictures, make_vec, stored_dtype
 from lit_dqn.envs.maximization_bias import register_maximization_bias
@@ -12,7 +11,6 @@ __all__ = [
     "check_finite",
     "check_first_step",
     "env_name",
-    "episode_seed",
     "human_normalised_score",
     "is_atari",
     "make_env",

@@ -9,17 +9,15 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from lit_dqn.envs import check_finite, episode_seed, stored_dtype
+from lit_dqn.envs import check_finite, stored_dtype
 from lit_dqn.playing.policies import Policy, UniformRandom
 from lit_dqn.playing.resimulation import ActionLog, ResumeEnv, RunningEpisode, frame_hash, resimulate
+from lit_dqn.playing.seeds import episode_seed, exploration_generator
 from lit_dqn.replay import ReplayBuffer
 from lit_dqn.replay.stacking import FrameStack
 from lit_dqn.types import ActionPreferences, Episode, Timestep
 
 log = logging.getLogger("lit_dqn")
-
-EXPLORATION_STREAM = 1
-"""Sets the generators of exploration apart from the seeds of episodes, which count from (seed, env, 0)."""
 
 
 class Collector:
@@ -44,7 +42,7 @@ class Collector:
         self.episodes = 0
         # Whoever watches takes them out; where nobody does, the list must not grow for ever.
         self.finished: deque[Episode] = deque(maxlen=10_000)
-        self._generators = [np.random.default_rng((seed, env, 0, EXPLORATION_STREAM)) for env in range(envs.num_envs)]
+        self._generators = [exploration_generator(seed, env) for env in range(envs.num_envs)]
         self._episode_of_env = np.zeros(envs.num_envs, np.int64)
         self._total_reward = np.zeros(envs.num_envs)
         self._length = np.zeros(envs.num_envs, np.int64)

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
 from lit_dqn.envs import check_finite, stored_dtype
-from lit_dqn.playing.collector import EXPLORATION_STREAM
 from lit_dqn.playing.policies import Policy
-from lit_dqn.replay import stack_frames
-from lit_dqn.replay.stacking import FrameStack
+from lit_dqn.playing.seeds import exploration_generator_of_episode
+from lit_dqn.replay.stacking import FrameStack, observations_of_episode
 from lit_dqn.types import ActionPreferences, Episode
 
 Played = TypeVar("Played")
@@ -65,7 +64,7 @@ def play_episodes(
                 # An env that has nothing left to play goes on, and nobody looks.
                 playing[env], seed = waiting.popleft() if waiting else (None, 0)
                 env_seeds[env] = seed
-                generators[env] = np.random.default_rng((seed, EXPLORATION_STREAM))
+                generators[env] = exploration_generator_of_episode(seed)
                 total_reward[env], length[env] = 0, 0
             frames, _ = envs.reset(seed=env_seeds, options={"reset_mask": to_reset})  # type: ignore[arg-type]
             frames = frames.astype(dtype, copy=False)
@@ -128,7 +127,7 @@ def play_episode(
         env_step: what the policy's schedules are asked for.
 
     """
-    generators = [np.random.default_rng((seed, EXPLORATION_STREAM))]
+    generators = [exploration_generator_of_episode(seed)]
     stack = FrameStack(1, frame_stack)
     dtype = stored_dtype(env.observation_space)
     observation, _ = env.reset(seed=seed)
@@ -162,10 +161,8 @@ class Trajectory:
     frame_stack: int  # frames in what the agent saw
 
     def seen(self, step: int) -> NDArray[Any]:
-        """What the agent saw at a step from 0 to T, [*observation_shape]; the first frame also stands before itself."""
-        steps = np.maximum(np.arange(step - self.frame_stack + 1, step + 1), 0)
-        frames = self.observation[steps]
-        return frames[0] if self.frame_stack == 1 else stack_frames(frames[None])[0]
+        """What the agent saw at a step from 0 to T, [*observation_shape]."""
+        return observations_of_episode(self.observation, self.frame_stack, np.array([step]))[0]
 
     @property
     def has_images(self) -> bool:

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_dqn.envs import Wrapper, make_env
-from lit_dqn.envs.grid.values import acting_states, observe_all, policy_state_values
+from lit_dqn.envs.grid.values import observe_all, policy_state_values
 from lit_dqn.envs.grid.world import GridWorld
 from lit_dqn.errors import ConfigError
 from lit_dqn.playing.evaluation import play_episode
 from lit_dqn.playing.policies import Policy
-from lit_dqn.replay import stack_frames
+from lit_dqn.replay.stacking import first_observations, observations_of_episode
 from lit_dqn.types import ActionPreferences
 
 NEGLIGIBLE = 0.01
@@ -74,7 +74,7 @@ def value_errors(
             world = env.unwrapped
             observation = stacked_observations(world, frame_stack)
             truth = _true_values(world, policy.probabilities(agent, observation, env_step), gamma)
-            states = acting_states(world)
+            states = world.layout.acting_states
             return compare(agent.state_values(observation)[states], truth[states])
         return _errors_of_returns(agent, env, policy, gamma, frame_stack, reward_clip, seeds, max_steps, env_step)
     finally:
@@ -90,8 +90,7 @@ def _true_values(world: GridWorld, probabilities: NDArray[Any], gamma: float) ->
 
 def stacked_observations(world: GridWorld, frame_stack: int) -> NDArray[Any]:
     """What a network sees in each state of a grid world at the start of an episode, [num_states, *stacked shape]."""
-    frames = observe_all(world)
-    return frames if frame_stack == 1 else stack_frames(np.repeat(frames[:, None], frame_stack, axis=1))
+    return first_observations(observe_all(world), frame_stack)
 
 
 def compare(values: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
@@ -130,10 +129,7 @@ def _errors_of_returns(
     how = {"max_steps": max_steps, "frame_stack": frame_stack, "env_step": env_step}
     for seed in seeds:
         steps = list(play_episode(env, agent, policy, seed=seed, **how))
-        observation = np.stack([step.observation for step in steps])
-        if frame_stack > 1:
-            back = np.arange(len(steps))[:, None] + np.arange(1 - frame_stack, 1)
-            observation = stack_frames(observation[np.maximum(back, 0)])
+        observation = observations_of_episode(np.stack([step.observation for step in steps]), frame_stack)
         rewards = np.array([step.reward for step in steps])
         if reward_clip is not None:
             rewards = rewards.clip(-reward_clip, reward_clip)

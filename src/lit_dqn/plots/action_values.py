@@ -10,7 +10,7 @@ from matplotlib.patches import Polygon, Rectangle
 from numpy.typing import ArrayLike, NDArray
 
 from lit_dqn.envs.grid.layouts import MOVES, Cell, GridLayout
-from lit_dqn.plots.grid import acting_states, grid_inches, ground, paint_cell, prepare_axes
+from lit_dqn.plots.grid import grid_inches, ground, paint_cell, prepare_axes
 from lit_dqn.plots.style import FAINT, GRID_LINE, MARK_SIZE, NUMBER_SIZE, VALUE_COLOURS, ink_on, write_number
 
 CELL_INCHES = {2: 1.25, 4: 1.15, 8: 1.55}
@@ -47,7 +47,7 @@ def draw_q_values(
     figure = Figure(figsize=grid_inches(layout, CELL_INCHES[num_actions]), layout="constrained")
     axes = figure.add_subplot()
     prepare_axes(axes, layout, title)
-    acting = acting_states(layout)
+    acting = layout.acting_states
     finite = values[acting][np.isfinite(values[acting])]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     largest = float(np.abs(finite).max(initial=0.0))

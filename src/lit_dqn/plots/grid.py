@@ -83,7 +83,7 @@ def draw_grid(
     elif passed:
         _draw_path(axes, layout, passed, moves)
     if greedy_actions is not None:
-        for state in acting_states(layout):
+        for state in layout.acting_states:
             actions = [int(action) for action in np.atleast_1d(np.asarray(greedy_actions[state], dtype=int))]
             _draw_arrows(axes, layout.cell_of(state), [moves[a] for a in actions if a >= 0], ink_on(fills[state]))
     return figure
@@ -111,17 +111,12 @@ def prepare_axes(axes: Axes, layout: GridLayout, title: str | None = None) -> No
         axes.set_title(textwrap.fill(title, fits), fontsize=scale * TITLE_SIZE)
 
 
-def acting_states(layout: GridLayout) -> list[int]:
-    """The states in which an agent chooses an action: no wall, no goal, no cliff."""
-    return [state for state in range(layout.num_states) if layout.acts_in(layout.cell_of(state))]
-
-
 def state_names(layout: GridLayout) -> list[str]:
     """What people call the states: A, B, C ... in a world of one row (Sutton & Barto, example 6.2), else numbers.
 
     States in which nothing is chosen have no letter.
     """
-    acting = acting_states(layout)
+    acting = layout.acting_states
     if layout.rows > 1 or len(acting) > len(string.ascii_uppercase):
         return [str(state) for state in range(layout.num_states)]
     letters = dict(zip(acting, string.ascii_uppercase, strict=False))
@@ -159,7 +154,7 @@ def paint_values(
         given = np.asarray(values, dtype=float)
         if given.shape != (layout.num_states,):
             raise ValueError(f"values has shape {given.shape}; give one value for each of {layout.num_states} states")
-        acting = acting_states(layout)
+        acting = layout.acting_states
         shown[acting] = np.where(np.isfinite(given), given, np.nan)[acting]
     finite = shown[np.isfinite(shown)]
     low, high = limits or ((finite.min(), finite.max()) if finite.size else (0.0, 0.0))
@@ -217,7 +212,7 @@ def mark_cells(axes: Axes, layout: GridLayout, fills: Sequence[Any]) -> None:
         axes.text(column + CONTENT_X, row + CONTENT_Y, mark, color="white", fontsize=MARK_SIZE, **style)
     gusts = [
         (column + 0.4, row + 0.12 - 0.17 * gust)
-        for row, column in map(layout.cell_of, acting_states(layout))
+        for row, column in map(layout.cell_of, layout.acting_states)
         for gust in range(layout.wind_at(column))
     ]
     if gusts:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from lit_dqn.envs.grid.layouts import GridLayout
-from lit_dqn.plots.grid import acting_states, grid_inches, paint_values, prepare_axes, state_names
+from lit_dqn.plots.grid import grid_inches, paint_values, prepare_axes, state_names
 from lit_dqn.plots.style import ERROR_COLOURS, RUN_COLOURS, TICK_SIZE, plain_axes
 
 MIDDLE = (0.0, -0.05)
@@ -48,7 +48,7 @@ def draw_values_beside_truth(layout: GridLayout, values: ArrayLike, true_values:
     figure = Figure(figsize=(width, 2.7 * height) if one_row else (3 * width, height), layout="constrained")
     v_axes, true_axes, error_axes = figure.subplots(3, 1) if one_row else figure.subplots(1, 3)
     _paint_error(error_axes, layout, values, true_values)
-    acting = acting_states(layout)
+    acting = layout.acting_states
     both = np.concatenate([np.asarray(values, float)[acting], np.asarray(true_values, float)[acting]])
     for axes, shown, name in ((v_axes, values, "V"), (true_axes, true_values, "true values")):
         prepare_axes(axes, layout, name)
@@ -61,7 +61,7 @@ def _paint_error(axes: Axes, layout: GridLayout, values: ArrayLike, true_values:
     for name, given in (("values", learned), ("true_values", truth)):
         if given.shape != (layout.num_states,):
             raise ValueError(f"{name} has shape {given.shape}; give one value for each of {layout.num_states} states")
-    acting = acting_states(layout)
+    acting = layout.acting_states
     error = learned - truth
     rms = float(np.sqrt(np.mean(error[acting] ** 2)))
     # A scale of at least a hundredth of the values': errors that are nothing should look like nothing.
@@ -86,7 +86,7 @@ def plot_state_values(
     """
     if layout.rows != 1:
         raise ValueError(f"layout has {layout.rows} rows; lines over the states are for one row, else use draw_grid")
-    acting = acting_states(layout)
+    acting = layout.acting_states
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     if true_values is not None:

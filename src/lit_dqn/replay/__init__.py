@@ -1,7 +1,8 @@
-from lit_dqn.replay.buffer import ReplayBuffer, stack_frames, stacked_shape
+from lit_dqn.replay.buffer import ReplayBuffer
 from lit_dqn.replay.device_frames import DeviceFrames, device_bytes
 from lit_dqn.replay.memory import available_bytes, check_fits
 from lit_dqn.replay.samplers import Latest, Sampler, Uniform
+from lit_dqn.replay.stacking import stack_frames, stacked_shape
 
 __all__ = [
     "DeviceFrames",

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 
+from lit_dqn.replay.stacking import observations_at
 from lit_dqn.saving.segments import Sidecar
 from lit_dqn.types import Batch, Lookup, Timestep
 
@@ -159,11 +160,11 @@ class ReplayBuffer:
         """
         found = self.lookup(starts)
         return Batch(
-            observation=torch.from_numpy(self._stacked(found.rows)),
+            observation=torch.from_numpy(observations_at(self.frames, found.rows)),
             action=torch.from_numpy(found.action),
             reward=torch.from_numpy(found.reward),
             discount=torch.from_numpy(found.discount),
-            next_observation=torch.from_numpy(self._stacked(found.next_rows)),
+            next_observation=torch.from_numpy(observations_at(self.frames, found.next_rows)),
         )
 
     def lookup(self, starts: NDArray[np.int64]) -> Lookup:
@@ -297,27 +298,6 @@ class ReplayBuffer:
         back = np.arange(self.frame_stack - 1, -1, -1)
         back = np.minimum(back, self._step[column, row][:, None])  # not beyond the episode's first frame
         return first_row + (row[:, None] - back) % self._rows
-
-    def _stacked(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        frames = self.frames
-        return frames[rows[:, 0]] if self.frame_stack == 1 else stack_frames(frames[rows])
-
-
-def stack_frames(frames: NDArray[Any]) -> NDArray[Any]:
-    """[B, k, *shape] to one observation each: images (channels, height, width) are joined along the channels,
-    anything else keeps k as its first axis, as in Gymnasium's FrameStackObservation.
-    """
-    if frames.ndim != 5:
-        return frames
-    batch, stack, channels, *size = frames.shape
-    return frames.reshape(batch, stack * channels, *size)
-
-
-def stacked_shape(frame_stack: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of an observation of so many frames of this shape."""
-    if frame_stack == 1:
-        return shape
-    return stack_frames(np.broadcast_to(np.uint8(0), (1, frame_stack, *shape))).shape[1:]
 
 
 def _layout(

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lit_dqn.replay.buffer import ReplayBuffer, stacked_shape
+from lit_dqn.replay.buffer import ReplayBuffer
+from lit_dqn.replay.stacking import stacked_shape
 from lit_dqn.types import Batch, Lookup, StaticBatches
 
 STAGED_BYTES = 8 * 2**20

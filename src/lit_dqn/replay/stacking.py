@@ -1,12 +1,57 @@
+"""How frames become observations: the one place that stacks them, for acting, for sampling and for pictures."""
+
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_dqn.replay import stack_frames
-
 ROOM = 16
 """Pushes, in frame stacks, before the newest frames are moved back to the front."""
+
+
+def stack_frames(frames: NDArray[Any]) -> NDArray[Any]:
+    """[B, k, *shape] to one observation each: images (channels, height, width) are joined along the channels,
+    anything else keeps k as its first axis, as in Gymnasium's FrameStackObservation.
+    """
+    if frames.ndim != 5:
+        return frames
+    batch, stack, channels, *size = frames.shape
+    return frames.reshape(batch, stack * channels, *size)
+
+
+def stacked_shape(frame_stack: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an observation of so many frames of this shape."""
+    if frame_stack == 1:
+        return shape
+    return stack_frames(np.broadcast_to(np.uint8(0), (1, frame_stack, *shape))).shape[1:]
+
+
+def observations_at(frames: NDArray[Any], rows: NDArray[np.integer]) -> NDArray[Any]:
+    """Observations [B, *stacked shape] of the frames that lie at `rows` [B, k] of `frames` [..., *shape], copied."""
+    return frames[rows[:, 0]] if rows.shape[1] == 1 else stack_frames(frames[rows])
+
+
+def observations_of_episode(
+    frames: NDArray[Any], frame_stack: int, steps: NDArray[np.integer] | None = None
+) -> NDArray[Any]:
+    """What the agent saw in an episode; its first frame also stands in for the ones before it.
+
+    Args:
+        frames: [T, *shape], of the whole episode.
+        frame_stack: k.
+        steps: [B], the steps that are asked for; None for all T.
+
+    Returns:
+        [B, *stacked shape].
+
+    """
+    steps = np.arange(len(frames)) if steps is None else steps
+    return observations_at(frames, np.maximum(steps[:, None] + np.arange(1 - frame_stack, 1), 0))
+
+
+def first_observations(frames: NDArray[Any], frame_stack: int) -> NDArray[Any]:
+    """What an agent sees where an episode begins with each of `frames` [B, *shape]: [B, *stacked shape]."""
+    return observations_at(frames, np.repeat(np.arange(len(frames))[:, None], frame_stack, axis=1))
 
 
 class FrameStack:

@@ -20,7 +20,6 @@ from lit_dqn.envs import (
     AtariProtocol,
     Wrapper,
     check_first_step,
-    episode_seed,
     is_atari,
     make_env,
     make_env_with_pictures,
@@ -33,6 +32,7 @@ from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.evaluation import PlayedDataset, Trajectory, play_episodes, play_trajectories
 from lit_dqn.playing.policies import EpsilonGreedy, Greedy, Policy, UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
+from lit_dqn.playing.seeds import EVALUATION_ENV, TEST_ENV, evaluation_seeds, sampling_generator
 from lit_dqn.replay import DeviceFrames, ReplayBuffer, Sampler, Uniform, check_fits, device_bytes, stacked_shape
 from lit_dqn.saving.specification import as_typed, specification
 from lit_dqn.training.dataset import ReplayDataset
@@ -40,9 +40,6 @@ from lit_dqn.training.settings import check_policies, check_settings
 from lit_dqn.types import Chunk, CopiedAgent, Episode, StaticBatches
 
 log = logging.getLogger("lit_dqn")
-
-SAMPLING_STREAM = 2
-"""Sets the generator of sampling apart from those of exploration."""
 
 KEPT_ON_RESUME = (
     "env_id",
@@ -56,11 +53,6 @@ KEPT_ON_RESUME = (
     "gradient_steps",
 )
 """What must be as in the checkpoint: the layout of the replay, and how updates and epochs are counted."""
-
-EVALUATION_ENV, TEST_ENV = 2**32 - 1, 2**32 - 2
-"""The indices that the envs of evaluation have in the seeds of their episodes; no training env has them. The best
-checkpoint was chosen on the episodes of validation, so `test` plays others.
-"""
 
 
 class ReplayDevice(Enum):
@@ -197,7 +189,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         self.stopped = False  # set from outside when the run shall end: filling the replay then ends, too
         self._refill = False
         self._evaluation_envs: list[gymnasium.Env | VectorEnv] = []
-        self._sampling = np.random.default_rng((self.seed, 0, 0, SAMPLING_STREAM))
+        self._sampling = sampling_generator(self.seed)
 
     @property
     def blank_observation(self) -> np.ndarray:
@@ -388,7 +380,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         return self._seeds(TEST_ENV)
 
     def _seeds(self, env: int) -> list[int]:
-        return [episode_seed(self.seed, env, number) for number in range(1, self.eval_episodes + 1)]
+        return evaluation_seeds(self.seed, env, self.eval_episodes)
 
     def evaluation_protocol(self) -> dict[str, Any]:
         """What must be known of the evaluation episodes to compare their returns, as plain values."""

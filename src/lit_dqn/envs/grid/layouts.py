@@ -70,6 +70,11 @@ class GridLayout:
         """Whether an agent can ever choose an action here: not in a wall, a goal, or on the cliff."""
         return self.can_enter(cell) and cell not in self.goals and cell not in self.cliff
 
+    @property
+    def acting_states(self) -> list[int]:
+        """The states in which an agent chooses an action, ascending."""
+        return [state for state in range(self.num_states) if self.acts_in(self.cell_of(state))]
+
     def wind_at(self, column: int) -> int:
         return self.wind[column] if self.wind else 0
 

@@ -14,12 +14,6 @@ Values = NDArray[np.float64]
 Model = tuple[NDArray[np.int64], Values, NDArray[np.bool_]]
 
 
-def acting_states(world: GridWorld) -> NDArray[np.int64]:
-    """The states that an agent can act in, ascending: no wall, goal or cliff."""
-    layout = world.layout
-    return np.array([state for state in range(layout.num_states) if layout.acts_in(layout.cell_of(state))])
-
-
 def observe_all(world: GridWorld) -> NDArray[Any]:
     """What the agent sees in each state, [num_states, *shape]; "index" as one-hot vectors, as `make_env` gives them."""
     if world.observation == "index":
@@ -48,7 +42,7 @@ def policy_state_values(world: GridWorld, probabilities: NDArray[Any], gamma: fl
         raise ValueError(
             f"probabilities has shape {probabilities.shape}; give one of {reward.shape}, a row for each state"
         )
-    acting = acting_states(world)
+    acting = world.layout.acting_states
     transition = np.zeros((len(reward), len(reward)))
     states = np.repeat(np.arange(len(reward))[:, None], reward.shape[1], axis=1)
     np.add.at(transition, (states, next_state), probabilities * goes_on)

@@ -1,0 +1,57 @@
+"""Every stream of random numbers of a run, in one table: each is a function of the run's seed and of what it is for.
+
+    | stream                               | its seed                                   |
+    |--------------------------------------|--------------------------------------------|
+    | an episode of a training env         | (run seed, env, episode), from 0           |
+    | an evaluation episode                | (run seed, `EVALUATION_ENV`, episode), from 1 |
+    | an episode of `test` and `predict`   | (run seed, `TEST_ENV`, episode), from 1    |
+    | exploration of a training env        | (run seed, env, 0, 1)                      |
+    | exploration of one episode, watched  | (the episode's seed, 1)                    |
+    | which transitions make a batch       | (run seed, 0, 0, 2)                        |
+
+Envs are numbered over the whole run, wherever they are played. What else draws (the first weights of a network, its
+dropout) takes torch's global generator, which `seed_everything` seeds and a checkpoint holds.
+"""
+
+import numpy as np
+
+EVALUATION_ENV, TEST_ENV = 2**32 - 1, 2**32 - 2
+"""The numbers that the envs of evaluation have in the seeds of their episodes; no training env has them. The best
+checkpoint was chosen on the episodes of validation, so `test` plays others.
+"""
+
+EXPLORATION_STREAM, SAMPLING_STREAM = 1, 2
+"""Set generators apart from each other, and from the seeds of episodes, which have no fourth number."""
+
+
+def episode_seed(run_seed: int, env: int, episode: int) -> int:
+    """The seed of an episode: a function of the run's seed, the env's number and the env's count of episodes.
+
+    The same episode of the same env starts alike whatever the other envs do, and whether or not the run was resumed.
+    """
+    return int(np.random.SeedSequence((run_seed, env, episode)).generate_state(1)[0])
+
+
+def evaluation_seeds(run_seed: int, env: int, episodes: int) -> list[int]:
+    """The seeds of so many episodes of `EVALUATION_ENV` or `TEST_ENV`."""
+    return [episode_seed(run_seed, env, number) for number in range(1, episodes + 1)]
+
+
+def exploration_generator(run_seed: int, env: int) -> np.random.Generator:
+    """What an env's policy draws from while it learns."""
+    return np.random.default_rng((run_seed, env, 0, EXPLORATION_STREAM))
+
+
+def exploration_generator_of_episode(seed: int) -> np.random.Generator:
+    """What the policy draws from in one episode without learning, wherever that is played.
+
+    Args:
+        seed: of the episode.
+
+    """
+    return np.random.default_rng((seed, EXPLORATION_STREAM))
+
+
+def sampling_generator(run_seed: int) -> np.random.Generator:
+    """What the transitions of batches are drawn from."""
+    return np.random.default_rng((run_seed, 0, 0, SAMPLING_STREAM))
