@@ -37,8 +37,7 @@ import lit_dqn.learning.learner
 import lit_dqn.training.dqn
 from lit_dqn.commands.cli import main
 from lit_dqn.playing.collector import Collector
-from lit_dqn.saving import durable
-from lit_dqn.saving import segments as sidecar
+from lit_dqn.saving import durable, sidecar_writer
 from lit_dqn.saving.read import open_replay, verify_checkpoint
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -163,7 +162,7 @@ def start(command: list[str], folder: Path, phases: Phases, output: Path, thread
             os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
         sys.argv = ["lit-dqn", *command, "--trainer.enable_progress_bar=false"]
         torch.set_num_threads(threads)
-        sidecar.SEGMENT_BYTES = SEGMENT_BYTES
+        sidecar_writer.SEGMENT_BYTES = SEGMENT_BYTES
         phases.watch()
         main()
         (folder / "phases.json").write_text(json.dumps(phases.counts))

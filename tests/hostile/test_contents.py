@@ -288,6 +288,68 @@ def test_numbers_in_a_segment_that_lead_outside_are_refused(checkpoint, segment,
     assert "out of range" in is_refused(checkpoint)
 
 
+def with_priorities(checkpoint: Path, content: bytes, **changes: object) -> None:
+    """A rewritten array, such as the fixture does not have, of which the manifest may say what is not so."""
+    manifest = read_manifest(checkpoint)
+    said = {"name": "priority", "dtype": "float32", "shape": [100], "size": len(content)} | changes
+    file = f"rewritten_{said['name']}"
+    (checkpoint.parent / "env_step_104.replay" / file.replace("/", "_")).write_bytes(content)
+    manifest["rewritten"] = {said["name"]: [said["dtype"], said["shape"]]}
+    manifest["segments"][file] = [said["size"], zlib.crc32(content)]
+    seal(checkpoint, manifest)
+
+
+FINITE = struct.pack("100f", *range(100))
+
+
+def test_a_rewritten_array_is_let_through(checkpoint):
+    with_priorities(checkpoint, FINITE)
+    verify_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("content", "changes"),
+    [
+        (FINITE[:-4] + struct.pack("f", float("nan")), {}),
+        (FINITE[:-4] + struct.pack("f", float("inf")), {}),
+        (FINITE[:-4], {}),
+        (FINITE[:-4], {"size": 400}),
+        (FINITE, {"size": -400}),
+        (b"", {"shape": [0]}),
+        (b"", {"shape": []}),
+        (FINITE, {"shape": [-100]}),
+        (FINITE, {"shape": [-10, -10]}),
+        (FINITE, {"shape": [100.0]}),
+        (FINITE, {"shape": "100"}),
+        (FINITE, {"shape": [2**40]}),
+        (FINITE, {"shape": [2**40], "size": 2**42}),
+        (FINITE, {"dtype": "object", "shape": [50]}),
+        (FINITE, {"dtype": "nonsense"}),
+        (FINITE, {"dtype": "complex64", "shape": [50]}),
+        (FINITE, {"dtype": "datetime64[s]", "shape": [50]}),
+        (FINITE, {"dtype": None, "shape": [50]}),
+        (FINITE, {"dtype": "bool", "shape": [400]}),
+        (FINITE, {"dtype": "V4"}),
+        (FINITE, {"name": "observation"}),
+        (FINITE, {"name": "head"}),
+        (FINITE, {"name": "../priority"}),
+        (FINITE, {"name": "/priority"}),
+        (FINITE, {"name": "priority\n"}),
+        (FINITE, {"name": "p" * 100}),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else len(value),
+)
+def test_a_bad_rewritten_array_is_refused(checkpoint, content, changes):
+    with_priorities(checkpoint, content, **changes)
+    is_refused(checkpoint)
+
+
+@pytest.mark.parametrize("rewritten", [None, [], "text", 3, {"priority": None}, {"priority": ["float32"]}])
+def test_a_table_of_rewritten_arrays_that_is_none_is_refused(checkpoint, rewritten):
+    seal(checkpoint, read_manifest(checkpoint) | {"rewritten": rewritten})
+    is_refused(checkpoint)
+
+
 def test_an_older_checkpoint_is_taken_instead(checkpoint):
     older = checkpoint.with_name("env_step_5.ckpt")
     older.write_bytes(checkpoint.read_bytes())

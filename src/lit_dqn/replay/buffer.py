@@ -7,7 +7,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 
 from lit_dqn.replay.stacking import observations_at
-from lit_dqn.saving.segments import Sidecar
+from lit_dqn.saving.sidecar import Sidecar
 from lit_dqn.types import Batch, Lookup, Timestep
 
 

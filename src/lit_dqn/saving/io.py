@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.saving import durable
 from lit_dqn.saving.contents import DATA_KEY, REPLAY_SUFFIX
 from lit_dqn.saving.read import open_replay, read_checkpoint
-from lit_dqn.saving.segments import Sidecar, SidecarWriter
+from lit_dqn.saving.sidecar import Sidecar
+from lit_dqn.saving.sidecar_writer import SidecarWriter
 
 log = logging.getLogger("lit_dqn")
 
@@ -54,10 +56,10 @@ class ReplayCheckpointIO(CheckpointIO):
         folder = sidecar = None
         try:
             if replay is not None:
-                arrays = {name: tensor.numpy() for name, tensor in replay["arrays"].items()}
                 writer = SidecarWriter(
-                    arrays,
+                    _as_numpy(replay["arrays"]),
                     replay["next_start"],
+                    rewritten=_as_numpy(replay.get("rewritten", {})),
                     n_step=replay["windows"][0],
                     identity=replay["identity"],
                     previous=self._previous,
@@ -66,6 +68,7 @@ class ReplayCheckpointIO(CheckpointIO):
                 folder = _new_folder(path)
                 sidecar = writer.write(folder)
                 replay["arrays"] = {"head": replay["arrays"]["head"]}
+                replay.pop("rewritten", None)
                 replay["folder"], replay["manifest_crc32"] = folder.name, sidecar.manifest_crc32
             else:
                 _check_space(path.parent, 2 * _tensor_bytes(checkpoint))
@@ -129,6 +132,10 @@ def remove_unused(folder: Path, replays: list[Path], checkpoint_io: ReplayCheckp
         unreadable = own.exists() and checkpoint_io.replay_folder(own) is None
         if replay not in used and not unreadable:
             durable.remove_folder(replay)
+
+
+def _as_numpy(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 def _new_folder(path: Path) -> Path:

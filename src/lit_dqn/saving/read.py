@@ -13,7 +13,7 @@ import torch
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.exports import with_public_paths
 from lit_dqn.saving.contents import DATA_KEY, check_agent, check_training
-from lit_dqn.saving.segments import Sidecar
+from lit_dqn.saving.sidecar import Sidecar
 
 RECORDS = 100_000
 """Parts of a `.ckpt`, which has one for each tensor."""
