@@ -16,7 +16,7 @@ install: $(INSTALLED)  ## make the virtual environment .venv and install lit_dqn
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lit_dqn needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[atari,minigrid,video,export,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[atari,minatar,minigrid,video,export,dev]'
 	touch $@
 
 fit: install  ## the main job: learn the maze from pixels (CONFIG=configs/... for another run)
@@ -44,7 +44,7 @@ test-slow: install  ## the tests that learn for minutes
 test-floors:  ## the tests with the oldest dependencies that pyproject.toml allows, in an environment of their own (8 GB)
 	test -x .venv-floors/bin/python || $(PYTHON) -m venv .venv-floors
 	.venv-floors/bin/python -m pip install --quiet --disable-pip-version-check uv
-	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python --resolution lowest-direct --editable '.[atari,minigrid,video,export,dev]'
+	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python --resolution lowest-direct --editable '.[atari,minatar,minigrid,video,export,dev]'
 	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 prove-resume: install  ## kill runs at random moments, go on, and compare them with runs that were not (some minutes)

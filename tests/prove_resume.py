@@ -90,6 +90,20 @@ CASES = {
         "--trainer.logger.init_args.name=pong",
     ],
 }
+CASES["minatar"] = [  # sticky actions, bool images, 8 envs, of which most end an episode between two saves
+    f"--config={CONFIGS}/minatar/breakout.yaml",
+    "--data.capacity=1500",
+    "--data.min_replay_size=400",
+    "--data.batch_size=8",
+    "--data.updates_per_epoch=120",
+    "--data.eval_episodes=2",
+    "--data.eval_max_steps=60",
+    "--model.network.init_args.dense_size=32",
+    "--model.target_update_period=25",
+    "--stop.max_env_steps=4000",
+    "--trainer.check_val_every_n_epoch=2",
+    "--trainer.log_every_n_steps=7",
+]
 CASES["cartpole_ahead"] = [*CASES["cartpole"], "--data.play_ahead=true"]
 CASES["cartpole_processes"] = [*CASES["cartpole"], "--data.env_processes=true", "--data.num_envs=2"]
 CHUNKS_BETWEEN_EVALUATIONS = dict.fromkeys(CASES, 30) | {"pong": 10}
@@ -318,7 +332,8 @@ def differences(one: dict[str, dict[str, str]], other: dict[str, dict[str, str]]
 
 def can_be_played(case: str) -> bool:
     """Whether the envs of a case are at hand."""
-    return case != "pong" or importlib.util.find_spec("ale_py") is not None
+    package = {"pong": "ale_py", "minatar": "minatar"}.get(case)
+    return package is None or importlib.util.find_spec(package) is not None
 
 
 def prove(case: str, kills: int, seed: int, folder: Path) -> bool:

@@ -23,6 +23,8 @@ OVERLAYS = {
 
 @pytest.mark.parametrize("config", ALL, ids=str)
 def test_every_config_trains_for_a_moment(config, tmp_path, monkeypatch):
+    if config.parent.name == "minatar":
+        pytest.importorskip("minatar")
     monkeypatch.chdir(tmp_path)
     files = [OVERLAYS[config], config] if config in OVERLAYS else [config]
     arguments = [f"--config={CONFIGS / file}" for file in files]
@@ -98,6 +100,8 @@ def test_what_a_run_of_a_config_of_two_lines_keeps_can_be_read(agent, tmp_path, 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ALL, ids=str)
 def test_what_a_run_of_every_config_keeps_can_be_read(config, tmp_path, monkeypatch, capsys):
+    if config.parent.name == "minatar":
+        pytest.importorskip("minatar")
     monkeypatch.chdir(tmp_path)
     files = [OVERLAYS[config], config] if config in OVERLAYS else [config]
     check_that_a_run_can_be_read(monkeypatch, capsys, *(f"--config={CONFIGS / file}" for file in files), *tiny())

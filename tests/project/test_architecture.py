@@ -17,7 +17,7 @@ FLOORS = {
     "saving": {"gymnasium", "jsonargparse", "lightning", "numpy", "safetensors", "torch", "yaml"},
     "learning": {"numpy", "torch"},
     "replay": {"numpy", "psutil", "torch"},
-    "envs": {"ale_py", "cv2", "gymnasium", "numpy"},
+    "envs": {"ale_py", "cv2", "gymnasium", "minatar", "numpy"},
     "playing": {"gymnasium", "numpy", "torch"},
     "training": {"gymnasium", "lightning", "numpy", "torch"},
     "plots": {"cv2", "imageio", "matplotlib", "numpy"},

@@ -4,6 +4,7 @@ from lit_dqn.envs.checks import check_finite, check_first_step
 from lit_dqn.envs.grid.world import register_grid_worlds
 from lit_dqn.envs.make import Wrapper, env_name, make_env, make_env_with_pictures, make_vec, stored_dtype
 from lit_dqn.envs.maximization_bias import register_maximization_bias
+from lit_dqn.envs.minatar import register_minatar
 
 __all__ = [
     "AtariProtocol",
@@ -21,3 +22,4 @@ __all__ = [
 
 register_grid_worlds()
 register_maximization_bias()
+register_minatar()

@@ -54,6 +54,8 @@ def make_env(
         near = difflib.get_close_matches(env_id.split(":")[-1], gymnasium.registry, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "is the package that registers it installed?"
         raise ConfigError(f"env_id: there is no environment {env_id!r}; {hint}") from error
+    except ConfigError:
+        raise
     except Exception as error:
         reason = one_line(error)
         raise ConfigError(
