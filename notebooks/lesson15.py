@@ -102,7 +102,7 @@ def count_to(steps, n_step=1):
 
 def show(batch):
     """A batch is five arrays: s, a, R, discount, s'."""
-    columns = {name: getattr(batch, name).flatten().tolist() for name in batch._fields}
+    columns = {name: getattr(batch, name).flatten().tolist() for name in batch._fields[:5]}
     return pd.DataFrame(columns)
 
 

@@ -90,7 +90,7 @@ def _sampled(bench: Bench, rows: int, seconds: float, send: Send) -> Figure:
     replay = full_replay(rows)
     starts = _starts(replay)
     return bench.milliseconds(
-        lambda: Batch._make(map(send, replay.sample(next(starts)))), seconds, timesteps=len(replay.starts)
+        lambda: Batch(*map(send, replay.sample(next(starts)).tensors)), seconds, timesteps=len(replay.starts)
     )
 
 

@@ -93,7 +93,7 @@ def _learner(bench: Bench, network: nn.Module, batches: list[Batch], precision: 
         """Batches that stay where they are, as those are that the device gathers."""
 
         def __init__(self) -> None:
-            self.fields = tuple(map(torch.stack, zip(*batches, strict=True)))
+            self.fields = tuple(map(torch.stack, zip(*(batch.tensors for batch in batches), strict=True)))
 
         def make(self, fields: tuple[torch.Tensor, ...]) -> Batch:
             return Batch(*fields)

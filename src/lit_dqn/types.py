@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from torch import Tensor  # takes seconds, and policies and settings do without
+    import torch  # takes seconds, and policies and settings do without
+    from torch import Tensor
 
 
 class Timestep(NamedTuple):
@@ -32,6 +33,12 @@ class Batch(NamedTuple):
     reward: Tensor  # [B] float32, the discounted sum of the window's rewards
     discount: Tensor  # [B] float32, γ to the length of the window, or 0 if the episode terminated inside it
     next_observation: Tensor  # [B, *shape], the observation at the end of the window
+    weight: Tensor | None = None  # [B] float32, importance weights of the losses; None: all count the same
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Those that are there; `Batch(*batch.tensors)` is the batch again."""
+        return self[:5] if self.weight is None else (*self[:5], self.weight)
 
 
 class Lookup(NamedTuple):
@@ -76,12 +83,64 @@ class StaticBatches(Sequence[Batch]):
         return len(self.fields[0])
 
 
+class Drawn(NamedTuple):
+    """K batches, and by which numbers their store knows the transitions."""
+
+    batches: Sequence[Batch]
+    start: NDArray[np.int64]  # [K, B]; it stays on the host, which alone has use for it
+
+
+class Store(Protocol):
+    """What was played, and what is learned from: whoever plays adds, whoever learns draws and settles."""
+
+    device: torch.device
+    """Where the batches lie."""
+
+    def add(self, timestep: Timestep) -> None:
+        """Store one step of every env."""
+        ...
+
+    def draw(self, updates: int, batch_size: int, generator: np.random.Generator, env_step: int) -> Drawn:
+        """The batches of some updates, all drawn from what is there now.
+
+        Args:
+            updates: K.
+            batch_size: B.
+            generator: decides.
+            env_step: env steps played, by which schedules go.
+
+        """
+        ...
+
+    def settle(self, start: NDArray[np.int64], priority: Tensor) -> None:
+        """Take back what the updates say of the transitions they learned from.
+
+        Args:
+            start: [K, B], of `draw`; between then and now others may have been added.
+            priority: [K, B], of each transition, at least 0.
+
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides what is drawn next."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the state of a store of the same layout."""
+        ...
+
+
 class Chunk(NamedTuple):
     """What one training step consumes: the batches of `gradient_steps` updates."""
 
     batches: Sequence[Batch]
     env_step: int  # env steps played by the end of the training step
-    wait: Callable[[], None] = lambda: None  # for what is played while they are learned from
+    settle: Callable[[Tensor | None], None] = lambda priority: None
+    """Called once, at the end of the step: waits for what is played meanwhile, and takes the priorities [K, B] of what
+    was learned from back to the store; None where there are none.
+    """
+    wait: Callable[[], None] = lambda: None  # for what is played meanwhile
 
 
 class Episode(NamedTuple):
@@ -100,6 +159,14 @@ class LossOutput(NamedTuple):
 
     loss: Tensor  # [B]
     metrics: Mapping[str, Tensor]  # scalars, without gradient
+    priority: Tensor | None = None  # [B], without gradient: how much is left to learn, as a rule |δ|; None: it says not
+
+
+class Learned(NamedTuple):
+    """What an update says; of K updates with K in front."""
+
+    metrics: Mapping[str, Tensor]  # scalars: `loss`, the weighed mean over the batch, and those of the objective
+    priority: Tensor | None  # [B]; None where the batch has no weights, or the objective says none
 
 
 class ActionPreferences(Protocol):

@@ -40,7 +40,7 @@ def test_auto_goes_on_eagerly_and_says_so_once(case, caplog):
         with caplog.at_level(logging.INFO, logger="lit_dqn"):
             learner = Learner(own, copy.deepcopy(own), objective, optimizer(own.parameters()), update=way)
             torch.manual_seed(1)
-            metrics = [learner.update_many(batches) for batches in chunks(NUMBERS)]
+            metrics = [learner.update_many(batches).metrics for batches in chunks(NUMBERS)]
         learners.append((learner, metrics))
     assert len([record for record in caplog.records if reason in record.getMessage()]) == 1
     assert_same(*reversed(learners))

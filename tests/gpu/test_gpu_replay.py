@@ -21,7 +21,9 @@ class OnHost:
         self.frames = frames
 
     def batches(self, lookup, count):
-        return [type(batch)(*(tensor.cpu() for tensor in batch)) for batch in self.frames.batches(lookup, count)]
+        return [
+            type(batch)(*(tensor.cpu() for tensor in batch.tensors)) for batch in self.frames.batches(lookup, count)
+        ]
 
 
 @pytest.mark.parametrize(

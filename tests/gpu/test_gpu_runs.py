@@ -45,7 +45,7 @@ class Watch(lightning.Callback):
     def on_train_batch_end(self, trainer, agent, outputs, chunk, *args):
         self.outputs.append({name: value.clone() for name, value in outputs.items()})
         self.captured = agent._learner.captured
-        self.on_device = trainer.datamodule._device_frames is not None
+        self.on_device = trainer.datamodule.store.device.type == "cuda"
 
 
 def fit(make=LitDQN, *, updates=64, precision="32-true", accelerator=None, agent_settings=None, **settings):

@@ -81,7 +81,7 @@ def learn(
     metrics = []
     for batches in given or chunks(shape):
         with torch.autocast("cuda", torch.bfloat16, enabled=precision is torch.bfloat16, cache_enabled=False):
-            metrics.append(learner.update_many(batches))
+            metrics.append(learner.update_many(batches).metrics)
     torch.cuda.synchronize()
     assert learner.captured is (way is not Update.eager)
     return learner, metrics
@@ -188,7 +188,7 @@ def test_released_it_goes_on_eagerly_where_it_was():
     groups = copy.deepcopy(learner.optimizer.state_dict())["param_groups"]
     learner.release()
     learner._captures = False
-    metrics.append(learner.update_many(given[3]))
+    metrics.append(learner.update_many(given[3]).metrics)
     assert_same((learner, metrics), learn(Update.eager, QLearning(), SMALL, NUMBERS, given=given))
     assert learner.optimizer.param_groups[0]["capturable"] is False
     assert learner.optimizer.param_groups[0]["lr"] == RATE

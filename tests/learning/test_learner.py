@@ -80,8 +80,8 @@ def test_a_learner_makes_the_updates_of_the_textbook_bit_for_bit(
         max_grad_norm=max_grad_norm,
     )
     given = batches(7, shape)
-    losses = [*learner.update_many(given[:4])["loss"], learner.update(given[4])["loss"]]
-    losses = torch.stack([*losses, *learner.update_many(given[5:])["loss"]])
+    losses = [*learner.update_many(given[:4]).metrics["loss"], learner.update(given[4]).metrics["loss"]]
+    losses = torch.stack([*losses, *learner.update_many(given[5:]).metrics["loss"]])
     optimizer = ADAM(plain_online.parameters())
     expected = plain_updates(plain_online, plain_target, objective, optimizer, given, period, tau, max_grad_norm)
     assert torch.equal(losses, expected)
@@ -188,3 +188,51 @@ def test_a_capturable_optimiser_shows_nothing_of_it_in_a_checkpoint_and_can_be_m
     for number, state in before["state"].items():
         for key, value in state.items():
             assert torch.equal(optimizer.state_dict()["state"][number][key], value)
+
+
+def weighed(batch, *weights):
+    return batch._replace(weight=torch.tensor(weights))
+
+
+def test_a_weight_scales_the_loss_of_its_transition_and_nothing_else():
+    """Plain gradient descent shows it; Adam divides a factor away again."""
+    (batch,) = batches(1, size=4)
+    agents = []
+    for given in (weighed(batch, 2.0, 0.0, 1.0, 0.5), batch):
+        torch.manual_seed(0)
+        online = SMALL((4,), 2)
+        learner = Learner(online, None, QLearning(), torch.optim.SGD(online.parameters(), lr=0.1))
+        first = copy.deepcopy(online)
+        agents.append((online, first, learner.update(given)))
+    online, first, learned = agents[0]
+    losses = QLearning()(first, first, batch).loss
+    (losses @ torch.tensor([2.0, 0.0, 1.0, 0.5]) / 4).backward()
+    for new, old in zip(online.parameters(), first.parameters(), strict=True):
+        torch.testing.assert_close(new, old - 0.1 * old.grad)
+    torch.testing.assert_close(learned.metrics["loss"], losses.detach() @ torch.tensor([2.0, 0.0, 1.0, 0.5]) / 4)
+    torch.testing.assert_close(agents[1][2].metrics["loss"], losses.detach().mean())
+
+
+def test_priorities_come_back_where_batches_are_weighed():
+    torch.manual_seed(0)
+    online = SMALL((4,), 2)
+    learner = Learner(online, None, QLearning(), torch.optim.SGD(online.parameters(), lr=0.0))
+    given = batches(3)
+    assert learner.update_many(given).priority is None
+    learned = learner.update_many([weighed(batch, *[1.0] * 8) for batch in given])
+    expected = torch.stack([QLearning()(online, online, batch).priority for batch in given])
+    assert learned.priority.shape == (3, 8)
+    assert torch.equal(learned.priority, expected)
+    assert torch.equal(learner.update(weighed(given[1], *[1.0] * 8)).priority, expected[1])
+    torch.testing.assert_close(learned.metrics["td_error"], expected.mean(dim=1))
+
+
+def test_a_chunk_is_settled_once_with_its_priorities_also_when_learning_fails():
+    settled = []
+    good = [weighed(batch, *[1.0] * 8) for batch in batches(2)]
+    bad = good[0]._replace(reward=torch.full((8,), float("nan")))
+    agent = LitDQN((4,), 2, network=SMALL)
+    with pytest.raises(TrainingError):
+        fit(agent, [Chunk(tuple(good), 10, settled.append), Chunk((bad,), 20, settled.append)])
+    assert settled[0].shape == (2, 8)
+    assert settled[1:] == [None]

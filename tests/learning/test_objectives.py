@@ -296,3 +296,34 @@ def test_a_temperature_divides_the_preferences_and_not_v():
 def test_a_negative_weight_is_refused(key):
     with pytest.raises(ConfigError, match=f"{key}: -0.1 "):
         ActorCritic(**{key: -0.1})
+
+
+LOW = BATCH._replace(reward=tensor([1.0, -2.0 - 100.0]))  # the second TD error is negative
+
+
+@pytest.mark.parametrize(
+    ("rule", "networks", "td_errors"),
+    [
+        *[(rule(huber_delta=1.0), (Table(*ONLINE), Table(*TARGET)), errors) for rule, errors in TD_ERRORS.items()],
+        (
+            MunchausenQLearning(temperature=0.5),
+            (Table(*ONLINE), Table(*TARGET_OF_MUNCHAUSEN)),
+            [target - q for target, q in zip(munchausen_targets_by_hand(0.9, 0.5, -1.0), [1.0, 2.0], strict=True)],
+        ),
+        (
+            QuantileRegression(),
+            (quantile_table(*QUANTILES), quantile_table(*QUANTILES_OF_TARGET)),
+            [1 + 0.9 * 20 - 2, -2 + 0.5 * 55 - 3],
+        ),
+        (TDLearning(), (Table(*V_ONLINE), Table(*V_TARGET)), TD_ERRORS_OF_V),
+    ],
+    ids=lambda value: type(value).__name__ if callable(value) else "",
+)
+def test_the_priority_is_the_size_of_the_td_error_without_gradient(rule, networks, td_errors):
+    priority = rule(*networks, LOW).priority
+    torch.testing.assert_close(priority, tensor([td_errors[0], 100 - td_errors[1]]).abs())
+    assert not priority.requires_grad
+
+
+def test_actor_critic_has_no_priority():
+    assert ActorCritic()(Table(*ACTOR_CRITIC), PLAYED, 1.0).priority is None

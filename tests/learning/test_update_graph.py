@@ -39,7 +39,7 @@ def _stand_in(monkeypatch):
     monkeypatch.setattr(update_graph, "capture", capture)
 
 
-def learn(update, chunks, **settings):
+def learn(update, chunks, weighed=False, **settings):
     torch.manual_seed(0)
     online = SMALL((4,), 2)
     target = copy.deepcopy(online).requires_grad_(False)
@@ -48,21 +48,27 @@ def learn(update, chunks, **settings):
         online, target, DoubleQLearning(), ADAM(online.parameters(), lr=2**-7), update=update, **settings
     )
     given = iter(batches(sum(chunks)))
+    if weighed:
+        given = (batch._replace(weight=batch.reward.abs()) for batch in given)
     return learner, [learner.update_many([next(given) for _ in range(count)]) for count in chunks]
 
 
-@pytest.mark.parametrize("settings", [{}, {"target_update_period": 1, "target_update_tau": 0.5}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"target_update_period": 1, "target_update_tau": 0.5}, {"weighed": True}], ids=str
+)
 @pytest.mark.parametrize("chunks", [(4, 4, 4), (1, 1, 1, 1), (3, 3, 5)])
 def test_replays_make_the_updates_of_eager(chunks, settings):
-    (captured, metrics), (eager, expected) = (learn(way, chunks, **settings) for way in (Update.auto, Update.eager))
+    (captured, learned), (eager, expected) = (learn(way, chunks, **settings) for way in (Update.auto, Update.eager))
     assert captured.captured
     assert not eager.captured
     assert captured.updates == eager.updates == sum(chunks)
     for one, other in ((captured.online, eager.online), (captured.target, eager.target)):
         assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
-    for one, other in zip(metrics, expected, strict=True):
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[name], other[name]) for name in one)
+    for one, other in zip(learned, expected, strict=True):
+        assert one.metrics.keys() == other.metrics.keys()
+        assert all(torch.equal(one.metrics[name], other.metrics[name]) for name in one.metrics)
+        assert (one.priority is None) == (other.priority is None) == ("weighed" not in settings)
+        assert one.priority is None or torch.equal(one.priority, other.priority)
 
 
 def test_a_capture_leaves_no_trace_when_it_is_given_up():
@@ -95,9 +101,9 @@ def test_a_run_whose_updates_gather_inside_the_graph_is_the_eager_run(monkeypatc
 
     class Recorded(CapturingLearner):
         def update_many(self, batches):
-            metrics = super().update_many(batches)
+            learned = super().update_many(batches)
             seen.append(self.captured)
-            return metrics
+            return learned
 
     monkeypatch.setattr(learner_module, "Learner", Recorded)
     monkeypatch.setattr("lit_dqn.training.agent.Learner", partial(Recorded))

@@ -22,12 +22,12 @@ class Mutation(NamedTuple):
 
 DRAWN_LATE = """\
                 collector.collect(self.agent, self.env_steps_per_chunk)
-                yield Chunk(self._sample(), collector.env_step)
+                yield self._draw(collector.env_step)
 """
 DRAWN_EARLY = """\
-                batches = self._sample()
+                chunk = self._draw(collector.env_step + self.env_steps_per_chunk)
                 collector.collect(self.agent, self.env_steps_per_chunk)
-                yield Chunk(batches, collector.env_step)
+                yield chunk
 """
 CHUNK = "training/test_data.py::test_a_chunk_holds_the_batches_of_its_updates"
 WHEN_DRAWN = (
@@ -42,9 +42,9 @@ MUTATIONS = [
     Mutation("a batch drawn before its chunk is played", "training/dataset.py", DRAWN_LATE, DRAWN_EARLY, WHEN_DRAWN),
     Mutation(
         "one batch drawn for all updates of a chunk",
-        "training/dataset.py",
-        "sample_many(replay.starts, self.gradient_steps, self.batch_size, self.generator)",
-        "sample_many(replay.starts, 1, self.batch_size, self.generator).repeat(self.gradient_steps, 0)",
+        "replay/store.py",
+        "sample_many(self.buffer.starts, updates, batch_size, generator)",
+        "sample_many(self.buffer.starts, 1, batch_size, generator).repeat(updates, 0)",
         CHUNK,
     ),
     Mutation(
@@ -57,8 +57,8 @@ MUTATIONS = [
     Mutation(
         "the sum of a batch's losses",
         "learning/learner.py",
-        "output.loss.mean()",
-        "output.loss.sum()",
+        "batch.weight * output.loss).mean()",
+        "batch.weight * output.loss).sum()",
         "training/test_dqn.py::test_the_gradient_is_that_of_the_mean_over_the_batch_whatever_its_size",
     ),
     Mutation(

@@ -6,7 +6,7 @@ import torch
 
 from audit import Audit, NobodyAsks, audit_collector
 from lit_dqn.replay import Latest, ReplayBuffer, Uniform, stack_frames
-from lit_dqn.types import Timestep
+from lit_dqn.types import Batch, Timestep
 
 # (num_envs, n_step, frame_stack, capacity)
 LAYOUTS = [
@@ -112,7 +112,7 @@ def everything(replay):
 
 
 def assert_same(left, right):
-    for one, other in zip(left, right, strict=True):
+    for one, other in zip(left.tensors, right.tensors, strict=True):
         assert one.dtype == other.dtype
         assert torch.equal(one, other)
 
@@ -229,7 +229,7 @@ def test_a_batch_does_not_change_when_the_buffer_goes_on():
     replay = make_replay(capacity=2)
     feed(replay, (1, 1, 0), (2, 1, 0))
     batch = everything(replay)
-    before = [tensor.clone() for tensor in batch]
+    before = Batch(*(tensor.clone() for tensor in batch.tensors))
     feed(replay, *[(9, 1, 0)] * 9, at=2)
     assert_same(before, batch)
 

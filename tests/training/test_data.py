@@ -224,7 +224,7 @@ def test_the_batches_of_a_chunk_are_drawn_when_it_is_played_or_before_it_is_play
     replay.add = lambda timestep: (add(timestep), newest.append(timestep.observation[0].tolist()))
     for chunk in dataset:
         drawn.append(chunk.batches[0].observation[0].tolist())
-        chunk.wait()
+        chunk.settle(None)
     # 50 env steps of warm-up, then 4 for each of the ten chunks.
     last_of_chunk = newest[49::4]
     assert drawn == (last_of_chunk[:-1] if play_ahead else last_of_chunk[1:])

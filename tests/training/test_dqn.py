@@ -110,7 +110,7 @@ def test_each_batch_of_a_chunk_is_learned_from_once_and_in_order():
 def test_the_gradient_is_that_of_the_mean_over_the_batch_whatever_its_size():
     """Plain gradient descent shows it; Adam divides a factor away again."""
     once, batch = some_batch(), some_batch()
-    thrice = Batch(*(torch.cat([tensor] * 3) for tensor in batch))
+    thrice = Batch(*(torch.cat([tensor] * 3) for tensor in batch.tensors))
     agents = []
     for one in (once, thrice):
         torch.manual_seed(0)

@@ -1,7 +1,7 @@
 """The update: what an objective says of a batch becomes one step of the optimiser. No Lightning in here."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.networks import update_target
 from lit_dqn.learning.update_graph import Capturable, NotCapturedError, UpdateGraph, why_no_steps_are_captured
-from lit_dqn.types import Batch, LossOutput
+from lit_dqn.types import Batch, Learned, LossOutput
 
 log = logging.getLogger("lit_dqn")
 
@@ -91,23 +91,24 @@ class Learner:
         if self._captures and (reason := why_no_steps_are_captured(optimizer)) is not None:
             self._go_without_capture(reason)
 
-    def update(self, batch: Batch) -> dict[str, Tensor]:
+    def update(self, batch: Batch) -> Learned:
         """One update.
 
         Returns:
-            `loss`, the mean over the batch before the update, and the objective's metrics; scalars on the device.
+            The metrics as scalars, the priority [B]; on the device.
 
         Raises:
             ConfigError: if it cannot be captured and `update` is `graph`.
 
         """
-        return {name: values[0] for name, values in self.update_many([batch]).items()}
+        metrics, priority = self.update_many([batch])
+        return Learned({name: values[0] for name, values in metrics.items()}, None if priority is None else priority[0])
 
-    def update_many(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+    def update_many(self, batches: Sequence[Batch]) -> Learned:
         """One update for each of K batches, in their order.
 
         Returns:
-            As `update`, [K] each.
+            As `update`, with K in front: [K], and [K, B].
 
         Raises:
             ConfigError: as `update`.
@@ -156,7 +157,7 @@ class Learner:
             self._capturable.undo()
             self._capturable = None
 
-    def _replay(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+    def _replay(self, batches: Sequence[Batch]) -> Learned:
         if self._graph is None:
             self._capturable = Capturable(self.optimizer)
             modules = [self.online] if self.target is self.online else [self.online, self.target]
@@ -170,12 +171,12 @@ class Learner:
         self.release()
         self._captures = False
 
-    def _update(self, batch: Batch) -> Mapping[str, Tensor]:
+    def _update(self, batch: Batch) -> Learned:
         output = self._learn_all(batch)
         self._count()
         return output
 
-    def _learn_all(self, batch: Batch) -> dict[str, Tensor]:
+    def _learn_all(self, batch: Batch) -> Learned:
         """An update with what is due after each one."""
         output = self._learn(batch)
         if self.target_update_period == 1:
@@ -189,15 +190,16 @@ class Learner:
         if period is not None and period > 1 and self.updates % period == 0:
             update_target(self.online, self.target, self.target_update_tau)
 
-    def _learn(self, batch: Batch) -> dict[str, Tensor]:
+    def _learn(self, batch: Batch) -> Learned:
         output = self.objective(self.online, self.target, batch)
-        loss = output.loss.mean()
+        loss = (output.loss if batch.weight is None else batch.weight * output.loss).mean()
         self.optimizer.zero_grad()
         self.backward(loss)
         if self.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.online.parameters(), self.max_grad_norm)
         self.optimizer.step()
-        return {"loss": loss.detach(), **output.metrics}
+        # Only a store that weighs has use for priorities.
+        return Learned({"loss": loss.detach(), **output.metrics}, None if batch.weight is None else output.priority)
 
 
 def check_device(update: Update, device: torch.device) -> None:
@@ -214,7 +216,12 @@ def check_device(update: Update, device: torch.device) -> None:
         )
 
 
-def _stacked(outputs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    if len(outputs) == 1:
-        return {name: value.unsqueeze(0) for name, value in outputs[0].items()}
-    return {name: torch.stack([output[name] for output in outputs]) for name in outputs[0]}
+def _stacked(updates: Sequence[Learned]) -> Learned:
+    """K updates as one."""
+    metrics = {name: _stack([update.metrics[name] for update in updates]) for name in updates[0].metrics}
+    priorities = [update.priority for update in updates if update.priority is not None]
+    return Learned(metrics, _stack(priorities) if priorities else None)
+
+
+def _stack(values: Sequence[Tensor]) -> Tensor:
+    return values[0].unsqueeze(0) if len(values) == 1 else torch.stack(list(values))

@@ -77,8 +77,9 @@ class _OfActionValues(_OfTDErrors, Objective):
             *(partial(_without_gradient, grader, batch.next_observation) for grader in graders),
         )
         td_error = q_learning_td_error(q_tm1, batch, q_t_value=q_t[0], q_t_selector=q_t[-1])
-        metrics = {"q_value": q_tm1.detach().mean(), "td_error": td_error.detach().abs().mean()}
-        return LossOutput(self.loss(td_error), metrics)
+        size = td_error.detach().abs()
+        metrics = {"q_value": q_tm1.detach().mean(), "td_error": size.mean()}
+        return LossOutput(self.loss(td_error), metrics, size)
 
     @abstractmethod
     def selector(self, online: nn.Module, target: nn.Module) -> nn.Module:
@@ -146,8 +147,9 @@ class MunchausenQLearning(_OfTDErrors, Objective):
             reward = batch.reward + self.alpha * log_policy.clamp(self.lowest, 0)
             y = td_target(reward, batch.discount, soft_value(q_t, self.temperature))
         td_error = y - select(q_tm1, batch.action)
-        metrics = {"q_value": q_tm1.detach().mean(), "td_error": td_error.detach().abs().mean()}
-        return LossOutput(self.loss(td_error), metrics)
+        size = td_error.detach().abs()
+        metrics = {"q_value": q_tm1.detach().mean(), "td_error": size.mean()}
+        return LossOutput(self.loss(td_error), metrics, size)
 
 
 @dataclass(frozen=True)
@@ -187,9 +189,9 @@ class QuantileRegression(Objective):
         with torch.no_grad():
             sampled = select(theta_t, theta_t.mean(dim=2).argmax(dim=1))
             y = batch.reward.unsqueeze(1) + batch.discount.unsqueeze(1) * sampled
-        td_error = y.mean(dim=1) - chosen.detach().mean(dim=1)
-        metrics = {"q_value": theta_tm1.detach().mean(), "td_error": td_error.abs().mean()}
-        return LossOutput(quantile_huber(chosen, y, self.huber_delta), metrics)
+        size = (y.mean(dim=1) - chosen.detach().mean(dim=1)).abs()
+        metrics = {"q_value": theta_tm1.detach().mean(), "td_error": size.mean()}
+        return LossOutput(quantile_huber(chosen, y, self.huber_delta), metrics, size)
 
 
 @dataclass(frozen=True)
@@ -212,8 +214,9 @@ class TDLearning(_OfTDErrors):
         with torch.no_grad():
             v_t = target(batch.next_observation).squeeze(1)
         td_error = td_target(batch.reward, batch.discount, v_t) - v_tm1
-        metrics = {"state_value": v_tm1.detach().mean(), "td_error": td_error.detach().abs().mean()}
-        return LossOutput(self.loss(td_error), metrics)
+        size = td_error.detach().abs()
+        metrics = {"state_value": v_tm1.detach().mean(), "td_error": size.mean()}
+        return LossOutput(self.loss(td_error), metrics, size)
 
 
 @dataclass(frozen=True)

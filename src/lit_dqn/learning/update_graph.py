@@ -2,14 +2,14 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lit_dqn.learning.graphs import capture, generator_states, same_tensors, set_generator_states
-from lit_dqn.types import Batch, StaticBatches
+from lit_dqn.types import Batch, Learned, StaticBatches
 
 CHANGES_BUFFERS = "the network changes its buffers, as batch norm does"
 DRAWS = "it draws random numbers, as dropout does"
@@ -25,7 +25,7 @@ class UpdateGraph:
     The batch is picked by a counter on the device, so that nobody waits and nothing is copied between updates.
 
     Args:
-        learn: makes an update, all but the target's; returns scalars by name.
+        learn: makes an update, all but the target's.
         modules: whose parameters and buffers `learn` may change.
         optimizer: that `learn` steps, `Capturable`, with a state.
 
@@ -33,7 +33,7 @@ class UpdateGraph:
 
     def __init__(
         self,
-        learn: Callable[[Batch], Mapping[str, Tensor]],
+        learn: Callable[[Batch], Learned],
         modules: Sequence[nn.Module],
         optimizer: torch.optim.Optimizer,
     ) -> None:
@@ -44,7 +44,7 @@ class UpdateGraph:
         self._places: tuple[Any, ...] = ()  # that the graph was captured with
         self._own: _CopiedBatches | None = None
 
-    def run(self, batches: Sequence[Batch], after_each: Callable[[], None]) -> dict[str, Tensor]:
+    def run(self, batches: Sequence[Batch], after_each: Callable[[], None]) -> Learned:
         """One update for each of K batches.
 
         Args:
@@ -52,7 +52,7 @@ class UpdateGraph:
             after_each: called after each update has been launched.
 
         Returns:
-            What `learn` returns, [K] each.
+            What `learn` returns, with K in front.
 
         Raises:
             NotCapturedError: if the update cannot be captured; nothing has changed then.
@@ -68,7 +68,8 @@ class UpdateGraph:
         for _ in range(len(static)):
             self._graph.replay()
             after_each()
-        return {name: values.clone() for name, values in self._outputs.items()}
+        metrics = {name: rows.clone() for name, rows in self._metrics.items()}
+        return Learned(metrics, None if self._priority is None else self._priority.clone())
 
     def _static(self, batches: Sequence[Batch]) -> StaticBatches:
         if isinstance(batches, StaticBatches):
@@ -81,7 +82,8 @@ class UpdateGraph:
     def _capture(self, batches: StaticBatches) -> None:
         device = batches.fields[0].device
         self._number = torch.zeros(1, dtype=torch.int64, device=device)  # of the batch
-        self._outputs: dict[str, Tensor] = {}
+        self._metrics: dict[str, Tensor] = {}
+        self._priority: Tensor | None = None
 
         def update() -> None:
             batch = batches.make(tuple(field.index_select(0, self._number).squeeze(0) for field in batches.fields))
@@ -92,11 +94,11 @@ class UpdateGraph:
                 enabled=torch.is_autocast_enabled(device.type),
                 cache_enabled=False,
             ):
-                scalars = self._learn(batch)
-            for name, value in scalars.items():
-                if name not in self._outputs:
-                    self._outputs[name] = torch.zeros(len(batches), dtype=value.dtype, device=device)
-                self._outputs[name].index_copy_(0, self._number, value.reshape(1))
+                metrics, priority = self._learn(batch)
+            for name, value in metrics.items():
+                self._metrics[name] = self._noted(self._metrics.get(name), value, len(batches))
+            if priority is not None:
+                self._priority = self._noted(self._priority, priority, len(batches))
             self._number.add_(1)
 
         before = [tensor.detach().clone() for tensor in self._changing()]
@@ -123,6 +125,12 @@ class UpdateGraph:
                 for tensor, value in zip(self._changing(), before, strict=True):
                     tensor.copy_(value)
 
+    def _noted(self, rows: Tensor | None, value: Tensor, count: int) -> Tensor:
+        """The rows of `count` updates, made first where there are none, with a value in the row of this update."""
+        if rows is None:
+            rows = torch.zeros(count, *value.shape, dtype=value.dtype, device=value.device)
+        return rows.index_copy_(0, self._number, value.unsqueeze(0))
+
     def _changing(self) -> list[Tensor]:
         """All that an update may change."""
         tensors = [tensor for module in self._modules for tensor in (*module.parameters(), *module.buffers())]
@@ -134,14 +142,14 @@ class _CopiedBatches(StaticBatches):
     """Batches that are copied to the places of the first ones."""
 
     def __init__(self, batches: Sequence[Batch], device: torch.device) -> None:
-        self.fields = tuple(torch.stack(tensors).to(device) for tensors in zip(*batches, strict=True))
+        self.fields = tuple(torch.stack(tensors).to(device) for tensors in _columns(batches))
 
     def take(self, batches: Sequence[Batch]) -> bool:
         """Copy these; False if they have other shapes."""
-        shapes = [tensor.shape for tensor in batches[0]]
+        shapes = [column[0].shape for column in _columns(batches)]
         if len(batches) != len(self) or shapes != [field.shape[1:] for field in self.fields]:
             return False
-        for field, tensors in zip(self.fields, zip(*batches, strict=True), strict=True):
+        for field, tensors in zip(self.fields, _columns(batches), strict=True):
             if tensors[0].device == field.device:
                 torch.stack(tensors, out=field)
             else:
@@ -150,6 +158,11 @@ class _CopiedBatches(StaticBatches):
 
     def make(self, fields: tuple[Tensor, ...]) -> Batch:
         return Batch(*fields)
+
+
+def _columns(batches: Sequence[Batch]) -> list[list[Tensor]]:
+    """The tensors of batches field by field."""
+    return list(map(list, zip(*(batch.tensors for batch in batches), strict=True)))
 
 
 class Capturable:

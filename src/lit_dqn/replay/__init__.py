@@ -3,10 +3,12 @@ from lit_dqn.replay.device_frames import DeviceFrames, device_bytes
 from lit_dqn.replay.memory import available_bytes, check_fits
 from lit_dqn.replay.samplers import Latest, Sampler, Uniform
 from lit_dqn.replay.stacking import stack_frames, stacked_shape
+from lit_dqn.replay.store import Replay
 
 __all__ = [
     "DeviceFrames",
     "Latest",
+    "Replay",
     "ReplayBuffer",
     "Sampler",
     "Uniform",

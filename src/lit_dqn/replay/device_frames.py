@@ -55,18 +55,19 @@ class DeviceFrames:
             taken, rows = rows[: staging.size], rows[staging.size :]
             staging.send(taken, frames, self._frames)
 
-    def batches(self, lookup: Lookup, count: int) -> StaticBatches:
+    def batches(self, lookup: Lookup, count: int, weight: NDArray[np.float32] | None = None) -> StaticBatches:
         """`count` batches of equal size, valid until this is called again.
 
         Args:
             lookup: of all their transitions, one batch behind the other.
             count: of batches.
+            weight: [count, B], importance weights; None: all count the same.
 
         """
         self.update()
         rows = np.stack([lookup.rows.reshape(count, -1), lookup.next_rows.reshape(count, -1)], axis=1)
         others = [array.reshape(count, -1) for array in (lookup.action, lookup.reward, lookup.discount)]
-        arrays = [rows, *others]
+        arrays = [rows, *others, *([] if weight is None else [weight])]
         if self._places is None or not self._places.fit(arrays):
             self._places = _Places(arrays, self.device)
         self._places.send(arrays)
@@ -86,9 +87,9 @@ class _DrawnBatches(StaticBatches):
         self.fields = (places.memory,)
 
     def make(self, fields: tuple[Tensor, ...]) -> Batch:
-        rows, action, reward, discount = self._places.parts_of(fields[0])
+        rows, action, reward, discount, *weight = self._places.parts_of(fields[0])
         observation, next_observation = self._frames.gather(rows.view(-1)).chunk(2)
-        return Batch(observation, action, reward, discount, next_observation)
+        return Batch(observation, action, reward, discount, next_observation, *weight)
 
 
 class _Staging:

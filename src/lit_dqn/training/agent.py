@@ -228,16 +228,17 @@ class LitAgent(Acting, Evaluated, Checkpointed):
         assert learner is not None
         self.env_step = chunk.env_step
         self.follow_schedules(learner)
-        before = learner.updates
+        before, priority = learner.updates, None
         try:
             if learner.captures_next:
                 chunk.wait()  # nothing else uses the device while it is captured
-            metrics = learner.update_many(chunk.batches)
+            learned = learner.update_many(chunk.batches)
+            self._loss_watch.watch(learned.metrics["loss"], before, chunk.env_step)
+            priority = learned.priority  # of losses that are numbers
         finally:
             count_updates(self.trainer, learner.updates - before)
-            chunk.wait()
-        self._loss_watch.watch(metrics["loss"], before, chunk.env_step)
-        return {name: values.mean() if len(values) > 1 else values[0] for name, values in metrics.items()}
+            chunk.settle(priority)
+        return {name: rows.mean() if len(rows) > 1 else rows[0] for name, rows in learned.metrics.items()}
 
     def follow_schedules(self, learner: Learner) -> None:
         """Set what updates take from schedules at this env step: in tensors, for a captured update reads no numbers."""

@@ -33,7 +33,16 @@ from lit_dqn.playing.evaluation import PlayedDataset, Trajectory, play_episodes,
 from lit_dqn.playing.policies import EpsilonGreedy, Greedy, Policy, UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.seeds import EVALUATION_ENV, TEST_ENV, evaluation_seeds, sampling_generator
-from lit_dqn.replay import DeviceFrames, ReplayBuffer, Sampler, Uniform, check_fits, device_bytes, stacked_shape
+from lit_dqn.replay import (
+    DeviceFrames,
+    Replay,
+    ReplayBuffer,
+    Sampler,
+    Uniform,
+    check_fits,
+    device_bytes,
+    stacked_shape,
+)
 from lit_dqn.saving.specification import as_typed, specification
 from lit_dqn.training.dataset import ReplayDataset
 from lit_dqn.training.settings import check_policies, check_settings
@@ -185,7 +194,7 @@ class ReplayDataModule(lightning.LightningDataModule):
 
         self.collector: Collector | None = None
         self._play_ahead: PlayAhead | None = None
-        self._device_frames: DeviceFrames | None = None
+        self.store: Replay | None = None
         self.stopped = False  # set from outside when the run shall end: filling the replay then ends, too
         self._refill = False
         self._evaluation_envs: list[gymnasium.Env | VectorEnv] = []
@@ -288,12 +297,12 @@ class ReplayDataModule(lightning.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Build the envs and the replay of training, once for each fit."""
         if stage == "fit" and (self.collector is None or self.collector.envs.closed):
-            self.collector = self._device_frames = None  # and with them the replay of a fit before this one
+            self.collector = self.store = None  # and with them the replay of a fit before this one
             self.check_memory()
             learns_on = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
             device = self.device_of_frames(learns_on)
             envs = self._make_vec(self.num_envs)
-            replay = ReplayBuffer(
+            buffer = ReplayBuffer(
                 self.capacity,
                 self.num_envs,
                 self._frame_shape,
@@ -303,9 +312,9 @@ class ReplayDataModule(lightning.LightningDataModule):
                 frame_stack=self.frame_stack,
                 reward_clip=self.reward_clip,
             )
-            self.collector = Collector(envs, self.policy, replay, self.seed)
+            self.collector = Collector(envs, self.policy, buffer, self.seed)
             self._play_ahead = PlayAhead(self.collector) if self.play_ahead else None
-            self._device_frames = DeviceFrames(replay, device) if device is not None else None
+            self.store = Replay(buffer, self.sampler, DeviceFrames(buffer, device) if device is not None else None)
 
     def train_dataloader(self) -> ReplayDataset:
         """The dataset itself: it gives whole chunks and plays in this process, so a DataLoader has nothing to do.
@@ -316,6 +325,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         """
         assert self.trainer is not None
         assert self.collector is not None
+        assert self.store is not None
         if self.trainer.global_step > 0 and self.collector.env_step == 0:
             raise TrainingError(
                 "the checkpoint has no state of ReplayDataModule, so the run cannot go on; "
@@ -324,7 +334,7 @@ class ReplayDataModule(lightning.LightningDataModule):
         refill, self._refill = self._refill, False
         return ReplayDataset(
             self.collector,
-            self.sampler,
+            self.store,
             self._agent(),
             self._sampling,
             batch_size=self.batch_size,
@@ -336,7 +346,6 @@ class ReplayDataModule(lightning.LightningDataModule):
             refill=refill,
             stopped=lambda: self.stopped,
             play_ahead=self._play_ahead,
-            device_frames=self._device_frames,
         )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
@@ -440,11 +449,11 @@ class ReplayDataModule(lightning.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Collector, replay and generators while training, nothing otherwise."""
-        if self.collector is None:
+        if self.collector is None or self.store is None:
             return {}
         return {
             "collector": self.collector.state_dict(),
-            "replay": self.collector.replay.state_dict(),
+            "replay": self.store.state_dict(),
             "sampling": self._sampling.bit_generator.state,
             "seed": self.seed,
         }
@@ -478,7 +487,7 @@ class ReplayDataModule(lightning.LightningDataModule):
             TrainingError: if the replay was not read with the checkpoint.
 
         """
-        if self.collector is None:
+        if self.collector is None or self.store is None:
             return
         replay = state_dict.get("replay")
         resume_env = self.resume_env
@@ -497,7 +506,7 @@ class ReplayDataModule(lightning.LightningDataModule):
             )
         else:
             try:
-                self.collector.replay.load_state_dict(replay)
+                self.store.load_state_dict(replay)
             except (OSError, ValueError, KeyError) as error:
                 raise ConfigError(f"ckpt_path: the replay of the checkpoint cannot be read: {error}.") from error
         self.collector.load_state_dict(state_dict["collector"], resume_env)

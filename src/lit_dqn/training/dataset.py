@@ -1,17 +1,17 @@
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from lit_dqn.playing.ahead import PlayAhead
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.policies import Policy
-from lit_dqn.replay import DeviceFrames, Sampler
-from lit_dqn.types import Batch, Chunk, CopiedAgent
+from lit_dqn.types import Chunk, CopiedAgent, Store
 
 
 class ReplayDataset(IterableDataset[Chunk]):
-    """Play, store, sample: one chunk per training step. All state is on objects, for `__iter__` runs every epoch.
+    """Play, store, draw: one chunk per training step. All state is on objects, for `__iter__` runs every epoch.
 
     Its length keeps Lightning from fetching a chunk ahead, which would be played with old weights.
     """
@@ -19,7 +19,7 @@ class ReplayDataset(IterableDataset[Chunk]):
     def __init__(
         self,
         collector: Collector,
-        sampler: Sampler,
+        store: Store,
         agent: CopiedAgent,
         generator: np.random.Generator,
         *,
@@ -32,10 +32,9 @@ class ReplayDataset(IterableDataset[Chunk]):
         refill: bool,
         stopped: Callable[[], bool],
         play_ahead: PlayAhead | None,
-        device_frames: DeviceFrames | None = None,
     ) -> None:
         self.collector = collector
-        self.sampler = sampler
+        self.store = store
         self.agent = agent
         self.generator = generator
         self.batch_size = batch_size
@@ -47,7 +46,6 @@ class ReplayDataset(IterableDataset[Chunk]):
         self.refill = refill
         self.stopped = stopped
         self.play_ahead = play_ahead
-        self.device_frames = device_frames
 
     def __len__(self) -> int:
         return self.chunks_per_epoch
@@ -63,18 +61,19 @@ class ReplayDataset(IterableDataset[Chunk]):
         for _ in range(self.chunks_per_epoch):
             if self.play_ahead is None:
                 collector.collect(self.agent, self.env_steps_per_chunk)
-                yield Chunk(self._sample(), collector.env_step)
+                yield self._draw(collector.env_step)
             else:
                 env_step = collector.env_step + self.env_steps_per_chunk
-                chunk = Chunk(self._sample(), env_step, self.play_ahead.wait)
+                chunk = self._draw(env_step, self.play_ahead.wait)
                 self.play_ahead.start(self.agent, self.env_steps_per_chunk)
                 yield chunk
 
-    def _sample(self) -> Sequence[Batch]:
-        replay = self.collector.replay
-        starts = self.sampler.sample_many(replay.starts, self.gradient_steps, self.batch_size, self.generator)
-        if self.device_frames is not None:
-            return self.device_frames.batches(replay.lookup(starts.reshape(-1)), self.gradient_steps)
-        # Built together and then cut apart: most of the time is in the number of calls.
-        together = replay.sample(starts.reshape(-1))
-        return tuple(map(Batch._make, zip(*(tensor.split(self.batch_size) for tensor in together), strict=True)))
+    def _draw(self, env_step: int, wait: Callable[[], None] = lambda: None) -> Chunk:
+        batches, start = self.store.draw(self.gradient_steps, self.batch_size, self.generator, env_step)
+
+        def settle(priority: Tensor | None) -> None:
+            wait()  # the store is the player's until then
+            if priority is not None:
+                self.store.settle(start, priority)
+
+        return Chunk(batches, env_step, settle, wait)

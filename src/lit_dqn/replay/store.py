@@ -1,0 +1,61 @@
+from collections.abc import Mapping
+from itertools import starmap
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lit_dqn.replay.buffer import ReplayBuffer
+from lit_dqn.replay.device_frames import DeviceFrames
+from lit_dqn.replay.samplers import Sampler
+from lit_dqn.types import Batch, Drawn, Timestep
+
+
+class Replay:
+    """The `Store` of learning off-policy: a buffer that keeps timesteps, and a sampler that chooses among them.
+
+    Args:
+        buffer: where timesteps lie.
+        sampler: which transitions make a batch.
+        frames: a copy of the buffer's frames on a device, where batches are put together then; None: by the CPU.
+
+    """
+
+    def __init__(self, buffer: ReplayBuffer, sampler: Sampler, frames: DeviceFrames | None = None) -> None:
+        self.buffer = buffer
+        self.sampler = sampler
+        self.frames = frames
+        self.device = torch.device("cpu") if frames is None else frames.device
+
+    def add(self, timestep: Timestep) -> None:
+        """Store one step of every env."""
+        self.buffer.add(timestep)
+
+    def draw(self, updates: int, batch_size: int, generator: np.random.Generator, env_step: int) -> Drawn:
+        """The batches of some updates, chosen by the sampler among all transitions of now."""
+        start = self.sampler.sample_many(self.buffer.starts, updates, batch_size, generator)
+        if self.frames is not None:
+            return Drawn(self.frames.batches(self.buffer.lookup(start.reshape(-1)), updates), start)
+        # Built together and then cut apart: most of the time is in the number of calls.
+        together = self.buffer.sample(start.reshape(-1))
+        columns = (tensor.split(batch_size) for tensor in together.tensors)
+        return Drawn(tuple(starmap(Batch, zip(*columns, strict=True))), start)
+
+    def settle(self, start: NDArray[np.int64], priority: Tensor) -> None:
+        """Nothing to take back: the samplers do not ask how large an error was."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides what is drawn next; the tensors share the buffer's memory."""
+        return self.buffer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the state of a replay of the same layout.
+
+        Raises:
+            ValueError: if n, the frame stack, or an array's shape or dtype differ.
+            OSError: if arrays on disk are damaged.
+
+        """
+        self.buffer.load_state_dict(state)
