@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install fit pong resume tensorboard test test-gpu test-slow test-floors prove-resume check format benchmark benchmark-peers benchmark-gpu results-classic maximization-bias notebook docs clean
+.PHONY: help install fit pong resume tensorboard test test-gpu test-slow test-floors prove-resume check format benchmark benchmark-peers benchmark-gpu results-classic results-minatar maximization-bias notebook docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,7 +87,10 @@ notebook: install  ## run the lesson's notebooks from top to bottom, in a few mi
 
 results-classic: install  ## classic control with three seeds each: table, curves and picture (an hour or two)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[box2d]'
-	$(BIN)/python benchmarks/classic.py
+	$(BIN)/python benchmarks/suite.py classic
+
+results-minatar: install  ## MinAtar's five games with three seeds each: table, curves and picture (a night)
+	$(BIN)/python benchmarks/suite.py minatar
 
 maximization-bias: install  ## example 6.7 of Sutton & Barto by DQN and Double DQN, 100 runs (about four minutes)
 	$(BIN)/python benchmarks/maximization_bias.py

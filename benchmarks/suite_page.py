@@ -1,0 +1,168 @@
+"""What a suite's runs look like on a page: a picture of the curves, and a table."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import NDArray
+
+from seeds import confidence_interval, interquartile_mean
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
+WINDOW, TEST_EPISODES, POINTS = 100, 100, 100
+COLOURS, GOAL_COLOUR = ["#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"], "#d55e00"
+RETURNS = {
+    "training_return": f"training return, last {WINDOW} episodes",
+    "greedy_return": f"return of the last weights, {TEST_EPISODES} episodes",
+}
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Configs that are told of together.
+
+    Args:
+        name: of its files.
+        envs: config below configs/, without its ending -> what its env is called on the page.
+        goal: what the source of the published figure begins with that the picture shows; None for none.
+        relative: whether returns are shares of something, so that what overlays make of all envs together can be told
+            beside the configs as they are.
+
+    """
+
+    name: str
+    envs: dict[str, str]
+    goal: str | None = None
+    relative: bool = False
+    page: Path = ROOT / "docs" / "results.md"
+    pictures: Path = ROOT / "docs" / "images"
+
+    @property
+    def runs(self) -> Path:
+        return RESULTS / f"{self.name}.csv"
+
+    @property
+    def curves(self) -> Path:
+        return RESULTS / f"{self.name}_curves.csv"
+
+    @property
+    def published(self) -> Path:
+        return RESULTS / f"published_{self.name}.csv"
+
+    @property
+    def marks(self) -> tuple[str, str]:
+        return f"<!-- {self.name}: written by benchmarks/suite.py -->", f"<!-- /{self.name} -->"
+
+
+def picture(suite: Suite, curves: list[Row], published: list[Row]) -> Figure:
+    """Training return over env steps: the interquartile mean of the seeds and its interval, a colour for each overlay,
+    and what a peer publishes, at the env step that it publishes it for.
+    """
+    shown = [config for config in suite.envs if any(row["config"] == config for row in curves)]
+    columns = min(len(shown), 2)
+    figure = Figure(figsize=(5.2 * columns, 3.4 * -(-len(shown) // 2)), layout="constrained")
+    grid = figure.subplots(-(-len(shown) // 2), columns, squeeze=False)
+    for axes in grid.flat[len(shown) :]:
+        axes.set_visible(False)
+    overlays = sorted({row["overlay"] for row in curves})
+    for config, axes in zip(shown, grid.flat, strict=False):
+        for number, overlay in enumerate(overlays):
+            rows = [row for row in curves if (row["config"], row["overlay"]) == (config, overlay)]
+            if rows:
+                _draw(axes, rows, COLOURS[number % len(COLOURS)])
+        for row in published:
+            if suite.goal and row["source"].startswith(suite.goal) and row.get(suite.envs[config]):
+                steps, value = int(row["steps"]), float(row[suite.envs[config]])
+                axes.plot([steps], [value], "D", color=GOAL_COLOUR, markersize=7, label=f"{row['source']} at {steps:,}")
+        axes.set(title=suite.envs[config], xlabel="env step", xscale="log", ylabel=f"return, mean of {WINDOW} episodes")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:.0f}k")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _draw(axes: Axes, rows: list[Row], colour: str) -> None:
+    seeds = sorted({row["seed"] for row in rows})
+    by_seed = [[(int(r["env_step"]), float(r["training_return"])) for r in rows if r["seed"] == s] for s in seeds]
+    x = np.linspace(max(points[0][0] for points in by_seed), min(points[-1][0] for points in by_seed), POINTS)
+    returns = np.array([np.interp(x, *zip(*points, strict=True)) for points in by_seed])
+    low, high = np.transpose([confidence_interval([scores]) for scores in returns.T])
+    axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    label = f"{rows[0]['overlay'] or 'lit_dqn'}: IQM of {len(seeds)} seeds, 95 % interval"
+    axes.plot(x, interquartile_mean(returns.T), color=colour, linewidth=1.8, label=label)
+
+
+def table(suite: Suite, runs: list[Row], published: list[Row]) -> str:
+    """Markdown: a line for each env and overlay, and what others publish."""
+    heads = ["", "overlay", "seeds", "env steps", "minutes"]
+    heads += [f"{name}: mean; IQM [95 % interval]; worst" for name in RETURNS.values()]
+    lines = [_line([*heads, *(row["source"] for row in published)])]
+    lines.append("|---" * (len(heads) + len(published)) + "|")
+    overlays = sorted({row["overlay"] for row in runs})
+    for config, env in suite.envs.items():
+        for overlay in overlays:
+            rows = [row for row in runs if (row["config"], row["overlay"]) == (config, overlay)]
+            if rows:
+                others = [row.get(env) or "-" for row in published]
+                lines.append(_line([env, overlay, *_cells(rows), *others]))
+    if suite.relative:
+        for overlay in filter(None, overlays):
+            together = [_together(suite, runs, overlay, key) for key in RETURNS]
+            lines.append(_line(["all, relative to the configs as they are", overlay, "", "", "", *together]))
+    return "\n".join(lines)
+
+
+def _cells(rows: list[Row]) -> list[str]:
+    steps = max(int(row["env_steps"]) for row in rows)
+    minutes = np.mean([float(row["minutes"]) for row in rows])
+    returns = [_figures([np.array([float(row[key]) for row in rows])]) for key in RETURNS]
+    return [", ".join(sorted((row["seed"] for row in rows), key=int)), f"{steps:,}", f"{minutes:.1f}", *returns]
+
+
+def _figures(strata: list[NDArray[np.float64]], digits: int = 1) -> str:
+    scores = np.concatenate(strata)
+    low, high = confidence_interval(strata)
+    mean, iqm, *interval, worst = (
+        f"{value:.{digits}f}" for value in (scores.mean(), interquartile_mean(scores), low, high, scores.min())
+    )
+    return f"**{mean}**; {iqm} [{', '.join(interval)}]; {worst}"
+
+
+def _together(suite: Suite, runs: list[Row], overlay: str, key: str) -> str:
+    """The returns of all envs, each relative to the mean of its config as it is, envs as strata."""
+
+    def scores(config: str, overlay: str) -> NDArray[np.float64]:
+        found = [row for row in runs if (row["config"], row["overlay"]) == (config, overlay)]
+        return np.array([float(row[key]) for row in found])
+
+    strata = [scores(config, overlay) / scores(config, "").mean() for config in suite.envs if scores(config, "").size]
+    return _figures([scores for scores in strata if scores.size], digits=2)
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def write(suite: Suite, runs: list[Row], curves: list[Row], published: list[Row]) -> None:
+    """The picture, and the table between its marks.
+
+    Raises:
+        ValueError: if the page has no such marks.
+
+    """
+    begin, end = suite.marks
+    before, found, rest = suite.page.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"{suite.page.name} has no place for the table: {begin} and {end}")
+    picture(suite, curves, published).savefig(suite.pictures / f"{suite.name}.png", dpi=110)
+    suite.page.write_text(f"{before}{begin}\n{table(suite, runs, published)}\n{end}{after}")

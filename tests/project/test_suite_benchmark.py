@@ -1,0 +1,183 @@
+"""The script behind `make results-classic` and `make results-minatar`, without its training."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+RUNS = [
+    {"config": "cartpole", "overlay": "", "seed": seed, "env_steps": "100000", "minutes": "1.0"}
+    | {"training_return": training, "greedy_return": greedy}
+    for seed, training, greedy in (("2", "480", "500"), ("1", "440", "470"))
+]
+CURVES = [
+    {"config": "cartpole", "overlay": "", "seed": seed, "env_step": str(step), "training_return": str(scale * step)}
+    for seed, scale in (("1", 1), ("2", 3))
+    for step in (10, 20, 30)
+]
+PUBLISHED = [{"source": "CleanRL DQN (3 seeds)", "steps": "500000", "CartPole-v1": "488.69", "Acrobot-v1": ""}]
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("suite")
+
+
+@pytest.fixture
+def page(script):
+    return importlib.import_module("suite_page")
+
+
+@pytest.fixture
+def classic(page, tmp_path):
+    envs = {"cartpole": "CartPole-v1", "acrobot": "Acrobot-v1"}
+    return page.Suite("classic", envs, "CleanRL DQN (", page=tmp_path / "results.md", pictures=tmp_path)
+
+
+# --- the page ---
+
+
+def test_the_table_has_means_intervals_the_worst_and_published_figures(page, classic):
+    lines = page.table(classic, RUNS, PUBLISHED).splitlines()
+    assert len(lines) == 3
+    training, greedy = "**460.0**; 460.0 [440.0, 480.0]; 440.0", "**485.0**; 485.0 [470.0, 500.0]; 470.0"
+    assert lines[2] == f"| CartPole-v1 |  | 1, 2 | 100,000 | 1.0 | {training} | {greedy} | 488.69 |"
+
+
+def test_overlays_have_lines_of_their_own_and_are_told_of_together_beside_the_configs_as_they_are(page):
+    suite = page.Suite("games", {"one": "One", "two": "Two"}, relative=True)
+    runs = [
+        RUNS[0] | {"config": config, "overlay": overlay, "training_return": str(value), "greedy_return": str(value)}
+        for config, overlay, value in (("one", "", 10), ("two", "", 2), ("one", "new", 15), ("two", "new", 5))
+    ]
+    lines = page.table(suite, runs, []).splitlines()[2:]
+    assert [line.split(" | ")[:2] for line in lines[:4]] == [
+        ["| One", ""],
+        ["| One", "new"],
+        ["| Two", ""],
+        ["| Two", "new"],
+    ]
+    figures = "**2.00**; 2.00 [2.00, 2.00]; 1.50"  # one seed each: the mean of 1.5 and 2.5, whatever is drawn
+    assert lines[4:] == [f"| all, relative to the configs as they are | new |  |  |  | {figures} | {figures} |"]
+
+
+def test_the_curve_is_the_interquartile_mean_of_the_seeds_in_its_interval(page, classic):
+    (axes,) = page.picture(classic, CURVES, PUBLISHED).axes
+    line, goal = axes.get_lines()
+    np.testing.assert_allclose(line.get_ydata(), 2 * line.get_xdata())
+    assert goal.get_xydata().tolist() == [[500_000, 488.69]]  # where it was reached, and nowhere before
+    assert line.get_label() == "lit_dqn: IQM of 2 seeds, 95 % interval"
+    band = axes.collections[0].get_paths()[0].vertices
+    assert (band[:, 1].min(), band[:, 1].max()) == (10, 90)
+
+
+def test_only_what_is_between_the_marks_is_written_anew(page, classic):
+    begin, end = classic.marks
+    classic.page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    for _ in range(2):
+        page.write(classic, RUNS, CURVES, PUBLISHED)
+        written = classic.page.read_text()
+        assert written.startswith(f"before\n{begin}\n|  |")
+        assert written.endswith(f"|\n{end}\nafter\n")
+        assert "old" not in written
+    assert (classic.pictures / "classic.png").stat().st_size > 5000
+    classic.page.write_text("no marks")
+    with pytest.raises(ValueError, match=r"results.md has no place for the table"):
+        page.write(classic, RUNS, CURVES, PUBLISHED)
+
+
+def test_every_config_of_the_suites_is_there_and_has_its_place_on_the_page(script):
+    for suite in script.SUITES.values():
+        for config, env in suite.envs.items():
+            settings = yaml.safe_load((script.ROOT / "configs" / f"{config}.yaml").read_text())
+            assert settings["data"]["env_id"].removeprefix("MinAtar/").startswith(env.replace(" ", ""))
+        assert all(mark in suite.page.read_text() for mark in suite.marks)
+    classic = script.SUITES["classic"]
+    assert script.read(classic.published)[0]["source"].startswith(classic.goal)
+
+
+# --- the runs ---
+
+
+class Commands:
+    """In place of lit_dqn: notes what is asked for, and leaves what a run leaves."""
+
+    def __init__(self, script, root):
+        self.script, self.root, self.asked = script, root, []
+
+    def __call__(self, verb, *words):
+        settings = dict(zip(words[::2], words[1::2], strict=True))
+        self.asked.append((verb, settings["--seed_everything"], settings.get("--ckpt_path"), words.count("--config")))
+        if settings["--seed_everything"] == "3":
+            raise self.script.RunError("fit: seed 3 is broken")
+        logger = "--trainer.logger.init_args."
+        run = self.root / settings[logger + "save_dir"] / settings[logger + "name"] / "version_0"
+        (run / "checkpoints").mkdir(parents=True, exist_ok=True)
+        if verb == "fit":
+            lines = [f"{10 * number},{number},{6 * number}" for number in range(1, 201)]
+            (run / "episodes.csv").write_text("\n".join(["env_step,return,seconds", *lines]) + "\n")
+        else:
+            (run / "results.json").write_text('[{"return": {"mean": 1.0}}, {"return": {"mean": 7.125}}]')
+
+
+@pytest.fixture
+def commands(script, page, classic, tmp_path, monkeypatch):
+    commands = Commands(script, tmp_path)
+    monkeypatch.setattr(script, "lit_dqn", commands)
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    monkeypatch.setattr(page, "RESULTS", tmp_path / "results")
+    monkeypatch.setitem(script.SUITES, "classic", classic)
+    classic.page.write_text("".join(classic.marks))
+    return commands
+
+
+def call(script, monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["suite.py", "classic", "--only", "cartpole", *words])
+    script.main()
+
+
+def test_what_has_its_line_is_not_run_again_and_what_was_begun_goes_on(script, commands, classic, monkeypatch):
+    (commands.root / "lightning_logs/classic/cartpole_2/version_0/checkpoints").mkdir(parents=True)
+    (commands.root / "lightning_logs/classic/cartpole_2/version_0/checkpoints/last.ckpt").touch()
+    call(script, monkeypatch, "--seeds", "1", "2", "--at-a-time", "1")
+    fit = [("fit", "1", None, 1), ("fit", "2", "last", 1)]
+    assert commands.asked == [fit[0], ("test", "1", "last", 1), fit[1], ("test", "2", "last", 1)]
+    first = script.read(classic.runs)[0]
+    assert first == {
+        "config": "cartpole",
+        "overlay": "",
+        "seed": "1",
+        "env_steps": "2000",
+        "minutes": "20.0",
+        "training_return": "150.50",
+        "greedy_return": "7.12",
+    }
+    assert len(script.read(classic.curves)) == 200
+    assert "| CartPole-v1 |  | 1, 2 | 2,000 |" in classic.page.read_text()
+    call(script, monkeypatch, "--seeds", "1", "2", "--overlays", "-", "configs/double.yaml")
+    assert sorted(commands.asked[4:]) == [(verb, seed, ckpt, 2) for verb, ckpt in (("fit", None), ("test", "last"))
+                                          for seed in "12"]  # fmt: skip
+    assert {row["overlay"] for row in script.read(classic.runs)} == {"", "double"}
+
+
+def test_a_run_that_fails_spoils_no_other_and_is_named(script, commands, classic, monkeypatch):
+    with pytest.raises(SystemExit, match="seed 3 is broken"):
+        call(script, monkeypatch, "--seeds", "3", "4")
+    assert [row["seed"] for row in script.read(classic.runs)] == ["4"]
+
+
+def test_a_search_stays_out_of_the_report(script, commands, classic, monkeypatch, capsys):
+    call(script, monkeypatch, "--seeds", "100", "101")
+    assert not classic.runs.exists()
+    assert classic.page.read_text() == "".join(classic.marks)
+    assert len(script.read(commands.root / "lightning_logs/classic/search.csv")) == 2
+    assert "| CartPole-v1 |  | 100, 101 |" in capsys.readouterr().out
+    for wrong in (["--seeds", "1", "100"], ["--seeds", "10"], ["--only", "cartpol"]):
+        with pytest.raises(SystemExit, match="2"):
+            call(script, monkeypatch, *wrong)
+    assert "a report takes 0 to 9, a search 100 to 109" in capsys.readouterr().err
