@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lit_dqn.api import Run
     from lit_dqn.envs import make_env
     from lit_dqn.errors import ConfigError, TrainingError
-    from lit_dqn.learning.networks import CNN, MLP, NatureCNN, QuantileNetwork
+    from lit_dqn.learning.networks import CNN, MLP, NatureCNN, QuantileHead, QuantileNetwork
     from lit_dqn.learning.objectives import (
         ActorCritic,
         DoubleQLearning,
@@ -51,6 +51,7 @@ __all__ = [
     "MunchausenQLearning",
     "NatureCNN",
     "QLearning",
+    "QuantileHead",
     "QuantileNetwork",
     "QuantileRegression",
     "ReplayCheckpointIO",

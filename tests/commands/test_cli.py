@@ -236,13 +236,13 @@ def test_a_checkpoint_of_another_network_or_half_a_file_is_refused(folder, monke
 
 
 def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(folder, monkeypatch, capsys):
-    huber, calls = lit_dqn.learning.objectives.huber, []
+    huber, calls = lit_dqn.learning.objectives.objective.huber, []
 
     def breaks_in_the_second_epoch(td_error, delta):
         calls.append(td_error)
         return huber(td_error, delta) * (float("nan") if len(calls) > 20 else 1)
 
-    monkeypatch.setattr(lit_dqn.learning.objectives, "huber", breaks_in_the_second_epoch)
+    monkeypatch.setattr(lit_dqn.learning.objectives.objective, "huber", breaks_in_the_second_epoch)
     assert run(monkeypatch, "fit", *CARTPOLE, *tiny(**{"stop.max_env_steps": 1000})) == 2
     last = Path("lightning_logs/cartpole/version_0/checkpoints/env_step_104.ckpt")
     said = capsys.readouterr().err

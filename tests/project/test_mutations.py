@@ -98,7 +98,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the actor-critic's state values are added up",
-        "learning/objectives.py",
+        "learning/objectives/prediction.py",
         '"state_value": v_tm1.detach().mean(),\n            "td_error": advantage',
         '"state_value": v_tm1.detach().sum(),\n            "td_error": advantage',
         "learning/test_objectives.py::test_actor_critic_adds_policy_gradient_td_learning_and_entropy",
@@ -143,7 +143,7 @@ MUTATIONS = [
     ),
     Mutation(
         "another τ of Munchausen's rule",
-        "learning/objectives.py",
+        "learning/objectives/munchausen.py",
         "temperature: float = 0.03",
         "temperature: float = 0.3",
         "learning/test_objectives.py::test_munchausen_has_the_constants_of_the_paper_by_default",

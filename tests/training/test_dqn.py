@@ -279,7 +279,7 @@ class BareTensor(QLearning):
     [
         (
             QuantileRegression(),
-            r"needs a network of quantiles, not MLP; .* --model.network.network lit_dqn.MLP",
+            r"needs a network with a QuantileHead, .* MLP .*; set --model.network.head lit_dqn.QuantileHead",
         ),
         (SumOfTDErrors(), r"loss of shape \(\) of 2"),
         (BareTensor(), "BareTensor makes no loss of the outputs of MLP: .*no attribute 'loss'"),

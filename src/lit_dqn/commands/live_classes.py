@@ -16,6 +16,7 @@ from lightning import LightningModule
 from lit_dqn.commands.inputs import SECTIONS, Argument, Class, Hint
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.exports import EXPORTS
+from lit_dqn.learning.networks import Head
 from lit_dqn.training.agent import LitAgent
 
 _SCALARS = {int: "int", float: "float", bool: "bool", str: "str", type(None): "null", Path: "str"}
@@ -53,8 +54,8 @@ class LiveClasses:
         if kind == "Env":
             return []  # what makes an env of an env is a wrapper, and which those are no class says
         if kind == "Module":
-            # All agents are modules, too; and others have networks of the same names.
-            own = [cls for cls in classes if _is_ours(cls) and not issubclass(cls, LightningModule)]
+            # Agents and heads are modules, too; and others have networks of the same names.
+            own = [cls for cls in classes if _is_ours(cls) and not issubclass(cls, LightningModule | Head)]
             return sorted({f"lit_dqn.{cls.__name__}" for cls in own})
         own = [cls for cls in classes if _is_ours(cls)]
         return sorted({cls.__name__ for cls in own or classes})[:_MANY]

@@ -44,10 +44,12 @@ class Sources:
         return None if module is None else _class(f"lit_dqn.{module}", short)
 
     def choices(self, kind: str) -> list[str]:
-        classes = {name: self.named(name, kind) for name in EXPORTS if name[0].isupper()}
-        found = [name for name, cls in classes.items() if cls is not None and kind in cls.line and not cls.abstract]
-        # Others have networks of the same names.
-        return [f"lit_dqn.{name}" for name in found] if kind == "Module" else found
+        classes = {name: cls for name in EXPORTS if name[0].isupper() and (cls := self.named(name, kind)) is not None}
+        found = [name for name, cls in classes.items() if kind in cls.line and not cls.abstract]
+        if kind != "Module":
+            return found
+        # Heads are modules, too; and others have networks of the same names.
+        return [f"lit_dqn.{name}" for name in found if "Head" not in classes[name].line]
 
 
 @cache

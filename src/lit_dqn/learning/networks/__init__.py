@@ -1,0 +1,22 @@
+"""Networks take observations as the env gives them, [B, *shape]; uint8 means an image with values 0 to 255."""
+
+from lit_dqn.learning.networks.build import NetworkFactory, build_network, update_target
+from lit_dqn.learning.networks.headed import HeadedNetwork, to_float
+from lit_dqn.learning.networks.heads import Head, Outputs, QuantileHead
+from lit_dqn.learning.networks.quantile_network import QuantileNetwork
+from lit_dqn.learning.networks.torsos import CNN, MLP, NatureCNN
+
+__all__ = [
+    "CNN",
+    "MLP",
+    "Head",
+    "HeadedNetwork",
+    "NatureCNN",
+    "NetworkFactory",
+    "Outputs",
+    "QuantileHead",
+    "QuantileNetwork",
+    "build_network",
+    "to_float",
+    "update_target",
+]

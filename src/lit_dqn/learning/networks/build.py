@@ -1,0 +1,81 @@
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.saving.specification import made_by
+
+NetworkFactory = Callable[[tuple[int, ...], int], nn.Module]
+"""(observation_shape, num_outputs) -> a module from [B, *observation_shape] to [B, num_outputs]."""
+
+
+@torch.no_grad()
+def update_target(online: nn.Module, target: nn.Module, tau: float = 1.0) -> None:
+    """Target <- τ online + (1 - τ) target: a copy with τ = 1 (Mnih et al. 2015), Polyak averaging below."""
+    sources: list[Tensor] = list(online.parameters())
+    destinations: list[Tensor] = list(target.parameters())
+    if tau == 1.0:
+        torch._foreach_copy_(destinations, sources)
+    else:
+        torch._foreach_lerp_(destinations, sources, tau)
+    # Buffers (such as batch norm's means) are statistics, not weights: they are copied as they are.
+    for source, destination in zip(online.buffers(), target.buffers(), strict=True):
+        destination.copy_(source)
+
+
+def build_network(
+    make_network: NetworkFactory,
+    observation_shape: tuple[int, ...],
+    num_outputs: int,
+    meaning: str,
+) -> nn.Module:
+    """Make a network, and try it on two observations.
+
+    Args:
+        make_network: (observation_shape, num_outputs) -> module from [B, *observation_shape] to [B, num_outputs].
+        observation_shape: of one observation, frames stacked.
+        num_outputs: that the agent needs.
+        meaning: of the outputs, in words for the user.
+
+    Raises:
+        ConfigError: if the network cannot be made, or does not map observations to so many outputs.
+
+    """
+    name = getattr(made_by(make_network), "__name__", "the network")
+    try:
+        network = make_network(observation_shape, num_outputs)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"network: {name} cannot be made from (observation_shape, num_outputs) = {(observation_shape, num_outputs)}"
+            f": {one_line(error)}; {_other_network(observation_shape)}"
+        ) from error
+    name = type(network).__name__
+    try:
+        network.eval()  # no statistics, such as batch norm's, of observations that are none
+        with torch.no_grad():
+            values = network(torch.zeros(2, *observation_shape))
+        network.train()
+    except ConfigError:
+        raise
+    except Exception as error:
+        reason = one_line(error)
+        raise ConfigError(
+            f"network: {name} does not take observations of shape {observation_shape}: {reason}; "
+            f"{_other_network(observation_shape)}"
+        ) from error
+    shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+    if shape != (2, num_outputs):
+        raise ConfigError(
+            f"network: {name} maps 2 observations to {shape}, not to {(2, num_outputs)}: {meaning}; "
+            "its last layer must have num_outputs units."
+        )
+    return network
+
+
+def _other_network(observation_shape: tuple[int, ...]) -> str:
+    """What to take instead of a network that does not work."""
+    known = "lit_dqn.NatureCNN" if len(observation_shape) == 3 else "lit_dqn.MLP"
+    return f"set --model.network {known}, or give a class of your own that takes these two."

@@ -1,0 +1,62 @@
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from lit_dqn.learning.networks.build import build_network
+from lit_dqn.learning.networks.heads import QuantileHead
+from lit_dqn.learning.networks.torsos import NatureCNN
+
+
+class QuantileNetwork(nn.Module):
+    """Quantiles of the return of each action; called, it gives their means, which are the action values.
+
+    Dabney et al. 2018, "Distributional reinforcement learning with quantile regression". What learns them is
+    `QuantileRegression`; everyone else sees a network like any other.
+
+    Args:
+        observation_shape: any that `network` takes.
+        num_outputs: one per action.
+        network: (observation_shape, n) -> module from [B, *observation_shape] to [B, n]; it is asked for
+            `num_outputs` x `num_quantiles`.
+        num_quantiles: N; the paper takes 200.
+
+    Raises:
+        ConfigError: if there is no quantile, or `network` does not take the observations.
+
+    """
+
+    def __init__(
+        self,
+        observation_shape: tuple[int, ...],
+        num_outputs: int,
+        network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
+        num_quantiles: int = 200,
+    ) -> None:
+        super().__init__()
+        self.head = QuantileHead(_AsTheyAre(num_outputs * num_quantiles, num_outputs), num_quantiles)
+        self.network = build_network(
+            network, observation_shape, num_outputs * num_quantiles, f"{num_quantiles} quantiles for each action"
+        )
+
+    def features(self, observation: Tensor) -> Tensor:
+        """What `network` says: [B, *observation_shape] to [B, num_outputs * num_quantiles]."""
+        return self.network(observation)
+
+    def quantiles(self, observation: Tensor) -> Tensor:
+        """[B, *observation_shape] to [B, num_outputs, num_quantiles]."""
+        return self.head.quantiles(self.features(observation))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """[B, *observation_shape] to the means, [B, num_outputs]."""
+        return self.head.q_values(self.features(observation))
+
+
+class _AsTheyAre(NamedTuple):
+    """Outputs that are there already, [B, num_actions * per_action]."""
+
+    num_features: int
+    num_actions: int
+
+    def build(self, per_action: int) -> nn.Module:
+        return nn.Unflatten(1, (self.num_actions, per_action))

@@ -1,0 +1,17 @@
+"""One small object per published rule: what the networks should have said of a batch, as a loss per transition."""
+
+from lit_dqn.learning.objectives.munchausen import MunchausenQLearning
+from lit_dqn.learning.objectives.objective import Objective
+from lit_dqn.learning.objectives.prediction import ActorCritic, TDLearning
+from lit_dqn.learning.objectives.q_learning import DoubleQLearning, QLearning
+from lit_dqn.learning.objectives.quantile import QuantileRegression
+
+__all__ = [
+    "ActorCritic",
+    "DoubleQLearning",
+    "MunchausenQLearning",
+    "Objective",
+    "QLearning",
+    "QuantileRegression",
+    "TDLearning",
+]

@@ -1,0 +1,63 @@
+"""Munchausen DQN."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from lit_dqn.errors import ConfigError
+from lit_dqn.learning.graphs import side_by_side
+from lit_dqn.learning.losses import select, soft_value, td_target
+from lit_dqn.learning.objectives.objective import Objective, OfTDErrors, without_gradient
+from lit_dqn.types import Batch, LossOutput
+
+
+@dataclass(frozen=True)
+class MunchausenQLearning(OfTDErrors, Objective):
+    """y = R + α τ ln π(a|s) + discount * Σ_a' π(a'|s') (Q_target(s', a') - τ ln π(a'|s')), π = softmax(Q_target / τ).
+
+    M-DQN (Vieillard, Pietquin & Geist 2020, "Munchausen reinforcement learning"): what the agent believes of its own
+    action is added to the reward, which widens the gaps between actions and averages out errors of former values. In an
+    n-step window the first action alone is weighed so.
+
+    Args:
+        huber_delta: as of `QLearning`.
+        alpha: α, the share of the log-policy; 0 is soft Q-learning.
+        temperature: τ, in units of the return.
+        lowest: the least that τ ln π(a|s) may be, which has no bound below by itself.
+
+    Raises:
+        ConfigError: if a value is out of its range.
+
+    """
+
+    alpha: float = 0.9
+    temperature: float = 0.03
+    lowest: float = -1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.alpha < 1:
+            raise ConfigError(f"alpha: {self.alpha} must lie in [0, 1); 1 would widen the gaps without end.")
+        if not self.temperature > 0:
+            raise ConfigError(f"temperature: {self.temperature} must be positive; for 0 use QLearning.")
+        if not self.lowest < 0:
+            raise ConfigError(f"lowest: {self.lowest} must be negative.")
+
+    def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
+        """The loss [B] of a batch, and its metrics."""
+        q_tm1, q_before, q_t = side_by_side(
+            batch.reward.device,
+            partial(online, batch.observation),
+            partial(without_gradient, target, batch.observation),
+            partial(without_gradient, target, batch.next_observation),
+        )
+        with torch.no_grad():
+            log_policy = select(q_before, batch.action) - soft_value(q_before, self.temperature)  # τ ln π(a|s)
+            reward = batch.reward + self.alpha * log_policy.clamp(self.lowest, 0)
+            y = td_target(reward, batch.discount, soft_value(q_t, self.temperature))
+        td_error = y - select(q_tm1, batch.action)
+        size = td_error.detach().abs()
+        metrics = {"q_value": q_tm1.detach().mean(), "td_error": size.mean()}
+        return LossOutput(self.loss(td_error), metrics, size)

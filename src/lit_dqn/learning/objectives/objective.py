@@ -1,0 +1,74 @@
+"""What objectives have in common: a small object per published rule, which says a loss per transition."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from lit_dqn.errors import ConfigError
+from lit_dqn.learning.losses import huber, squared
+from lit_dqn.learning.networks import Head, HeadedNetwork
+from lit_dqn.types import Batch, LossOutput
+
+HeadT = TypeVar("HeadT", bound=Head)
+
+
+@dataclass(frozen=True)
+class OfTDErrors:
+    """A loss of TD errors: squared, or Huber's."""
+
+    huber_delta: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.huber_delta is not None and not self.huber_delta > 0:
+            raise ConfigError(f"huber_delta: {self.huber_delta} must be positive, or null for the squared error.")
+
+    def loss(self, td_error: Tensor) -> Tensor:
+        """The loss of each TD error, elementwise."""
+        return squared(td_error) if self.huber_delta is None else huber(td_error, self.huber_delta)
+
+
+class Objective(ABC):
+    """A rule of the Q-learning family: what `LitDQN` learns by."""
+
+    @abstractmethod
+    def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
+        """The loss [B] of a batch, and its metrics."""
+
+
+@torch.no_grad()
+def without_gradient(function: Callable[[Tensor], Tensor], observation: Tensor) -> Tensor:
+    """What a network says, as numbers."""
+    return function(observation)
+
+
+def head_of(
+    network: nn.Module, kind: type[HeadT], objective: object, observation: Tensor
+) -> tuple[Callable[[Tensor], Tensor], HeadT]:
+    """The head of a network, which an objective needs.
+
+    Args:
+        network: any.
+        kind: of head.
+        objective: that needs it.
+        observation: [B, *observation_shape], any.
+
+    Returns:
+        What makes features of observations, and the head that takes them.
+
+    Raises:
+        ConfigError: if the network has no head of that kind.
+
+    """
+    head = getattr(network, "head", None)
+    if isinstance(head, kind):
+        return cast(Callable[[Tensor], Tensor], network.features), head
+    other = "lit_dqn.NatureCNN" if observation.ndim == 4 else "lit_dqn.MLP"
+    with_network = "" if isinstance(network, HeadedNetwork) else f"--model.network {other} "
+    raise ConfigError(
+        f"objective: {type(objective).__name__} needs a network with a {kind.__name__}, and {type(network).__name__} "
+        f"has none here; set {with_network}--model.network.head lit_dqn.{kind.__name__}."
+    )

@@ -1,0 +1,60 @@
+"""Q-learning and Double Q-learning."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+
+from lit_dqn.learning.graphs import side_by_side
+from lit_dqn.learning.losses import q_learning_td_error
+from lit_dqn.learning.objectives.objective import Objective, OfTDErrors, without_gradient
+from lit_dqn.types import Batch, LossOutput
+
+
+@dataclass(frozen=True)
+class _OfActionValues(OfTDErrors, Objective):
+    """The TD error of Q(s, a), with one network or another to pick the action at s'.
+
+    Args:
+        huber_delta: where the loss turns from square to linear: 1 clips the TD error's gradient to [-1, 1]
+            (Mnih et al. 2015). None: squared error everywhere.
+
+    Raises:
+        ConfigError: if `huber_delta` is not positive.
+
+    """
+
+    def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
+        """The loss [B] of a batch, and its metrics."""
+        selector = self.selector(online, target)
+        graders = [target] if selector is target else [target, selector]
+        q_tm1, *q_t = side_by_side(
+            batch.reward.device,
+            partial(online, batch.observation),
+            *(partial(without_gradient, grader, batch.next_observation) for grader in graders),
+        )
+        td_error = q_learning_td_error(q_tm1, batch, q_t_value=q_t[0], q_t_selector=q_t[-1])
+        size = td_error.detach().abs()
+        metrics = {"q_value": q_tm1.detach().mean(), "td_error": size.mean()}
+        return LossOutput(self.loss(td_error), metrics, size)
+
+    @abstractmethod
+    def selector(self, online: nn.Module, target: nn.Module) -> nn.Module:
+        """The network that picks the action at s'."""
+
+
+class QLearning(_OfActionValues):
+    """y = R + discount * max_a Q_target(s', a) (Mnih et al. 2015): the target network picks and grades."""
+
+    def selector(self, online: nn.Module, target: nn.Module) -> nn.Module:
+        """The target network itself."""
+        return target
+
+
+class DoubleQLearning(_OfActionValues):
+    """y = R + discount * Q_target(s', argmax_a Q_online(s', a)) (van Hasselt et al. 2016, eq. 4)."""
+
+    def selector(self, online: nn.Module, target: nn.Module) -> nn.Module:
+        """The online network."""
+        return online
