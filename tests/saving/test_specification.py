@@ -10,7 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 import lit_dqn
 from lit_dqn.errors import ConfigError
 from lit_dqn.exports import EXPORTS, public_path, with_public_paths
-from lit_dqn.saving.specification import INSTANTIATOR, specification
+from lit_dqn.saving.specification import INSTANTIATOR, specification, with_defaults
 
 
 def look_up(path):
@@ -82,6 +82,9 @@ def test_every_part_is_made_again_by_its_description(part):
     assert vars(made) == vars(part)
 
 
+DEFAULTS_OF_AN_MLP = {"layer_norm": False, "dueling": False, "head": None}
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # jsonargparse 4.49 has another name for instantiate_classes
 def test_what_lightnings_command_line_makes_of_a_class_is_described_by_that_class():
     parser = LightningArgumentParser()
@@ -91,7 +94,7 @@ def test_what_lightnings_command_line_makes_of_a_class_is_described_by_that_clas
     assert factory((4,), 2)[1].out_features == 7
     described = specification(factory)
     assert described["class_path"] == "lit_dqn.MLP"
-    assert described["init_args"] == {"hidden_sizes": [7]}
+    assert described["init_args"] == DEFAULTS_OF_AN_MLP | {"hidden_sizes": [7]}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -105,7 +108,20 @@ def test_a_network_inside_a_network_is_described_with_it():
     described = specification(factory)
     assert described["init_args"]["num_quantiles"] == 5
     assert described["init_args"]["network"]["class_path"] == "lit_dqn.MLP"
-    assert described["init_args"]["network"]["init_args"] == {"hidden_sizes": [7]}
+    assert described["init_args"]["network"]["init_args"] == DEFAULTS_OF_AN_MLP | {"hidden_sizes": [7]}
+
+
+def test_what_a_release_with_fewer_arguments_says_means_the_same():
+    old = {"class_path": "lit_dqn.MLP", "init_args": {"hidden_sizes": [7]}}
+    new = {"class_path": "lit_dqn.MLP", "init_args": DEFAULTS_OF_AN_MLP | {"hidden_sizes": [7]}}
+    other = {"class_path": "lit_dqn.MLP", "init_args": {"hidden_sizes": [7], "dueling": True}}
+    for around in (
+        lambda network: network,
+        lambda network: {"a": [{"class_path": "b.C", "init_args": {"d": network}}]},
+    ):
+        assert with_defaults(around(old)) == with_defaults(around(new)) != with_defaults(around(other))
+    assert with_defaults("lit_dqn.MLP") == "lit_dqn.MLP"
+    assert with_defaults({"class_path": "lit_dqn.MLP"})["init_args"]["hidden_sizes"] == [120, 84]
 
 
 def test_lightning_still_has_the_instantiator_that_is_written_into_checkpoints():

@@ -16,7 +16,7 @@ from lit_dqn.saving.contents import DATA_KEY, check_optimizer
 from lit_dqn.saving.find import Found
 from lit_dqn.saving.loops import keep_settings_of_optimizer
 from lit_dqn.saving.settings import checked_arguments
-from lit_dqn.saving.specification import as_typed
+from lit_dqn.saving.specification import as_typed, with_defaults
 from lit_dqn.saving.trust import Trust, imported
 from lit_dqn.saving.weights import check_weights
 from lit_dqn.training.agent import LitAgent
@@ -159,7 +159,8 @@ def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, 
 
     """
     saved_model, saved_data = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]
-    if data is not None and saved_model.get("network") != model.hparams.get("network"):
+    networks = [with_defaults(settings.get("network")) for settings in (saved_model, model.hparams)]
+    if data is not None and networks[0] != networks[1]:
         raise ConfigError(
             f"network: the checkpoint was made with {saved_model.get('network')}, not {model.hparams.get('network')}, "
             f"and cannot go on with another; set --model.network {as_typed(saved_model.get('network'))}."
@@ -199,7 +200,7 @@ def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Dotted key, value then and now, of all that is not the same."""
-    before, after = dict(_flat(then)), dict(_flat(now))
+    before, after = dict(_flat(with_defaults(then))), dict(_flat(with_defaults(now)))
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
             yield key, before.get(key), after.get(key)

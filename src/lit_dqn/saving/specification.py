@@ -1,18 +1,20 @@
 """What a checkpoint says of the parts of an agent: class paths and arguments, plain values without pickle."""
 
+import inspect
 import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.exports import public_path
+from lit_dqn.exports import PARTS, public_path
 
 INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
 """Lightning's own name for the function that builds a module from such a description."""
@@ -57,6 +59,24 @@ def specification(part: Any) -> Any:
     raise ConfigError(
         f"{part!r} cannot be written into a checkpoint; give a class, or functools.partial(Class, ...), instead."
     )
+
+
+def with_defaults(described: Any) -> Any:
+    """What `specification` gives, with each argument that lit_dqn's classes have by default where it is not named.
+
+    So two descriptions are equal if they mean the same, also where one is of a release that had fewer arguments.
+    """
+    if isinstance(described, list | tuple):
+        return [with_defaults(part) for part in described]
+    if not isinstance(described, Mapping):
+        return described
+    described = {key: with_defaults(part) for key, part in described.items()}
+    name = str(described.get("class_path", "")).removeprefix("lit_dqn.")
+    if name in PARTS:
+        parameters = inspect.signature(getattr(import_module(f"lit_dqn.{PARTS[name]}"), name)).parameters.values()
+        defaults = {p.name: with_defaults(specification(p.default)) for p in parameters if p.default is not p.empty}
+        described["init_args"] = defaults | described.get("init_args", {})
+    return described
 
 
 def as_typed(described: Any) -> str:
