@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 import yaml
+from torch import nn
 
 from lit_dqn.api import _Prepared
 from lit_dqn.commands.inputs import OTHERS, SECTIONS, Sources, first_look
@@ -62,6 +63,13 @@ class Shown(gymnasium.Env):
         return self.observation_space.sample(), 0.0, True, False, {}
 
 
+class Own(nn.Sequential):
+    """Somebody's own network, which has no head."""
+
+    def __init__(self, observation_shape, num_outputs):
+        super().__init__(nn.Linear(*observation_shape, num_outputs))
+
+
 gymnasium.register("lit_dqn_tests/Shown-v0", entry_point=Shown)
 
 CASES = [
@@ -86,6 +94,7 @@ CASES = [
     CARTPOLE + "--model.optimizer torch.optim.LBFGS",
     CARTPOLE + "--model.learning_rate 0",
     CARTPOLE + "--model.objective QuantileRegression",
+    CARTPOLE + "--model.network test_remedies_everywhere.Own --model.objective QuantileRegression",
     CARTPOLE + "--model LitTD",
     CARTPOLE + "--model LitActorCritic",
     CARTPOLE + "--trainer.accelerator abacus",
