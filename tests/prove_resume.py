@@ -105,6 +105,7 @@ CASES["minatar"] = [  # sticky actions, bool images, 8 envs, of which most end a
     "--trainer.log_every_n_steps=7",
 ]
 CASES["cartpole_ahead"] = [*CASES["cartpole"], "--data.play_ahead=true"]
+CASES["cartpole_compiled"] = [*CASES["cartpole"], "--model.update=compiled"]
 CASES["cartpole_processes"] = [*CASES["cartpole"], "--data.env_processes=true", "--data.num_envs=2"]
 CHUNKS_BETWEEN_EVALUATIONS = dict.fromkeys(CASES, 30) | {"pong": 10}
 SEGMENT_BYTES = 20_000

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
+from lit_dqn.learning.compiled import CompiledUpdate, why_no_steps_are_compiled
+from lit_dqn.learning.losses import weighed_mean
 from lit_dqn.learning.networks import update_target
 from lit_dqn.learning.update_graph import Capturable, NotCapturedError, UpdateGraph, why_no_steps_are_captured
 from lit_dqn.types import Batch, Learned, LossOutput
@@ -30,6 +32,9 @@ class Update(Enum):
 
     graph = "graph"
     """Captured once as a CUDA graph and replayed; on a GPU alone."""
+
+    compiled = "compiled"
+    """By one compiled function, which pays for small networks; on a CPU alone."""
 
 
 class Learner:
@@ -54,7 +59,8 @@ class Learner:
         learning_rate: of the next update.
 
     Raises:
-        ConfigError: if updates shall be captured without a GPU, or by an optimiser that torch cannot capture.
+        ConfigError: if updates shall be captured without a GPU, or by an optimiser that torch cannot capture; if they
+            shall be compiled on a GPU, or by an optimiser that is not compiled here.
 
     """
 
@@ -86,8 +92,11 @@ class Learner:
         self.learning_rate = float(optimizer.param_groups[0]["lr"])
         self._way = update
         self._captures = update is not Update.eager and device.type == "cuda"
+        self._compiled: CompiledUpdate | None = None
         self._graph: UpdateGraph | None = None
         self._capturable: Capturable | None = None
+        if update is Update.compiled and (reason := why_no_steps_are_compiled(optimizer)) is not None:
+            raise ConfigError(f"update: compiled cannot compile this update: {reason}; set --model.update eager.")
         if self._captures and (reason := why_no_steps_are_captured(optimizer)) is not None:
             self._go_without_capture(reason)
 
@@ -191,8 +200,15 @@ class Learner:
             update_target(self.online, self.target, self.target_update_tau)
 
     def _learn(self, batch: Batch) -> Learned:
+        # The first update makes the optimiser's state, which a compiled one changes.
+        if self._way is Update.compiled and self.optimizer.state:
+            if self._compiled is None:
+                self._compiled = CompiledUpdate(
+                    self.objective, self.online, self.target, self.optimizer, self.max_grad_norm
+                )
+            return self._compiled(batch)
         output = self.objective(self.online, self.target, batch)
-        loss = (output.loss if batch.weight is None else batch.weight * output.loss).mean()
+        loss = weighed_mean(output.loss, batch.weight)
         self.optimizer.zero_grad()
         self.backward(loss)
         if self.max_grad_norm is not None:
@@ -206,9 +222,14 @@ def check_device(update: Update, device: torch.device) -> None:
     """Refuse what a device cannot do.
 
     Raises:
-        ConfigError: if updates shall be captured without a GPU.
+        ConfigError: if updates shall be captured without a GPU, or compiled on one.
 
     """
+    if update is Update.compiled and device.type != "cpu":
+        raise ConfigError(
+            f"update: compiled computes updates on a CPU, and this is a run on {device.type}; "
+            "set --model.update auto, or --trainer.accelerator cpu."
+        )
     if update is Update.graph and device.type != "cuda":
         raise ConfigError(
             f"update: graph captures updates on a CUDA GPU, and this is a run on {device.type}; "

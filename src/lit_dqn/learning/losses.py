@@ -152,3 +152,23 @@ def entropy(logits: Tensor) -> Tensor:
     """The entropy of softmax(logits) in nats, [B], of logits [B, A]."""
     log_probabilities = logits.log_softmax(dim=1)
     return -(log_probabilities.exp() * log_probabilities).sum(dim=1)
+
+
+def weighed_mean(loss: Tensor, weight: Tensor | None) -> Tensor:
+    """The loss of a batch.
+
+    Args:
+        loss: [B], of each transition.
+        weight: [B], importance weights (Schaul et al. 2016, section 3.4); None: all count the same.
+
+    Returns:
+        A scalar, the mean of weight * loss.
+
+    Raises:
+        ValueError: if the shapes differ from these.
+
+    """
+    if weight is None:
+        return loss.mean()
+    _check_shapes("weighed_mean", loss, weight)
+    return (weight * loss).mean()

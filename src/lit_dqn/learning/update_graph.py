@@ -226,9 +226,17 @@ def why_not_captured(
         optimizer: over its parameters.
 
     """
-    reason = why_no_steps_are_captured(optimizer)
-    if reason is not None:
-        return reason
+    return why_no_steps_are_captured(optimizer) or why_not_repeated(network, observation_shape)
+
+
+def why_not_repeated(network: nn.Module, observation_shape: tuple[int, ...]) -> str | None:
+    """Why what a network computes once is not what it computes each time; None if it is.
+
+    Args:
+        network: on a CPU.
+        observation_shape: of one observation.
+
+    """
     network = copy.deepcopy(network).train()
     device = torch.device("cpu")
     buffers, generators = [buffer.clone() for buffer in network.buffers()], generator_states(device)

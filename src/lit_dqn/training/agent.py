@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.asking import Asked
+from lit_dqn.learning.compiled import why_no_steps_are_compiled, why_nothing_is_compiled
 from lit_dqn.learning.graphs import make_deterministic
 from lit_dqn.learning.learner import Learner, Update, check_device
 from lit_dqn.learning.loss_watch import LossWatch
 from lit_dqn.learning.networks import build_network
-from lit_dqn.learning.update_graph import why_not_captured
+from lit_dqn.learning.update_graph import why_not_captured, why_not_repeated
 from lit_dqn.playing.ahead import check_draws_nothing
 from lit_dqn.saving.loops import count_updates, restore_training_state
 from lit_dqn.saving.specification import INSTANTIATOR, specification
@@ -173,6 +174,15 @@ class LitAgent(Acting, Evaluated, Checkpointed):
             reason = why_not_captured(self.online, self.observation_shape, optimizer)
             if reason is not None:
                 raise ConfigError(f"update: graph cannot capture this update: {reason}; set --model.update eager.")
+        if self.update_way is Update.compiled:
+            optimizer = self.make_optimizer(self.online.parameters())
+            reason = (
+                why_no_steps_are_compiled(optimizer)
+                or why_not_repeated(self.online, self.observation_shape)
+                or why_nothing_is_compiled()
+            )
+            if reason is not None:
+                raise ConfigError(f"update: compiled cannot compile this update: {reason}; set --model.update eager.")
 
     def setup(self, stage: str) -> None:
         """Check that agent, data and device belong together, once for each stage."""

@@ -1,0 +1,122 @@
+"""An update as one compiled function: for small networks on a CPU, where Python and calls take most of the time."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adam import adam
+
+from lit_dqn.errors import one_line
+from lit_dqn.learning.losses import weighed_mean
+from lit_dqn.types import Batch, Learned, LossOutput
+
+COMPILED_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW)
+
+
+class CompiledUpdate:
+    """Loss, gradient, clipping and Adam's step (Kingma & Ba 2015, algorithm 1) as one function for a batch.
+
+    Parameters and the optimiser's state are changed in place, so checkpoints, target copies and acting see nothing of
+    it. Sums are taken in another order than eagerly: the weights agree within rounding, not bit for bit.
+
+    Args:
+        objective: (online, target, batch) -> the loss of each transition.
+        online: whose parameters the optimiser has, in one group.
+        target: as the objective wants it.
+        optimizer: one of `COMPILED_OPTIMIZERS` with its state.
+        max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
+
+    """
+
+    def __init__(
+        self,
+        objective: Callable[[nn.Module, nn.Module, Batch], LossOutput],
+        online: nn.Module,
+        target: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        max_grad_norm: float | None,
+    ) -> None:
+        loss = _Loss(objective, online, target)
+        names = {parameter: name for name, parameter in loss.named_parameters() if name.startswith("online.")}
+        self._group = optimizer.param_groups[0]
+        self._parameters = {names[parameter]: parameter.detach() for parameter in self._group["params"]}
+        states = [optimizer.state[parameter] for parameter in self._group["params"]]
+        means, squares, steps = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
+        largest = [state["max_exp_avg_sq"] for state in states] if self._group["amsgrad"] else []
+        self._learning_rate = torch.zeros(())  # in a tensor: a number would be compiled into the function
+        settings = dict(self._group)
+        beta1, beta2 = settings["betas"]
+
+        def loss_of(parameters: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, LossOutput]:
+            output = torch.func.functional_call(loss, dict(parameters), (batch,))
+            return weighed_mean(output.loss, batch.weight), output
+
+        def update(fields: tuple[Tensor, ...]) -> tuple[Tensor, Mapping[str, Tensor], Tensor | None]:
+            gradient, (mean, output) = torch.func.grad_and_value(loss_of, has_aux=True)(
+                self._parameters, Batch(*fields)
+            )
+            gradients = list(gradient.values())
+            if max_grad_norm is not None:
+                norm = torch.stack([part.norm() for part in gradients]).norm()
+                scale = (max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+                gradients = [part * scale for part in gradients]
+            adam(
+                list(self._parameters.values()),
+                gradients,
+                means,
+                squares,
+                largest,
+                steps,
+                foreach=False,
+                capturable=True,  # the count of steps stays a tensor
+                fused=False,
+                beta1=beta1,
+                beta2=beta2,
+                lr=self._learning_rate,
+                weight_decay=settings["weight_decay"],
+                eps=settings["eps"],
+                amsgrad=settings["amsgrad"],
+                maximize=settings["maximize"],
+                decoupled_weight_decay=settings["decoupled_weight_decay"],
+            )
+            return mean, output.metrics, output.priority
+
+        self._update = torch.compile(update, fullgraph=True, dynamic=False)
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Learned:
+        """One update, as `Learner.update` has it."""
+        self._learning_rate.fill_(self._group["lr"])
+        mean, metrics, priority = self._update(batch.tensors)
+        return Learned({"loss": mean, **metrics}, None if batch.weight is None else priority)
+
+
+class _Loss(nn.Module):
+    """The objective as a module, so that the gradient can be taken of its network's parameters."""
+
+    def __init__(self, objective: Callable[..., LossOutput], online: nn.Module, target: nn.Module) -> None:
+        super().__init__()
+        self.objective = objective
+        self.online = online
+        self.target = target
+
+    def forward(self, batch: Batch) -> LossOutput:
+        return self.objective(self.online, self.target, batch)
+
+
+def why_no_steps_are_compiled(optimizer: torch.optim.Optimizer) -> str | None:
+    """Why the steps of an optimiser are not compiled here; None if they are."""
+    if type(optimizer) not in COMPILED_OPTIMIZERS:
+        return f"of torch's optimisers Adam and AdamW are compiled, {type(optimizer).__name__} is not"
+    if len(optimizer.param_groups) > 1:
+        return "its parameters are in several groups"
+    return None
+
+
+def why_nothing_is_compiled() -> str | None:
+    """Why torch cannot compile on this machine; None if it can. The first time takes some seconds."""
+    try:
+        torch.compile(torch.neg, fullgraph=True)(torch.zeros(2))
+    except Exception as error:  # of many types: no C++ compiler, no place for what it writes
+        return f"torch cannot compile here ({one_line(error)[:120]})"
+    return None
