@@ -193,6 +193,8 @@ NOT_SAID = (
     "the loss became *",
     "a weight became infinite",
     "update: graph cannot capture",
+    "update: compiled cannot compile",
+    "update: compiled computes updates on a CPU",
     "replay_device: *; set --data.replay_device cpu",
     "play_ahead: true is not possible here",
     "env_processes: * cannot be made",
