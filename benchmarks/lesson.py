@@ -9,7 +9,6 @@ other; the figures mean something on a quiet machine only.
 """
 
 import argparse
-import copy
 import csv
 import datetime
 import importlib.metadata
@@ -23,11 +22,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
@@ -58,46 +56,30 @@ def time_lit_dqn(steps: int) -> float:
 
 def time_bare(steps: int) -> float:
     """A loop without Lightning, of lit_dqn's own parts."""
+    from bare_loop import BareLoop
+    from lit_dqn import NatureCNN, QLearning, Uniform
     from lit_dqn.envs import make_vec
-    from lit_dqn.learning.networks import NatureCNN, update_target
-    from lit_dqn.learning.objectives import QLearning
-    from lit_dqn.playing.collector import Collector
-    from lit_dqn.playing.policies import EpsilonGreedy
-    from lit_dqn.replay import ReplayBuffer, Uniform
 
-    torch.manual_seed(SEED)
-    generator = np.random.default_rng(SEED)
-    envs = make_vec(DATA["env_id"], 1, DATA["env_kwargs"])
-    shape, num_actions = envs.single_observation_space.shape, int(envs.single_action_space.n)
-    replay = ReplayBuffer(DATA["capacity"], 1, shape, np.uint8, gamma=DATA["gamma"])
-    collector = Collector(envs, EpsilonGreedy(**DATA["policy"]["init_args"]), replay, SEED)
-    sampler = Uniform(**DATA["sampler"]["init_args"])
-    online = NatureCNN(shape, num_actions, **MODEL["network"]["init_args"])
-    target = copy.deepcopy(online).requires_grad_(False)
-    objective = QLearning(**MODEL["objective"]["init_args"])
-    optimizer = torch.optim.Adam(online.parameters(), **MODEL["optimizer"]["init_args"])
-
-    @torch.inference_mode()
-    def preferences(observation: np.ndarray) -> np.ndarray:
-        return online(torch.as_tensor(observation)).numpy()
-
-    agent = SimpleNamespace(num_actions=num_actions, preferences=preferences)
-
-    def learn(updates: range) -> None:
-        for update in updates:
-            collector.collect(agent, 1)
-            batch = replay.sample(sampler.sample(replay.starts, DATA["batch_size"], generator))
-            loss = objective(online, target, batch).loss.mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if update % MODEL["target_update_period"] == 0:
-                update_target(online, target)
-
-    collector.warm_up(agent, DATA["min_replay_size"], starts=DATA["batch_size"])
-    learn(range(1, BURN_IN + 1))
+    first = DATA["min_replay_size"] + BURN_IN
+    loop = BareLoop(
+        make_vec(DATA["env_id"], 1, DATA["env_kwargs"]),
+        partial(NatureCNN, **MODEL["network"]["init_args"]),
+        objective=QLearning(**MODEL["objective"]["init_args"]),
+        optimizer=partial(torch.optim.Adam, **MODEL["optimizer"]["init_args"]),
+        sampler=Uniform(**DATA["sampler"]["init_args"]),
+        capacity=DATA["capacity"],
+        min_replay_size=DATA["min_replay_size"],
+        batch_size=DATA["batch_size"],
+        gradient_steps=1,
+        env_steps_per_update=1,
+        target_update_period=MODEL["target_update_period"],
+        gamma=DATA["gamma"],
+        epsilon=DATA["policy"]["init_args"]["epsilon"],
+        seed=SEED,
+    )
+    loop.run(first)
     started = time.perf_counter()
-    learn(range(BURN_IN + 1, BURN_IN + steps + 1))
+    loop.run(first + steps)
     return time.perf_counter() - started
 
 

@@ -1,7 +1,6 @@
-"""A loop without Lightning, of lit_dqn's own parts."""
+"""lit_dqn without Lightning."""
 
-import copy
-from types import SimpleNamespace
+from functools import partial
 from typing import Any
 
 from contestants import lit_dqn as with_lightning
@@ -13,7 +12,9 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {work: {} for work in SETTINGS}
 
 
-def measure(work: Work, steps: int, stopwatch: Stopwatch, *, num_envs: int, gradient_steps: int) -> None:
+def measure(
+    work: Work, steps: int, stopwatch: Stopwatch, *, num_envs: int, gradient_steps: int, update: str = "auto"
+) -> None:
     """Learn, and lap around the last `steps` env steps.
 
     Args:
@@ -22,62 +23,35 @@ def measure(work: Work, steps: int, stopwatch: Stopwatch, *, num_envs: int, grad
         stopwatch: lapped at their beginning and end.
         num_envs: played side by side.
         gradient_steps: updates in a chunk.
+        update: how they are computed.
 
     """
-    import numpy as np
     import torch
 
-    from lit_dqn.envs import make_vec, stored_dtype
-    from lit_dqn.learning.networks import MLP, NatureCNN, update_target
-    from lit_dqn.learning.objectives import QLearning
-    from lit_dqn.playing.collector import Collector
-    from lit_dqn.playing.policies import EpsilonGreedy
-    from lit_dqn.replay import ReplayBuffer, Uniform, stacked_shape
+    from bare_loop import BareLoop
+    from lit_dqn import MLP, NatureCNN, QLearning, Uniform
+    from lit_dqn.envs import make_vec
+    from lit_dqn.learning.learner import Update
 
-    torch.set_flush_denormal(True)
-    torch.manual_seed(work.seed)
-    generator = np.random.default_rng(work.seed)
-    frame_stack = 4 if work.images else 1
-    envs = make_vec(work.env_id, num_envs)
-    space = envs.single_observation_space
-    replay = ReplayBuffer(
-        work.capacity,
-        num_envs,
-        space.shape,
-        stored_dtype(space),
+    loop = BareLoop(
+        make_vec(work.env_id, num_envs),
+        NatureCNN if work.images else MLP,
+        objective=QLearning(huber_delta=1.0),
+        optimizer=partial(torch.optim.Adam, lr=work.learning_rate, fused=True),
+        sampler=Uniform(replacement=True),
+        capacity=work.capacity,
+        min_replay_size=work.min_replay_size,
+        batch_size=work.batch_size,
+        gradient_steps=gradient_steps,
+        env_steps_per_update=work.env_steps_per_update,
+        target_update_period=work.target_update_period,
         gamma=work.gamma,
-        frame_stack=frame_stack,
+        epsilon=work.epsilon,
+        seed=work.seed,
+        frame_stack=4 if work.images else 1,
         reward_clip=1.0 if work.images else None,
+        update=Update(update),
     )
-    collector = Collector(envs, EpsilonGreedy(work.epsilon), replay, work.seed)
-    sampler = Uniform(replacement=True)
-    shape = stacked_shape(frame_stack, space.shape)
-    num_actions = int(envs.single_action_space.n)
-    online = (NatureCNN if work.images else MLP)(shape, num_actions)
-    target = copy.deepcopy(online).requires_grad_(False)
-    objective = QLearning(huber_delta=1.0)
-    optimizer = torch.optim.Adam(online.parameters(), lr=work.learning_rate, fused=True)
-
-    @torch.inference_mode()
-    def preferences(observation: Any) -> Any:
-        return online(torch.as_tensor(observation)).numpy()
-
-    agent = SimpleNamespace(num_actions=num_actions, preferences=preferences)
     first = work.min_replay_size + work.burn_in
-    updates = 0
-    collector.warm_up(agent, work.min_replay_size, starts=work.batch_size)
-    while collector.env_step < first + steps:
-        collector.collect(agent, gradient_steps * work.env_steps_per_update)
-        batches = [
-            replay.sample(sampler.sample(replay.starts, work.batch_size, generator)) for _ in range(gradient_steps)
-        ]
-        for batch in batches:
-            loss = objective(online, target, batch).loss.mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            updates += 1
-            if updates % work.target_update_period == 0:
-                update_target(online, target)
-        if collector.env_step >= first:
-            stopwatch.lap(collector.env_step)
+    loop.run(first - loop.env_steps_per_chunk)
+    loop.run(first + steps, lambda env_step: stopwatch.lap(env_step) if env_step >= first else None)

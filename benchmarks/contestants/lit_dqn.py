@@ -10,18 +10,23 @@ from side_by_side import Stopwatch, Work
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "pong": {"lit_dqn": {"num_envs": 8, "gradient_steps": 8}},
-    "cartpole": {"lit_dqn": {"num_envs": 10, "gradient_steps": 8}},
+    "cartpole": {"lit_dqn": {"num_envs": 10, "gradient_steps": 8, "update": "compiled"}},
 }
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "pong": {
         "lit_dqn, 1 env": {"num_envs": 1, "gradient_steps": 1},
         "lit_dqn, 8 envs, 2 updates a chunk": {"num_envs": 8, "gradient_steps": 2},
     },
-    "cartpole": {"lit_dqn, no chunks": {"num_envs": 10, "gradient_steps": 1}},
+    "cartpole": {
+        "lit_dqn, not compiled": {"num_envs": 10, "gradient_steps": 8},
+        "lit_dqn, neither compiled nor in chunks": {"num_envs": 10, "gradient_steps": 1},
+    },
 }
 
 
-def measure(work: Work, steps: int, stopwatch: Stopwatch, *, num_envs: int, gradient_steps: int) -> None:
+def measure(
+    work: Work, steps: int, stopwatch: Stopwatch, *, num_envs: int, gradient_steps: int, update: str = "auto"
+) -> None:
     """Learn, and lap around the last `steps` env steps.
 
     Args:
@@ -30,6 +35,7 @@ def measure(work: Work, steps: int, stopwatch: Stopwatch, *, num_envs: int, grad
         stopwatch: lapped at their beginning and end.
         num_envs: played side by side.
         gradient_steps: updates in a chunk.
+        update: how they are computed.
 
     """
     os.environ["FORCE_COLOR"] = "1"  # the progress bar is drawn although nobody sees it, for a person's run has one
@@ -54,6 +60,7 @@ def measure(work: Work, steps: int, stopwatch: Stopwatch, *, num_envs: int, grad
             "data.gamma": work.gamma,
             "data.n_step": 1,
             "data.policy.init_args.epsilon": work.epsilon,
+            "model.update": update,
             "model.objective": "QLearning",
             "model.objective.init_args.huber_delta": 1.0,
             "model.optimizer.init_args.lr": work.learning_rate,
