@@ -106,6 +106,13 @@ CASES["minatar"] = [  # sticky actions, bool images, 8 envs, of which most end a
 ]
 CASES["cartpole_ahead"] = [*CASES["cartpole"], "--data.play_ahead=true"]
 CASES["cartpole_compiled"] = [*CASES["cartpole"], "--model.update=compiled"]
+CASES["cartpole_prioritized"] = [
+    CASES["cartpole"][0],
+    f"--config={CONFIGS}/prioritized.yaml",
+    *CASES["cartpole"][1:],
+    "--data.sampler.init_args.beta.init_args.env_steps=3000",
+    "--data.play_ahead=true",
+]
 CASES["cartpole_processes"] = [*CASES["cartpole"], "--data.env_processes=true", "--data.num_envs=2"]
 CHUNKS_BETWEEN_EVALUATIONS = dict.fromkeys(CASES, 30) | {"pong": 10}
 SEGMENT_BYTES = 20_000

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         TDLearning,
     )
     from lit_dqn.playing.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom
-    from lit_dqn.replay import Latest, Uniform
+    from lit_dqn.replay import Latest, Prioritized, Uniform
     from lit_dqn.saving.io import ReplayCheckpointIO
     from lit_dqn.schedules import Constant, Exponential, Linear
     from lit_dqn.training.actor_critic import LitActorCritic
@@ -50,6 +50,7 @@ __all__ = [
     "LitTD",
     "MunchausenQLearning",
     "NatureCNN",
+    "Prioritized",
     "QLearning",
     "QuantileHead",
     "QuantileNetwork",

@@ -19,6 +19,7 @@ PARTS = {
     "Linear": "schedules",
     "MunchausenQLearning": "learning.objectives.munchausen",
     "NatureCNN": "learning.networks.torsos",
+    "Prioritized": "replay.prioritized",
     "QLearning": "learning.objectives.q_learning",
     "QuantileHead": "learning.networks.heads",
     "QuantileNetwork": "learning.networks.quantile_network",

@@ -10,6 +10,7 @@ ALL = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
 BREAKOUT = Path("atari/breakout.yaml")
 OVERLAYS = {
     Path("double.yaml"): Path("maze.yaml"),
+    Path("prioritized.yaml"): Path("cartpole.yaml"),
     Path("atari/nature.yaml"): BREAKOUT,
     Path("atari/dopamine.yaml"): BREAKOUT,
     Path("atari/fast.yaml"): BREAKOUT,

@@ -11,9 +11,11 @@ import pytest
 import yaml
 from torch import nn
 
+from lit_dqn import QLearning
 from lit_dqn.api import _Prepared
 from lit_dqn.commands.inputs import OTHERS, SECTIONS, Sources, first_look
 from lit_dqn.errors import ConfigError
+from lit_dqn.types import LossOutput
 from remedies import KEY, alternatives, messages, says
 
 HERE = Path(__file__).parents[1]
@@ -70,6 +72,13 @@ class Own(nn.Sequential):
         super().__init__(nn.Linear(*observation_shape, num_outputs))
 
 
+class NoPriority(QLearning):
+    """An objective as users wrote them before there were priorities."""
+
+    def __call__(self, online, target, batch):
+        return LossOutput(*super().__call__(online, target, batch)[:2])
+
+
 gymnasium.register("lit_dqn_tests/Shown-v0", entry_point=Shown)
 
 CASES = [
@@ -80,6 +89,8 @@ CASES = [
     CARTPOLE + "--data.num_envs 24",
     CARTPOLE + "--data.num_envs 8 --data.sampler Latest --data.gradient_steps 1",
     CARTPOLE + "--data.sampler Latest",
+    CARTPOLE + "--data.sampler Prioritized --model.objective test_remedies_everywhere.NoPriority",
+    ACTOR_CRITIC + "--data.sampler Prioritized",
     CARTPOLE + "--data.updates_per_epoch 7",
     CARTPOLE + "--data.n_step 60000",
     CARTPOLE + "--data.capacity 100000000000000",

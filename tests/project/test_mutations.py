@@ -62,6 +62,13 @@ MUTATIONS = [
         "training/test_dqn.py::test_the_gradient_is_that_of_the_mean_over_the_batch_whatever_its_size",
     ),
     Mutation(
+        "the weights of a prioritised batch are left out",
+        "learning/learner.py",
+        "batch.weight * output.loss)",
+        "output.loss)",
+        "replay/test_blind_cliff_walk.py::test_weights_take_the_bias_of_priorities_back",
+    ),
+    Mutation(
         "the global generators are not restored",
         "saving/loops.py",
         '    set_random_state(checkpoint["random"])\n',

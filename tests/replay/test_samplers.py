@@ -5,10 +5,9 @@ import inspect
 import numpy as np
 import pytest
 
-import lit_dqn.replay.samplers as samplers_module
-from lit_dqn.replay import Latest, Sampler, Uniform
+from lit_dqn.replay import Latest, Prioritized, PrioritySampler, Sampler, Uniform, prioritized, samplers
 
-SAMPLERS = [Uniform(), Uniform(replacement=True), Latest()]
+SAMPLERS = [Uniform(), Uniform(replacement=True), Latest(), Prioritized()]
 STARTS = [range(32), range(1_000_003, 1_000_043), range(2**40, 2**40 + 32)]  # filled once, wrapped, after a long run
 
 
@@ -17,7 +16,13 @@ def generator(seed=0):
 
 
 def name(sampler):
-    return f"{type(sampler).__name__}{vars(sampler) or ''}"
+    settings = {key: value for key, value in vars(sampler).items() if not key.startswith("_")}
+    return f"{type(sampler).__name__}{settings or ''}"
+
+
+def fresh(sampler):
+    """One that has seen no replay yet."""
+    return sampler.for_replay(2**20) if isinstance(sampler, PrioritySampler) else sampler
 
 
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=name)
@@ -25,7 +30,7 @@ uniform_samplers = pytest.mark.parametrize("sampler", SAMPLERS[:2], ids=name)
 
 
 def test_the_suite_knows_every_sampler():
-    classes = inspect.getmembers(samplers_module, inspect.isclass)
+    classes = [*inspect.getmembers(samplers, inspect.isclass), *inspect.getmembers(prioritized, inspect.isclass)]
     concrete = {made for _, made in classes if issubclass(made, Sampler) and not inspect.isabstract(made)}
     assert concrete == {type(sampler) for sampler in SAMPLERS}
 
@@ -34,7 +39,7 @@ def test_the_suite_knows_every_sampler():
 @pytest.mark.parametrize("starts", STARTS, ids=str)
 @pytest.mark.parametrize("batch_size", [1, 7, 32])
 def test_a_batch_is_that_many_int64_numbers_out_of_the_starts(sampler, starts, batch_size):
-    numbers = sampler.sample(starts, batch_size, generator())
+    numbers = fresh(sampler).sample(starts, batch_size, generator())
     assert numbers.shape == (batch_size,)
     assert numbers.dtype == np.int64
     assert all(int(number) in starts for number in numbers)
@@ -42,12 +47,12 @@ def test_a_batch_is_that_many_int64_numbers_out_of_the_starts(sampler, starts, b
 
 @every_sampler
 def test_a_single_start_can_be_drawn(sampler):
-    assert sampler.sample(range(41, 42), 1, generator()).tolist() == [41]
+    assert fresh(sampler).sample(range(41, 42), 1, generator()).tolist() == [41]
 
 
 @every_sampler
 def test_the_generator_alone_decides(sampler):
-    first, second = generator(5), generator(5)
+    sampler, first, second = fresh(sampler), generator(5), generator(5)
     for _ in range(10):
         batches = [sampler.sample(STARTS[1], 8, stream).tolist() for stream in (first, second)]
         assert batches[0] == batches[1]
@@ -55,7 +60,7 @@ def test_the_generator_alone_decides(sampler):
 
 @every_sampler
 def test_a_restored_generator_draws_the_same_next_sample(sampler):
-    stream = generator(5)
+    sampler, stream = fresh(sampler), generator(5)
     sampler.sample(STARTS[0], 8, stream)
     state = stream.bit_generator.state
     expected = [sampler.sample(STARTS[0], 8, stream).tolist() for _ in range(3)]
@@ -108,10 +113,10 @@ def test_more_than_there_is_cannot_be_drawn_without_replacement(sampler):
         sampler.sample(range(10, 20), 11, generator())
 
 
-@pytest.mark.parametrize("sampler", [Uniform(replacement=True), Uniform(), Latest()])
+@every_sampler
 @pytest.mark.parametrize("size", [31, 32])
 def test_many_batches_at_once_are_those_of_one_call_each(sampler, size):
-    one, other = np.random.default_rng(3), np.random.default_rng(3)
+    sampler, one, other = fresh(sampler), np.random.default_rng(3), np.random.default_rng(3)
     for starts in (range(100, 150), range(5, 2**20), range(2**40, 2**40 + 64)):
         many = sampler.sample_many(starts, 5, size, one)
         assert many.shape == (5, size)

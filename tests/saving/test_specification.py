@@ -71,6 +71,7 @@ def test_an_object_is_its_class_and_its_constructors_arguments():
         lit_dqn.UniformRandom(),
         lit_dqn.Uniform(replacement=True),
         lit_dqn.Latest(),
+        lit_dqn.Prioritized(0.5, lit_dqn.Linear(0.4, 1.0, 1000)),
     ],
     ids=lambda part: type(part).__name__,
 )

@@ -16,6 +16,7 @@ from lit_dqn import (
     Greedy,
     Linear,
     LitDQN,
+    Prioritized,
     QLearning,
     QuantileNetwork,
     QuantileRegression,
@@ -400,3 +401,51 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
             load_agent(tmp_path / "agent.ckpt")
         with pytest.raises(ConfigError, match=f"init_from: .*{reason}"):
             LitDQN((4,), 2, network=SMALL, init_from=str(tmp_path / "agent.ckpt"))
+
+
+class WithoutPriority(QLearning):
+    def __call__(self, online, target, batch):
+        return super().__call__(online, target, batch)._replace(priority=None)
+
+
+class OnePriority(QLearning):
+    def __call__(self, online, target, batch):
+        return super().__call__(online, target, batch)._replace(priority=torch.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("objective", "says"), [(WithoutPriority(), "none"), (OnePriority(), r"a tensor of shape \(1,\) for 2 of them")]
+)
+def test_a_sampler_that_asks_for_priorities_is_refused_where_there_are_none(objective, says):
+    data = make_data(sampler=Prioritized())
+    with pytest.raises(ConfigError, match=f"sampler: Prioritized .*Priority gives {says}; set --data.sampler Uniform"):
+        make_trainer().fit(make_agent(objective=objective), datamodule=data)
+    make_trainer().fit(make_agent(objective=objective), datamodule=make_data())
+
+
+@pytest.mark.parametrize("play_ahead", [False, True])
+def test_what_is_learned_comes_back_as_priorities_of_the_transitions_that_it_was_learned_from(play_ahead):
+    agent, data = make_agent(), make_data(sampler=Prioritized(alpha=1.0), gradient_steps=2, play_ahead=play_ahead)
+    learned, settled = [], []
+    setup = data.setup
+
+    def watched_setup(stage):
+        setup(stage)
+        settle = data.store.settle
+        data.store.settle = lambda start, priority: (settled.append((start, priority)), settle(start, priority))
+
+    data.setup = watched_setup
+    batch_loss = agent.batch_loss
+    agent.batch_loss = lambda batch: (learned.append(batch), batch_loss(batch))[1]
+    make_trainer().fit(agent, datamodule=data)
+    learned = learned[1:]  # the first is that of `check_data`
+    assert len(settled) == 5
+    for chunk, (start, priority) in enumerate(settled):
+        assert priority.shape == (2, 16)
+        for update in range(2):
+            batch = learned[2 * chunk + update]
+            assert torch.equal(batch.observation, data.store.buffer.sample(start[update]).observation)
+            assert batch.weight.max() == 1
+    start, priority = settled[-1]
+    leaves = data.store.sampler.arrays["priority"]
+    assert leaves[start[1, -1] % len(leaves)] == pytest.approx(priority[1, -1].item(), abs=1e-5)

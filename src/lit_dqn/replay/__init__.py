@@ -1,13 +1,16 @@
 from lit_dqn.replay.buffer import ReplayBuffer
 from lit_dqn.replay.device_frames import DeviceFrames, device_bytes
 from lit_dqn.replay.memory import available_bytes, check_fits
-from lit_dqn.replay.samplers import Latest, Sampler, Uniform
+from lit_dqn.replay.prioritized import Prioritized
+from lit_dqn.replay.samplers import Latest, PrioritySampler, Sampler, Uniform
 from lit_dqn.replay.stacking import stack_frames, stacked_shape
 from lit_dqn.replay.store import Replay
 
 __all__ = [
     "DeviceFrames",
     "Latest",
+    "Prioritized",
+    "PrioritySampler",
     "Replay",
     "ReplayBuffer",
     "Sampler",

@@ -1,5 +1,6 @@
 import uuid
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -232,11 +233,14 @@ class ReplayBuffer:
             "identity": self._identity,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(
+        self, state: Mapping[str, Any], rewritten: Mapping[str, NDArray[Any]] = MappingProxyType({})
+    ) -> None:
         """Take over the state of a buffer of the same layout.
 
         Args:
             state: of `state_dict`; its arrays may lie on disk, as a `Sidecar` besides `head`.
+            rewritten: arrays of somebody else that were saved with it, and are read with it.
 
         Raises:
             ValueError: if n, the frame stack, or an array's shape or dtype differ.
@@ -259,8 +263,10 @@ class ReplayBuffer:
         self._start_number.fill(-1)
         for name, saved in arrays.items():
             self._arrays[name][...] = saved
+        for name, array in rewritten.items() if sidecar is None else ():
+            array[...] = state["rewritten"][name]
         if sidecar is not None:
-            sidecar.read_into(self._arrays)
+            sidecar.read_into({**self._arrays, **rewritten})
             self._identity = sidecar.identity
         self._next_start, self._oldest_start = state["next_start"], state["oldest_start"]
         self._written = None

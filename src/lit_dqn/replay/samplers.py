@@ -1,4 +1,6 @@
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,58 @@ class Sampler(ABC):
     ) -> NDArray[np.int64]:
         """What `count` calls of `sample` give one after the other, as [count, batch_size]."""
         return np.stack([self.sample(starts, batch_size, generator) for _ in range(count)])
+
+
+class PrioritySampler(Sampler):
+    """Chooses by priorities, which updates bring back; it keeps one for each start of one replay.
+
+    What it keeps lies in `arrays`, which are saved with the replay, written anew each time.
+    """
+
+    @abstractmethod
+    def for_replay(self, capacity: int) -> Self:
+        """The same rule for a replay of so many starts, of which it knows nothing yet."""
+
+    @abstractmethod
+    def weight(self, start: NDArray[np.int64], env_step: int) -> NDArray[np.float32]:
+        """The importance weights of what was just drawn.
+
+        Args:
+            start: [K, B], of `sample_many`.
+            env_step: env steps played, by which schedules go.
+
+        Returns:
+            [K, B].
+
+        """
+
+    @abstractmethod
+    def settle(self, start: NDArray[np.int64], priority: NDArray[np.float32]) -> None:
+        """Take back what updates say of starts.
+
+        Args:
+            start: [K, B], drawn before; some may be gone since.
+            priority: [K, B], in the order of the updates; of a start that comes twice the last one counts.
+
+        """
+
+    @abstractmethod
+    def follow(self, starts: range) -> None:
+        """Take note of which starts there are now."""
+
+    @property
+    @abstractmethod
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """All that it keeps, by the names under which it is saved."""
+
+    @abstractmethod
+    def take_up(self, starts: range) -> None:
+        """Go on with `arrays` into which those of a replay with these starts were written.
+
+        Raises:
+            ValueError: if they cannot be its own.
+
+        """
 
 
 class Uniform(Sampler):

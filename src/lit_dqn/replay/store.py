@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lit_dqn.replay.buffer import ReplayBuffer
 from lit_dqn.replay.device_frames import DeviceFrames
-from lit_dqn.replay.samplers import Sampler
+from lit_dqn.replay.samplers import PrioritySampler, Sampler
 from lit_dqn.types import Batch, Drawn, Timestep
 
 
@@ -25,9 +25,9 @@ class Replay:
 
     def __init__(self, buffer: ReplayBuffer, sampler: Sampler, frames: DeviceFrames | None = None) -> None:
         self.buffer = buffer
-        self.sampler = sampler
         self.frames = frames
         self.device = torch.device("cpu") if frames is None else frames.device
+        self.sampler = sampler.for_replay(buffer.capacity) if isinstance(sampler, PrioritySampler) else sampler
 
     def add(self, timestep: Timestep) -> None:
         """Store one step of every env."""
@@ -36,26 +36,48 @@ class Replay:
     def draw(self, updates: int, batch_size: int, generator: np.random.Generator, env_step: int) -> Drawn:
         """The batches of some updates, chosen by the sampler among all transitions of now."""
         start = self.sampler.sample_many(self.buffer.starts, updates, batch_size, generator)
+        weight = self.sampler.weight(start, env_step) if isinstance(self.sampler, PrioritySampler) else None
         if self.frames is not None:
-            return Drawn(self.frames.batches(self.buffer.lookup(start.reshape(-1)), updates), start)
+            return Drawn(self.frames.batches(self.buffer.lookup(start.reshape(-1)), updates, weight), start)
         # Built together and then cut apart: most of the time is in the number of calls.
         together = self.buffer.sample(start.reshape(-1))
+        if weight is not None:
+            together = together._replace(weight=torch.from_numpy(weight.reshape(-1)))
         columns = (tensor.split(batch_size) for tensor in together.tensors)
         return Drawn(tuple(starmap(Batch, zip(*columns, strict=True))), start)
 
     def settle(self, start: NDArray[np.int64], priority: Tensor) -> None:
-        """Nothing to take back: the samplers do not ask how large an error was."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that decides what is drawn next; the tensors share the buffer's memory."""
-        return self.buffer.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the state of a replay of the same layout.
+        """Take priorities back, where the sampler has use for them.
 
         Raises:
-            ValueError: if n, the frame stack, or an array's shape or dtype differ.
+            TrainingError: if one is negative or no finite number.
+
+        """
+        if isinstance(self.sampler, PrioritySampler):
+            self.sampler.settle(start, priority.float().cpu().numpy())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides what is drawn next; the tensors share memory with what they are of."""
+        state = self.buffer.state_dict()
+        if isinstance(self.sampler, PrioritySampler):
+            self.sampler.follow(self.buffer.starts)
+            state["rewritten"] = {name: torch.from_numpy(array) for name, array in self.sampler.arrays.items()}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the state of a replay of the same layout; what it did not keep priorities of is as good as new.
+
+        Raises:
+            ValueError: if n, the frame stack, or an array's shape or dtype differ, or the priorities are none.
             OSError: if arrays on disk are damaged.
 
         """
-        self.buffer.load_state_dict(state)
+        if not isinstance(self.sampler, PrioritySampler):
+            self.buffer.load_state_dict(state)
+            return
+        sampler = self.sampler = self.sampler.for_replay(self.buffer.capacity)
+        saved = state["sidecar"].rewritten if "sidecar" in state else state.get("rewritten", {})
+        arrays = sampler.arrays if sampler.arrays.keys() <= saved.keys() else {}
+        self.buffer.load_state_dict(state, arrays)
+        if arrays:
+            sampler.take_up(self.buffer.starts)

@@ -17,6 +17,7 @@ from lit_dqn.learning.loss_watch import LossWatch
 from lit_dqn.learning.networks import build_network
 from lit_dqn.learning.update_graph import why_not_captured, why_not_repeated
 from lit_dqn.playing.ahead import check_draws_nothing
+from lit_dqn.replay import PrioritySampler
 from lit_dqn.saving.loops import count_updates, restore_training_state
 from lit_dqn.saving.specification import INSTANTIATOR, specification
 from lit_dqn.saving.weights import load_network_weights
@@ -26,6 +27,7 @@ from lit_dqn.training.checkpointed import Checkpointed
 from lit_dqn.training.checks import (
     check_max_grad_norm,
     check_optimizer,
+    check_priority,
     check_target_updates,
     learning_rate_schedule,
 )
@@ -142,7 +144,9 @@ class LitAgent(Acting, Evaluated, Checkpointed):
         """What the objective says of a batch."""
 
     def check_data(self, data: Any) -> None:
-        """Refuse what this agent cannot learn from; here, to play ahead where acting draws random numbers.
+        """Refuse what this agent cannot learn from.
+
+        Here: to play ahead where acting draws random numbers, and priorities that the objective does not give.
 
         Args:
             data: the data module.
@@ -157,6 +161,15 @@ class LitAgent(Acting, Evaluated, Checkpointed):
             observation = torch.as_tensor(data.blank_observation, device=weights_are_on)
             with torch.inference_mode():
                 check_draws_nothing(type(self.online).__name__, lambda: self.online(observation))
+        if isinstance(getattr(data, "sampler", None), PrioritySampler):
+            check_priority(self.loss_of_blanks().priority, type(self.objective).__name__, type(data.sampler).__name__)
+
+    def loss_of_blanks(self) -> LossOutput:
+        """What the objective says of two transitions of nothing but zeros."""
+        device = next(self.online.parameters()).device
+        observation, zeros = torch.zeros(2, *self.observation_shape, device=device), torch.zeros(2, device=device)
+        with torch.no_grad():
+            return self.batch_loss(Batch(observation, zeros.long(), zeros, zeros, observation))
 
     def check_device(self, device: torch.device) -> None:
         """Refuse an update that cannot be computed as `update` asks.

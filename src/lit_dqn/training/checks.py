@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterable
 
 from lightning.pytorch.cli import OptimizerCallable
-from torch import nn
+from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.saving.specification import made_by
@@ -77,4 +77,24 @@ def check_optimizer(optimizer: OptimizerCallable, parameters: Iterable[nn.Parame
     if any(parameter.default is parameter.empty for parameter in step.parameters.values()):
         raise ConfigError(
             f"optimizer: {name} wants the loss several times for each step; set --model.optimizer torch.optim.Adam."
+        )
+
+
+def check_priority(priority: Tensor | None, objective: str, sampler: str) -> None:
+    """Refuse a sampler that asks for priorities where an objective gives none.
+
+    Args:
+        priority: what the objective says of 2 transitions.
+        objective: its name.
+        sampler: its name.
+
+    Raises:
+        ConfigError: saying so.
+
+    """
+    if priority is None or priority.shape != (2,):
+        says = "none" if priority is None else f"a tensor of shape {tuple(priority.shape)} for 2 of them"
+        raise ConfigError(
+            f"sampler: {sampler} draws by the priority of each transition, and the objective {objective} gives {says}; "
+            "set --data.sampler Uniform."
         )

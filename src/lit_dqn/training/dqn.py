@@ -79,11 +79,8 @@ class LitDQN(LitAgent):
     def _try_objective(self) -> None:
         """Two transitions of nothing: what does not fit together is told now, not after the warm-up."""
         name = type(self.objective).__name__
-        observation, zeros = torch.zeros(2, *self.observation_shape), torch.zeros(2)
         try:
-            with torch.no_grad():
-                batch = Batch(observation, zeros.long(), zeros, zeros, observation)
-                shape = tuple(self.objective(self.online, self.target, batch).loss.shape)
+            shape = tuple(self.loss_of_blanks().loss.shape)
         except ConfigError:
             raise
         except Exception as error:

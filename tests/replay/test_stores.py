@@ -1,0 +1,138 @@
+"""One conformance suite that every store passes."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import random_replay
+from lit_dqn import Latest, Prioritized, Uniform
+from lit_dqn.replay import DeviceFrames, Replay
+
+SAMPLERS = {
+    "uniform": Uniform,
+    "with replacement": lambda: Uniform(replacement=True),
+    "latest": Latest,
+    "prioritized": lambda: Prioritized(alpha=0.7, beta=0.5),
+}
+every_store = pytest.mark.parametrize("sampler", SAMPLERS)
+on_device = pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
+
+
+class Played:
+    """A store of a buffer that another step is played into when it is asked for one."""
+
+    def __init__(self, sampler, on_device=False, **settings):
+        self.steps = random_replay(400, **settings)
+        self.buffer = next(self.steps)
+        self.store = Replay(self.buffer, SAMPLERS[sampler](), DeviceFrames(self.buffer, "cpu") if on_device else None)
+        self.generator = np.random.default_rng(5)
+        self.play(10)
+
+    def play(self, steps):
+        for _ in range(steps):
+            next(self.steps)
+
+    def draw(self, updates=3, batch_size=7):
+        return self.store.draw(updates, batch_size, self.generator, env_step=100)
+
+    def learn(self):
+        batches, start = self.draw()
+        self.store.settle(start, torch.stack([batch.reward.abs() for batch in batches]))
+        return start
+
+
+@every_store
+@on_device
+def test_what_is_drawn_are_the_transitions_of_its_starts(sampler, on_device):
+    played = Played(sampler, on_device)
+    for _ in range(12):
+        played.play(7)
+        batches, start = played.draw()
+        assert start.shape == (3, 7)
+        assert all(number in played.buffer.starts for number in start.reshape(-1).tolist())
+        for batch, numbers in zip(batches, start, strict=True):
+            expected = played.buffer.sample(numbers)
+            for name, one, other in zip(batch._fields[:5], batch[:5], expected[:5], strict=True):
+                assert torch.equal(one, other), name
+        played.store.settle(start, torch.rand(3, 7))
+
+
+@every_store
+@on_device
+def test_weights_are_there_where_priorities_are_and_the_largest_of_a_batch_is_1(sampler, on_device):
+    played = Played(sampler, on_device)
+    for _ in range(3):
+        played.learn()
+        for batch in played.draw()[0]:
+            assert (batch.weight is not None) == (sampler == "prioritized")
+            if batch.weight is not None:
+                assert batch.weight.shape == (7,)
+                assert batch.weight.dtype == torch.float32
+                assert batch.weight.max() == 1
+                assert 0 < batch.weight.min() < 1 or len(played.buffer.starts) < 30
+
+
+@every_store
+def test_the_device_and_the_host_draw_the_same_and_weigh_the_same(sampler):
+    one, other = Played(sampler), Played(sampler, on_device=True)
+    assert other.store.device == torch.device("cpu")
+    for _ in range(10):
+        one.play(5), other.play(5)
+        assert (one.learn() == other.learn()).all()
+        for first, second in zip(one.draw().batches, other.draw().batches, strict=True):
+            assert len(first.tensors) == len(second.tensors)
+            assert all(map(torch.equal, first.tensors, second.tensors))
+
+
+@every_store
+@pytest.mark.parametrize("settings", [{}, {"n_step": 1, "frame_stack": 1, "num_envs": 1}, {"capacity": 31}], ids=str)
+@pytest.mark.parametrize("played_ahead", [0, 4])
+def test_a_restored_store_draws_on_as_the_one_that_was_saved(sampler, settings, played_ahead):
+    saved, restored = Played(sampler, **settings), Played(sampler, **settings)
+    for _ in range(12):
+        saved.play(5)
+        saved.learn()
+    saved.play(played_ahead)  # nobody has drawn since
+    restored.learn()  # what it knew before is forgotten
+    restored.store.load_state_dict(copy.deepcopy(saved.store.state_dict()))
+    restored.generator.bit_generator.state = saved.generator.bit_generator.state
+    for _ in range(4):
+        assert (saved.learn() == restored.learn()).all()
+    assert saved.store.state_dict()["next_start"] == restored.store.state_dict()["next_start"]
+
+
+@every_store
+def test_saving_changes_nothing(sampler):
+    one, other = Played(sampler), Played(sampler)
+    for _ in range(6):
+        one.play(5), other.play(5)
+        other.store.state_dict()
+        assert (one.learn() == other.learn()).all()
+
+
+@every_store
+def test_what_was_overwritten_before_it_is_settled_does_no_harm(sampler):
+    played = Played(sampler)
+    start = played.draw().start
+    played.play(100)
+    played.store.settle(start, torch.full((3, 7), 9.0))
+    assert played.draw().start.min() >= played.buffer.starts.start
+
+
+def test_a_run_that_was_saved_without_priorities_goes_on_with_all_of_them_the_highest():
+    saved, restored = Played("uniform"), Played("prioritized")
+    restored.learn()
+    restored.store.load_state_dict(saved.store.state_dict())
+    restored.store.state_dict()
+    weights = restored.draw().batches[0].weight
+    assert weights.tolist() == [1.0] * 7
+
+
+def test_priorities_decide_what_is_drawn():
+    played = Played("prioritized")
+    numbers = np.array(played.buffer.starts)
+    played.draw()
+    played.store.settle(numbers[None], torch.where(torch.from_numpy(numbers == numbers[3]), 1e9, 0.0)[None])
+    assert (played.draw().start == numbers[3]).mean() > 0.9
