@@ -56,16 +56,16 @@ MUTATIONS = [
     ),
     Mutation(
         "the sum of a batch's losses",
-        "learning/learner.py",
-        "batch.weight * output.loss).mean()",
-        "batch.weight * output.loss).sum()",
+        "learning/losses.py",
+        "return loss.mean()",
+        "return loss.sum()",
         "training/test_dqn.py::test_the_gradient_is_that_of_the_mean_over_the_batch_whatever_its_size",
     ),
     Mutation(
         "the weights of a prioritised batch are left out",
-        "learning/learner.py",
-        "batch.weight * output.loss)",
-        "output.loss)",
+        "learning/losses.py",
+        "(weight * loss).mean()",
+        "loss.mean()",
         "replay/test_blind_cliff_walk.py::test_weights_take_the_bias_of_priorities_back",
     ),
     Mutation(
