@@ -1,11 +1,12 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from helpers import make_agent, make_data, make_trainer, same
-from lit_dqn import ConfigError, TrainingError
+from lit_dqn import ConfigError, Linear, Prioritized, TrainingError
 from lit_dqn.saving.io import ReplayCheckpointIO
 from lit_dqn.saving.read import read_checkpoint
 
@@ -37,6 +38,40 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
     assert third_trainer.global_step == 16
     assert third_data.collector.env_step == old.env_step + 6
     assert not same(first.state_dict(), third.state_dict())
+
+
+@pytest.mark.parametrize("play_ahead", [False, True])
+def test_a_run_with_priorities_that_is_resumed_is_the_run_that_never_stopped(tmp_path, play_ahead):
+    settings = {
+        "num_envs": 2,
+        "gradient_steps": 2,
+        "capacity": 60,  # the ring goes round
+        "n_step": 2,
+        "play_ahead": play_ahead,
+        "sampler": Prioritized(alpha=0.9, beta=Linear(0.4, 1.0, env_steps=90)),
+    }
+    whole, whole_data, _ = train(tmp_path / "whole.ckpt", 40, **settings)
+    train(tmp_path / "half.ckpt", 20, **settings)
+    resumed, data, _ = train(tmp_path / "resumed.ckpt", 40, resume=tmp_path / "half.ckpt", **settings)
+    assert same(whole.state_dict(), resumed.state_dict())
+    for name, array in whole_data.store.sampler.arrays.items():
+        assert np.array_equal(array, data.store.sampler.arrays[name]), name
+    assert len(np.unique(data.store.sampler.arrays["priority"])) > 30
+
+
+def test_priorities_that_are_none_are_refused_with_their_checkpoint(tmp_path):
+    train(tmp_path / "last.ckpt", 4, sampler=Prioritized())
+    write = ReplayCheckpointIO.save_checkpoint
+    with pytest.MonkeyPatch.context() as patch:
+
+        def spoiled(self, checkpoint, path, storage_options=None):
+            checkpoint["ReplayDataModule"]["replay"]["rewritten"]["priority"][7] = -1.0
+            write(self, checkpoint, path)
+
+        patch.setattr(ReplayCheckpointIO, "save_checkpoint", spoiled)
+        train(tmp_path / "last.ckpt", 4, sampler=Prioritized())
+    with pytest.raises(ConfigError, match="replay of the checkpoint cannot be read: its priorities are not positive"):
+        train(tmp_path / "next.ckpt", 6, resume=tmp_path / "last.ckpt", sampler=Prioritized())
 
 
 def test_the_replay_is_beside_the_checkpoint_and_goes_with_it(tmp_path):
