@@ -10,7 +10,7 @@ from helpers import fit_audit_env, make_data, make_trainer, random_replay, same_
 from lit_dqn import ConfigError, EpsilonGreedy, LitDQN
 from lit_dqn.learning.networks import MLP
 from lit_dqn.replay import DeviceFrames, device_frames
-from lit_dqn.training import data
+from lit_dqn.training import replay_placement
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_frames_that_do_not_fit_on_the_gpu_are_refused_or_left_to_the_cpu(monkey
     gpu = torch.device("cuda")
     module = make_data(capacity=1000, min_replay_size=50)
     per_timestep = module.device_frames_bytes(1000) / 1000
-    monkeypatch.setattr(data, "device_bytes", lambda device: int(900 * per_timestep))
+    monkeypatch.setattr(replay_placement, "device_bytes", lambda device: int(900 * per_timestep))
     with caplog.at_level("INFO", logger="lit_dqn"):
         assert module.device_of_frames(gpu) is None
     assert "batches are put together by the CPU: the frames of 1,000 timesteps take" in caplog.text

@@ -6,7 +6,8 @@ import psutil
 import pytest
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.replay import ReplayBuffer, check_fits, memory
+from lit_dqn.replay import check_fits, memory
+from lit_dqn.replay.layout import replay_bytes
 from lit_dqn.replay.memory import RESERVE, available_bytes
 
 MACHINE = 64 * 2**30
@@ -93,7 +94,7 @@ def test_this_process_has_some_memory_left():
 
 
 def required(capacity):
-    return ReplayBuffer.required_bytes(capacity, 8, (84, 84), np.uint8, n_step=3, frame_stack=4)
+    return replay_bytes(capacity, 8, (84, 84), np.uint8, n_step=3, frame_stack=4)
 
 
 def check(capacity):

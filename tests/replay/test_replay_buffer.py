@@ -6,6 +6,7 @@ import torch
 
 from audit import Audit, NobodyAsks, audit_collector
 from lit_dqn.replay import Latest, ReplayBuffer, Uniform, stack_frames
+from lit_dqn.replay.layout import replay_bytes
 from lit_dqn.types import Batch, Timestep
 
 # (num_envs, n_step, frame_stack, capacity)
@@ -291,12 +292,12 @@ def test_required_bytes_is_the_sum_of_the_arrays(num_envs, n_step, frame_stack, 
     windows = {"n_step": n_step, "frame_stack": frame_stack}
     replay = ReplayBuffer(capacity, num_envs, (2, 5, 7), np.uint8, gamma=0.9, **windows)
     allocated = sum(tensor.nbytes for tensor in replay.state_dict()["arrays"].values())
-    assert ReplayBuffer.required_bytes(capacity, num_envs, (2, 5, 7), np.uint8, **windows) == allocated
+    assert replay_bytes(capacity, num_envs, (2, 5, 7), np.uint8, **windows) == allocated
 
 
 @pytest.mark.parametrize("num_envs", [1, 8, 128])
 def test_a_million_atari_timesteps_take_little_more_than_their_frames(num_envs):
-    required = ReplayBuffer.required_bytes(1_000_000, num_envs, (84, 84), np.uint8, n_step=3, frame_stack=4)
+    required = replay_bytes(1_000_000, num_envs, (84, 84), np.uint8, n_step=3, frame_stack=4)
     frames = 1_000_000 * 84 * 84
     assert frames < required
     if num_envs <= 8:

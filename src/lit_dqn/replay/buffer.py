@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 
+from lit_dqn.replay.layout import array_layout
 from lit_dqn.replay.stacking import observations_at
 from lit_dqn.saving.sidecar import Sidecar
 from lit_dqn.types import Batch, Lookup, Timestep
@@ -55,7 +56,7 @@ class ReplayBuffer:
         self.n_step = n_step
         self.frame_stack = frame_stack
         self.reward_clip = reward_clip
-        layout = _layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack)
+        layout = array_layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack)
         # Zeros are mapped by the system when first written: memory grows with the timesteps that are there.
         arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
         # Rows of each column; [N, rows, ...].
@@ -77,35 +78,6 @@ class ReplayBuffer:
         self._oldest_start, self._next_start = 0, 0
         self._identity = uuid.uuid4().hex
         self._written: list[NDArray[np.int64]] | None = None  # rows of frames; None: nobody asks for them, or all
-
-    @staticmethod
-    def required_bytes(
-        capacity: int,
-        num_envs: int,
-        observation_shape: tuple[int, ...],
-        observation_dtype: DTypeLike,
-        *,
-        n_step: int = 1,
-        frame_stack: int = 1,
-    ) -> int:
-        """Memory of a full buffer, in bytes, without allocating it."""
-        layout = _layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack)
-        return sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in layout.values())
-
-    @staticmethod
-    def frames_bytes(
-        capacity: int,
-        num_envs: int,
-        observation_shape: tuple[int, ...],
-        observation_dtype: DTypeLike,
-        *,
-        n_step: int = 1,
-        frame_stack: int = 1,
-    ) -> int:
-        """Memory of the frames alone, in bytes."""
-        layout = _layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack)
-        shape, dtype = layout["observation"]
-        return int(np.prod(shape)) * np.dtype(dtype).itemsize
 
     @property
     def starts(self) -> range:
@@ -304,30 +276,3 @@ class ReplayBuffer:
         back = np.arange(self.frame_stack - 1, -1, -1)
         back = np.minimum(back, self._step[column, row][:, None])  # not beyond the episode's first frame
         return first_row + (row[:, None] - back) % self._rows
-
-
-def _layout(
-    capacity: int,
-    num_envs: int,
-    observation_shape: tuple[int, ...],
-    observation_dtype: DTypeLike,
-    n_step: int,
-    frame_stack: int,
-) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
-    """Shape and dtype of every array."""
-    timesteps = -(-capacity // num_envs)
-    last_observations = min(timesteps, 1024 + timesteps // 50)
-    # Windows that are not complete yet, in this column and in the others; stacks; the rows of the next `add`.
-    rows = (num_envs, timesteps + last_observations + 2 * n_step + frame_stack + 2)
-    return {
-        "observation": ((*rows, *observation_shape), observation_dtype),
-        "action": (rows, np.int64),
-        "reward": (rows, np.float32),
-        "discount": (rows, np.bool_),
-        "last": (rows, np.bool_),
-        "step": (rows, np.int32),
-        "start_number": (rows, np.int64),
-        "start_column": ((capacity,), np.int32),
-        "start_row": ((capacity,), np.int64),
-        "head": ((num_envs,), np.int64),
-    }

@@ -1,83 +1,46 @@
-import bisect
 import contextlib
 import inspect
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from enum import Enum
-from functools import partial
-from pathlib import Path
-from typing import Any, NoReturn, cast
+from collections.abc import Sequence
+from typing import Any
 
-import gymnasium
-import lightning
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.vector import VectorEnv
 
 from lit_dqn.envs import (
-    AtariProtocol,
     Wrapper,
     check_first_step,
-    is_atari,
     make_env,
-    make_env_with_pictures,
-    make_vec,
     stored_dtype,
 )
-from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn.errors import TrainingError
 from lit_dqn.playing.ahead import PlayAhead
 from lit_dqn.playing.collector import Collector
-from lit_dqn.playing.evaluation import PlayedDataset, Trajectory, play_episodes, play_trajectories
 from lit_dqn.playing.policies import EpsilonGreedy, Greedy, Policy, UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
-from lit_dqn.playing.seeds import EVALUATION_ENV, TEST_ENV, evaluation_seeds, sampling_generator
+from lit_dqn.playing.seeds import sampling_generator
 from lit_dqn.replay import (
     DeviceFrames,
     Replay,
     ReplayBuffer,
     Sampler,
     Uniform,
-    check_fits,
-    device_bytes,
     stacked_shape,
 )
-from lit_dqn.saving.specification import as_typed, specification
+from lit_dqn.saving.specification import specification
+from lit_dqn.training.checkpointed_data import CheckpointedData
 from lit_dqn.training.dataset import ReplayDataset
+from lit_dqn.training.evaluation_data import EvaluationData
+from lit_dqn.training.replay_placement import ReplayDevice, ReplayPlacement
 from lit_dqn.training.settings import check_policies, check_settings
-from lit_dqn.types import Chunk, CopiedAgent, Episode, StaticBatches
+from lit_dqn.types import Chunk, StaticBatches
 
 log = logging.getLogger("lit_dqn")
 
-KEPT_ON_RESUME = (
-    "env_id",
-    "env_kwargs",
-    "wrappers",
-    "num_envs",
-    "capacity",
-    "n_step",
-    "frame_stack",
-    "updates_per_epoch",
-    "gradient_steps",
-)
-"""What must be as in the checkpoint: the layout of the replay, and how updates and epochs are counted."""
 
-
-class ReplayDevice(Enum):
-    """Where a replay's frames lie, besides in the memory of the machine."""
-
-    auto = "auto"
-    """On the GPU that learns, if there is one and they fit."""
-
-    cpu = "cpu"
-    """Nowhere else: batches are put together by the CPU."""
-
-    cuda = "cuda"
-    """On the GPU that learns."""
-
-
-class ReplayDataModule(lightning.LightningDataModule):
+class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
     """Everything around the agent: envs, replay, and how they feed the updates.
 
     Args:
@@ -197,7 +160,6 @@ class ReplayDataModule(lightning.LightningDataModule):
         self.store: Replay | None = None
         self.stopped = False  # set from outside when the run shall end: filling the replay then ends, too
         self._refill = False
-        self._evaluation_envs: list[gymnasium.Env | VectorEnv] = []
         self._sampling = sampling_generator(self.seed)
 
     @property
@@ -209,90 +171,6 @@ class ReplayDataModule(lightning.LightningDataModule):
     def env_steps_per_chunk(self) -> int:
         """Env steps, over all envs, that are played for each training step."""
         return self.gradient_steps * self.env_steps_per_update
-
-    def replay_bytes(self, capacity: int) -> int:
-        """Memory of a full replay of so many timesteps, in bytes."""
-        return ReplayBuffer.required_bytes(
-            capacity,
-            self.num_envs,
-            self._frame_shape,
-            self._frame_dtype,
-            n_step=self.n_step,
-            frame_stack=self.frame_stack,
-        )
-
-    def device_frames_bytes(self, capacity: int) -> int:
-        """Memory that the frames of a full replay of so many timesteps take on a GPU, in bytes."""
-        return ReplayBuffer.frames_bytes(
-            capacity,
-            self.num_envs,
-            self._frame_shape,
-            self._frame_dtype,
-            n_step=self.n_step,
-            frame_stack=self.frame_stack,
-        )
-
-    def check_memory(self) -> None:
-        """Refuse a replay that does not fit, before it is allocated; only training has one.
-
-        Raises:
-            ConfigError: naming the capacity that would fit.
-
-        """
-        check_fits(self.capacity, self.replay_bytes)
-
-    def check_device(self, device: torch.device) -> None:
-        """Refuse a device that the replay's frames shall lie on and cannot.
-
-        Args:
-            device: that learns.
-
-        Raises:
-            ConfigError: naming what would do.
-
-        """
-        if self.replay_device is ReplayDevice.cuda:
-            self.device_of_frames(device)
-
-    def device_of_frames(self, device: torch.device) -> torch.device | None:
-        """Where the replay's frames lie besides in the memory of the machine; None: nowhere.
-
-        Args:
-            device: that learns.
-
-        Raises:
-            ConfigError: if they shall lie on a GPU that is not there, or where they do not fit.
-
-        """
-        if self.replay_device is ReplayDevice.cpu or (
-            self.replay_device is ReplayDevice.auto and device.type != "cuda"
-        ):
-            return None
-        if device.type != "cuda":
-            raise ConfigError(
-                f"replay_device: cuda needs a GPU that learns, and this is a run on {device.type}; "
-                "set --data.replay_device auto, or, where there is a GPU, --trainer.accelerator gpu."
-            )
-        required, free = self.device_frames_bytes(self.capacity), device_bytes(device)
-        if required <= free:
-            return device
-        sentence = (
-            f"the frames of {self.capacity:,} timesteps take {required / 2**30:,.2f} GiB, and {free / 2**30:,.2f} GiB "
-            "of the GPU are free for them"
-        )
-        if self.replay_device is ReplayDevice.auto:
-            log.info("batches are put together by the CPU: %s", sentence)
-            return None
-        # Less than what fits now, for others take memory, too, until it is typed.
-        fits = (bisect.bisect_right(range(self.capacity), free, key=self.device_frames_bytes) - 1) * 97 // 100
-        raise ConfigError(
-            f"replay_device: {sentence}; set --data.replay_device cpu, or --data.capacity {max(fits, 1)} or less."
-        )
-
-    def _make_vec(self, num_envs: int) -> VectorEnv:
-        return make_vec(self.env_id, num_envs, self.env_kwargs, self.wrappers, processes=self.env_processes)
-
-    # --- training ---
 
     def setup(self, stage: str) -> None:
         """Build the envs and the replay of training, once for each fit."""
@@ -353,68 +231,6 @@ class ReplayDataModule(lightning.LightningDataModule):
         is_there = device.type == "cpu" or (isinstance(batch, Chunk) and isinstance(batch.batches, StaticBatches))
         return batch if is_there else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
-    def _agent(self) -> CopiedAgent:
-        # The policy acts by the weights of the module, which this room must not import.
-        return cast(CopiedAgent, self.trainer.lightning_module)  # type: ignore[union-attr]
-
-    # --- evaluation ---
-
-    def val_dataloader(self) -> PlayedDataset[Episode]:
-        """`eval_episodes` episodes with the same seeds each time, in envs of their own."""
-        return self._evaluation_episodes(EVALUATION_ENV)
-
-    def test_dataloader(self) -> PlayedDataset[Episode]:
-        """As `val_dataloader`, with other seeds."""
-        return self._evaluation_episodes(TEST_ENV)
-
-    def _evaluation_episodes(self, env: int) -> PlayedDataset[Episode]:
-        envs = self._make_vec(min(self.eval_envs, self.eval_episodes))
-        self._evaluation_envs.append(envs)
-        return PlayedDataset(envs, self._seeds(env), partial(play_episodes, **self._evaluation()))
-
-    def predict_dataloader(self) -> PlayedDataset[Trajectory]:
-        """The same episodes as `test_dataloader`, with pictures where the env can render them."""
-        env = make_env_with_pictures(self.env_id, self.env_kwargs, self.wrappers)
-        self._evaluation_envs.append(env)
-        return PlayedDataset(env, self._seeds(TEST_ENV), partial(play_trajectories, **self._evaluation()))
-
-    @property
-    def evaluation_seeds(self) -> list[int]:
-        """Of the evaluation episodes during training."""
-        return self._seeds(EVALUATION_ENV)
-
-    @property
-    def test_seeds(self) -> list[int]:
-        """Of the episodes of `test`, and of `predict`."""
-        return self._seeds(TEST_ENV)
-
-    def _seeds(self, env: int) -> list[int]:
-        return evaluation_seeds(self.seed, env, self.eval_episodes)
-
-    def evaluation_protocol(self) -> dict[str, Any]:
-        """What must be known of the evaluation episodes to compare their returns, as plain values."""
-        protocol: dict[str, Any] = {
-            "episodes": self.eval_episodes,
-            "max_steps": self.eval_max_steps,
-            "policy": type(self.eval_policy).__name__,
-            **self.eval_policy.metrics(0),
-            "frame_stack": self.frame_stack,
-            "seed": self.seed,
-        }
-        kwargs = self.env_kwargs
-        env = AtariProtocol.of(self.env_id, kwargs).describe() if is_atari(self.env_id) else kwargs
-        if self.wrappers:
-            protocol["wrappers"] = specification(self.wrappers)
-        return {**protocol, **specification(env)}
-
-    def _evaluation(self) -> dict[str, Any]:
-        return {
-            "agent": self._agent(),
-            "policy": self.eval_policy,
-            "max_steps": self.eval_max_steps,
-            "frame_stack": self.frame_stack,
-        }
-
     def teardown(self, stage: str) -> None:
         """Close the envs; the replay stays, for whoever looks at it after the run."""
         with contextlib.ExitStack() as closing:  # all of them, also if one cannot be closed
@@ -431,86 +247,6 @@ class ReplayDataModule(lightning.LightningDataModule):
             self.teardown("fit")
         except Exception as error:
             log.warning("an env could not be closed: %s", error)  # what ended the run matters more
-
-    # --- checkpoints ---
-
-    @classmethod
-    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not from a checkpoint alone: Lightning's way would make whatever it names.
-
-        Raises:
-            ConfigError: always.
-
-        """
-        raise ConfigError(
-            "ReplayDataModule.load_from_checkpoint: the data of a checkpoint are made with its agent; use "
-            "Run.from_config(config, ckpt_path=...)."
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Collector, replay and generators while training, nothing otherwise."""
-        if self.collector is None or self.store is None:
-            return {}
-        return {
-            "collector": self.collector.state_dict(),
-            "replay": self.store.state_dict(),
-            "sampling": self._sampling.bit_generator.state,
-            "seed": self.seed,
-        }
-
-    def check_continues(self, saved: Mapping[str, Any], path: str | Path) -> None:
-        """Refuse to go on with settings that a saved replay or the count of epochs was not made for.
-
-        Args:
-            saved: the data module's hyper-parameters in the checkpoint.
-            path: where that is.
-
-        Raises:
-            ConfigError: naming the first key that differs.
-
-        """
-        for key in KEPT_ON_RESUME:
-            # What an earlier release did not know was as it is by default.
-            then = saved[key] if key in saved else specification(inspect.signature(type(self)).parameters[key].default)
-            if then != self.hparams[key]:
-                raise ConfigError(
-                    f"{key}: the checkpoint was made with {then}, not {self.hparams[key]}, and cannot go on "
-                    f"otherwise; set --data.{key} {as_typed(then)}, or start anew from its weights with "
-                    f"--model.init_from {path}."
-                )
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a saved state, when training.
-
-        Raises:
-            ConfigError: if the saved replay is damaged.
-            TrainingError: if the replay was not read with the checkpoint.
-
-        """
-        if self.collector is None or self.store is None:
-            return
-        replay = state_dict.get("replay")
-        resume_env = self.resume_env
-        if replay is None:
-            log.warning(
-                "the checkpoint comes without its replay: it is filled again with %s env steps before learning goes "
-                "on, so from here on the run is not the one that was saved",
-                f"{self.min_replay_size:,}",
-            )
-            self._refill = True
-            resume_env = ResumeEnv.new_episode
-        elif "folder" in replay and "sidecar" not in replay:
-            raise TrainingError(
-                "the checkpoint's replay lies in a folder beside it, which Lightning does not read by itself; "
-                "give the Trainer plugins=[lit_dqn.ReplayCheckpointIO()]."
-            )
-        else:
-            try:
-                self.store.load_state_dict(replay)
-            except (OSError, ValueError, KeyError) as error:
-                raise ConfigError(f"ckpt_path: the replay of the checkpoint cannot be read: {error}.") from error
-        self.collector.load_state_dict(state_dict["collector"], resume_env)
-        self._sampling.bit_generator.state = state_dict["sampling"]
 
 
 def _argument_names(cls: type) -> list[str]:

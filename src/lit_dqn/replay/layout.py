@@ -1,0 +1,64 @@
+"""The arrays of a replay, before they are there: their shapes, their types, and how many bytes they take."""
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+
+def array_layout(
+    capacity: int,
+    num_envs: int,
+    observation_shape: tuple[int, ...],
+    observation_dtype: DTypeLike,
+    n_step: int,
+    frame_stack: int,
+) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
+    """Shape and dtype of every array."""
+    timesteps = -(-capacity // num_envs)
+    last_observations = min(timesteps, 1024 + timesteps // 50)
+    # Windows that are not complete yet, in this column and in the others; stacks; the rows of the next `add`.
+    rows = (num_envs, timesteps + last_observations + 2 * n_step + frame_stack + 2)
+    return {
+        "observation": ((*rows, *observation_shape), observation_dtype),
+        "action": (rows, np.int64),
+        "reward": (rows, np.float32),
+        "discount": (rows, np.bool_),
+        "last": (rows, np.bool_),
+        "step": (rows, np.int32),
+        "start_number": (rows, np.int64),
+        "start_column": ((capacity,), np.int32),
+        "start_row": ((capacity,), np.int64),
+        "head": ((num_envs,), np.int64),
+    }
+
+
+def replay_bytes(
+    capacity: int,
+    num_envs: int,
+    observation_shape: tuple[int, ...],
+    observation_dtype: DTypeLike,
+    *,
+    n_step: int = 1,
+    frame_stack: int = 1,
+) -> int:
+    """Memory of a full replay, in bytes."""
+    layout = array_layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack)
+    return sum(map(_bytes, layout.values()))
+
+
+def frames_bytes(
+    capacity: int,
+    num_envs: int,
+    observation_shape: tuple[int, ...],
+    observation_dtype: DTypeLike,
+    *,
+    n_step: int = 1,
+    frame_stack: int = 1,
+) -> int:
+    """Memory of the frames alone, in bytes."""
+    layout = array_layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack)
+    return _bytes(layout["observation"])
+
+
+def _bytes(array: tuple[tuple[int, ...], DTypeLike]) -> int:
+    shape, dtype = array
+    return int(np.prod(shape)) * np.dtype(dtype).itemsize

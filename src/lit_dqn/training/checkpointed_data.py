@@ -1,0 +1,119 @@
+import inspect
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lightning
+import numpy as np
+
+from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.resimulation import ResumeEnv
+from lit_dqn.saving.specification import as_typed, specification
+from lit_dqn.types import Store
+
+log = logging.getLogger("lit_dqn")
+
+KEPT_ON_RESUME = (
+    "env_id",
+    "env_kwargs",
+    "wrappers",
+    "num_envs",
+    "capacity",
+    "n_step",
+    "frame_stack",
+    "updates_per_epoch",
+    "gradient_steps",
+)
+"""What must be as in the checkpoint: the layout of the replay, and how updates and epochs are counted."""
+
+
+class CheckpointedData(lightning.LightningDataModule):
+    """Data that are saved with a run and go on with it: the collector, the store, and the generator of sampling."""
+
+    collector: Collector | None = None
+    store: Store | None = None
+    resume_env: ResumeEnv
+    min_replay_size: int
+    seed: int
+    _sampling: np.random.Generator
+    _refill = False
+
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not from a checkpoint alone: Lightning's way would make whatever it names.
+
+        Raises:
+            ConfigError: always.
+
+        """
+        raise ConfigError(
+            "ReplayDataModule.load_from_checkpoint: the data of a checkpoint are made with its agent; use "
+            "Run.from_config(config, ckpt_path=...)."
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Collector, replay and generators while training, nothing otherwise."""
+        if self.collector is None or self.store is None:
+            return {}
+        return {
+            "collector": self.collector.state_dict(),
+            "replay": self.store.state_dict(),
+            "sampling": self._sampling.bit_generator.state,
+            "seed": self.seed,
+        }
+
+    def check_continues(self, saved: Mapping[str, Any], path: str | Path) -> None:
+        """Refuse to go on with settings that a saved replay or the count of epochs was not made for.
+
+        Args:
+            saved: the data module's hyper-parameters in the checkpoint.
+            path: where that is.
+
+        Raises:
+            ConfigError: naming the first key that differs.
+
+        """
+        for key in KEPT_ON_RESUME:
+            # What an earlier release did not know was as it is by default.
+            then = saved[key] if key in saved else specification(inspect.signature(type(self)).parameters[key].default)
+            if then != self.hparams[key]:
+                raise ConfigError(
+                    f"{key}: the checkpoint was made with {then}, not {self.hparams[key]}, and cannot go on "
+                    f"otherwise; set --data.{key} {as_typed(then)}, or start anew from its weights with "
+                    f"--model.init_from {path}."
+                )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved state, when training.
+
+        Raises:
+            ConfigError: if the saved replay is damaged.
+            TrainingError: if the replay was not read with the checkpoint.
+
+        """
+        if self.collector is None or self.store is None:
+            return
+        replay = state_dict.get("replay")
+        resume_env = self.resume_env
+        if replay is None:
+            log.warning(
+                "the checkpoint comes without its replay: it is filled again with %s env steps before learning goes "
+                "on, so from here on the run is not the one that was saved",
+                f"{self.min_replay_size:,}",
+            )
+            self._refill = True
+            resume_env = ResumeEnv.new_episode
+        elif "folder" in replay and "sidecar" not in replay:
+            raise TrainingError(
+                "the checkpoint's replay lies in a folder beside it, which Lightning does not read by itself; "
+                "give the Trainer plugins=[lit_dqn.ReplayCheckpointIO()]."
+            )
+        else:
+            try:
+                self.store.load_state_dict(replay)
+            except (OSError, ValueError, KeyError) as error:
+                raise ConfigError(f"ckpt_path: the replay of the checkpoint cannot be read: {error}.") from error
+        self.collector.load_state_dict(state_dict["collector"], resume_env)
+        self._sampling.bit_generator.state = state_dict["sampling"]

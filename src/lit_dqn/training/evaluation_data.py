@@ -1,0 +1,96 @@
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, cast
+
+import gymnasium
+import lightning
+from gymnasium.vector import VectorEnv
+
+from lit_dqn.envs import AtariProtocol, Wrapper, is_atari, make_env_with_pictures, make_vec
+from lit_dqn.playing.evaluation import PlayedDataset, Trajectory, play_episodes, play_trajectories
+from lit_dqn.playing.policies import Policy
+from lit_dqn.playing.seeds import EVALUATION_ENV, TEST_ENV, evaluation_seeds
+from lit_dqn.saving.specification import specification
+from lit_dqn.types import CopiedAgent, Episode
+
+
+class EvaluationData(lightning.LightningDataModule):
+    """Data that grade an agent: the episodes of `validate`, `test` and `predict`, and what they are compared by."""
+
+    env_id: str
+    env_kwargs: dict[str, Any]
+    wrappers: Sequence[Wrapper]
+    env_processes: bool
+    frame_stack: int
+    eval_episodes: int
+    eval_envs: int
+    eval_max_steps: int
+    eval_policy: Policy
+    seed: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._evaluation_envs: list[gymnasium.Env | VectorEnv] = []
+
+    def val_dataloader(self) -> PlayedDataset[Episode]:
+        """`eval_episodes` episodes with the same seeds each time, in envs of their own."""
+        return self._evaluation_episodes(EVALUATION_ENV)
+
+    def test_dataloader(self) -> PlayedDataset[Episode]:
+        """As `val_dataloader`, with other seeds."""
+        return self._evaluation_episodes(TEST_ENV)
+
+    def _evaluation_episodes(self, env: int) -> PlayedDataset[Episode]:
+        envs = self._make_vec(min(self.eval_envs, self.eval_episodes))
+        self._evaluation_envs.append(envs)
+        return PlayedDataset(envs, self._seeds(env), partial(play_episodes, **self._evaluation()))
+
+    def predict_dataloader(self) -> PlayedDataset[Trajectory]:
+        """The same episodes as `test_dataloader`, with pictures where the env can render them."""
+        env = make_env_with_pictures(self.env_id, self.env_kwargs, self.wrappers)
+        self._evaluation_envs.append(env)
+        return PlayedDataset(env, self._seeds(TEST_ENV), partial(play_trajectories, **self._evaluation()))
+
+    @property
+    def evaluation_seeds(self) -> list[int]:
+        """Of the evaluation episodes during training."""
+        return self._seeds(EVALUATION_ENV)
+
+    @property
+    def test_seeds(self) -> list[int]:
+        """Of the episodes of `test`, and of `predict`."""
+        return self._seeds(TEST_ENV)
+
+    def _seeds(self, env: int) -> list[int]:
+        return evaluation_seeds(self.seed, env, self.eval_episodes)
+
+    def evaluation_protocol(self) -> dict[str, Any]:
+        """What must be known of the evaluation episodes to compare their returns, as plain values."""
+        protocol: dict[str, Any] = {
+            "episodes": self.eval_episodes,
+            "max_steps": self.eval_max_steps,
+            "policy": type(self.eval_policy).__name__,
+            **self.eval_policy.metrics(0),
+            "frame_stack": self.frame_stack,
+            "seed": self.seed,
+        }
+        kwargs = self.env_kwargs
+        env = AtariProtocol.of(self.env_id, kwargs).describe() if is_atari(self.env_id) else kwargs
+        if self.wrappers:
+            protocol["wrappers"] = specification(self.wrappers)
+        return {**protocol, **specification(env)}
+
+    def _evaluation(self) -> dict[str, Any]:
+        return {
+            "agent": self._agent(),
+            "policy": self.eval_policy,
+            "max_steps": self.eval_max_steps,
+            "frame_stack": self.frame_stack,
+        }
+
+    def _make_vec(self, num_envs: int) -> VectorEnv:
+        return make_vec(self.env_id, num_envs, self.env_kwargs, self.wrappers, processes=self.env_processes)
+
+    def _agent(self) -> CopiedAgent:
+        # The policy acts by the weights of the module, which this room must not import.
+        return cast(CopiedAgent, self.trainer.lightning_module)  # type: ignore[union-attr]

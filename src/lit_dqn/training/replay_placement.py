@@ -1,0 +1,117 @@
+import bisect
+import logging
+from enum import Enum
+
+import lightning
+import torch
+from numpy.typing import DTypeLike
+
+from lit_dqn.errors import ConfigError
+from lit_dqn.replay import check_fits, device_bytes
+from lit_dqn.replay.layout import frames_bytes, replay_bytes
+
+log = logging.getLogger("lit_dqn")
+
+
+class ReplayDevice(Enum):
+    """Where a replay's frames lie, besides in the memory of the machine."""
+
+    auto = "auto"
+    """On the GPU that learns, if there is one and they fit."""
+
+    cpu = "cpu"
+    """Nowhere else: batches are put together by the CPU."""
+
+    cuda = "cuda"
+    """On the GPU that learns."""
+
+
+class ReplayPlacement(lightning.LightningDataModule):
+    """Data whose replay must find room: in the memory of the machine, and its frames on a GPU, too, if they shall."""
+
+    num_envs: int
+    capacity: int
+    n_step: int
+    frame_stack: int
+    replay_device: ReplayDevice
+    _frame_shape: tuple[int, ...]
+    _frame_dtype: DTypeLike
+
+    def replay_bytes(self, capacity: int) -> int:
+        """Memory of a full replay of so many timesteps, in bytes."""
+        return replay_bytes(
+            capacity,
+            self.num_envs,
+            self._frame_shape,
+            self._frame_dtype,
+            n_step=self.n_step,
+            frame_stack=self.frame_stack,
+        )
+
+    def device_frames_bytes(self, capacity: int) -> int:
+        """Memory that the frames of a full replay of so many timesteps take on a GPU, in bytes."""
+        return frames_bytes(
+            capacity,
+            self.num_envs,
+            self._frame_shape,
+            self._frame_dtype,
+            n_step=self.n_step,
+            frame_stack=self.frame_stack,
+        )
+
+    def check_memory(self) -> None:
+        """Refuse a replay that does not fit, before it is allocated; only training has one.
+
+        Raises:
+            ConfigError: naming the capacity that would fit.
+
+        """
+        check_fits(self.capacity, self.replay_bytes)
+
+    def check_device(self, device: torch.device) -> None:
+        """Refuse a device that the replay's frames shall lie on and cannot.
+
+        Args:
+            device: that learns.
+
+        Raises:
+            ConfigError: naming what would do.
+
+        """
+        if self.replay_device is ReplayDevice.cuda:
+            self.device_of_frames(device)
+
+    def device_of_frames(self, device: torch.device) -> torch.device | None:
+        """Where the replay's frames lie besides in the memory of the machine; None: nowhere.
+
+        Args:
+            device: that learns.
+
+        Raises:
+            ConfigError: if they shall lie on a GPU that is not there, or where they do not fit.
+
+        """
+        if self.replay_device is ReplayDevice.cpu or (
+            self.replay_device is ReplayDevice.auto and device.type != "cuda"
+        ):
+            return None
+        if device.type != "cuda":
+            raise ConfigError(
+                f"replay_device: cuda needs a GPU that learns, and this is a run on {device.type}; "
+                "set --data.replay_device auto, or, where there is a GPU, --trainer.accelerator gpu."
+            )
+        required, free = self.device_frames_bytes(self.capacity), device_bytes(device)
+        if required <= free:
+            return device
+        sentence = (
+            f"the frames of {self.capacity:,} timesteps take {required / 2**30:,.2f} GiB, and {free / 2**30:,.2f} GiB "
+            "of the GPU are free for them"
+        )
+        if self.replay_device is ReplayDevice.auto:
+            log.info("batches are put together by the CPU: %s", sentence)
+            return None
+        # Less than what fits now, for others take memory, too, until it is typed.
+        fits = (bisect.bisect_right(range(self.capacity), free, key=self.device_frames_bytes) - 1) * 97 // 100
+        raise ConfigError(
+            f"replay_device: {sentence}; set --data.replay_device cpu, or --data.capacity {max(fits, 1)} or less."
+        )
