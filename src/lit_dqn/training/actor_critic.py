@@ -16,6 +16,7 @@ from lit_dqn.playing.policies import Softmax
 from lit_dqn.replay import Latest
 from lit_dqn.schedules import Schedule
 from lit_dqn.training.agent import LitAgent
+from lit_dqn.training.protocols import Data, data_of
 from lit_dqn.types import Batch, LossOutput
 
 
@@ -43,6 +44,8 @@ class LitActorCritic(LitAgent):
             not fit.
 
     """
+
+    objective: ActorCritic
 
     output_name = "preferences_and_state_value"
     preferences_name = "h(s, ·)"
@@ -85,13 +88,15 @@ class LitActorCritic(LitAgent):
     def follow_schedules(self, learner: Learner) -> None:
         """The policy's temperature, too."""
         super().follow_schedules(learner)
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(self.trainer)
+        if data is None or not isinstance(data.policy, Softmax):
+            return
         temperature = data.policy.temperature(self.env_step)
         if temperature != self._temperature_set:
             self._temperature.fill_(temperature)
             self._temperature_set = temperature
 
-    def check_data(self, data: Any) -> None:
+    def check_data(self, data: Data) -> None:
         """Refuse to learn from anything but the latest steps of the softmax over the agent's own preferences.
 
         Raises:

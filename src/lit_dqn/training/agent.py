@@ -32,6 +32,7 @@ from lit_dqn.training.checks import (
     learning_rate_schedule,
 )
 from lit_dqn.training.evaluated import Evaluated
+from lit_dqn.training.protocols import Data, data_of
 from lit_dqn.types import Batch, Chunk, LossOutput
 
 
@@ -72,7 +73,7 @@ class LitAgent(Acting, Evaluated, Checkpointed):
         *,
         network: Callable[[tuple[int, ...], int], nn.Module],
         outputs: tuple[int, str],
-        objective: Any,
+        objective: object,
         optimizer: OptimizerCallable,
         learning_rate: Schedule | float | None = None,
         target_update_period: int | None,
@@ -143,7 +144,7 @@ class LitAgent(Acting, Evaluated, Checkpointed):
     def batch_loss(self, batch: Batch) -> LossOutput:
         """What the objective says of a batch."""
 
-    def check_data(self, data: Any) -> None:
+    def check_data(self, data: Data) -> None:
         """Refuse what this agent cannot learn from.
 
         Here: to play ahead where acting draws random numbers, and priorities that the objective does not give.
@@ -155,13 +156,13 @@ class LitAgent(Acting, Evaluated, Checkpointed):
             ConfigError: naming the key, its value and one that fits.
 
         """
-        if getattr(data, "play_ahead", False):
+        if data.play_ahead:
             # Lightning says the device of the run before it moves the weights there.
             weights_are_on = next(self.online.parameters()).device
             observation = torch.as_tensor(data.blank_observation, device=weights_are_on)
             with torch.inference_mode():
                 check_draws_nothing(type(self.online).__name__, lambda: self.online(observation))
-        if isinstance(getattr(data, "sampler", None), PrioritySampler):
+        if isinstance(data.sampler, PrioritySampler):
             check_priority(self.loss_of_blanks().priority, type(self.objective).__name__, type(data.sampler).__name__)
 
     def loss_of_blanks(self) -> LossOutput:
@@ -202,7 +203,7 @@ class LitAgent(Acting, Evaluated, Checkpointed):
         if stage == "fit":
             self.check_device(self.trainer.strategy.root_device)
             make_deterministic()
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(self.trainer)
         if data is not None:
             self.check_data(data)
 

@@ -44,6 +44,8 @@ class LitDQN(LitAgent):
 
     """
 
+    objective: Objective
+
     output_name = "q_values"
 
     def __init__(

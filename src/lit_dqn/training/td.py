@@ -15,6 +15,7 @@ from lit_dqn.learning.objectives import TDLearning
 from lit_dqn.playing.value_errors import value_errors
 from lit_dqn.schedules import Schedule
 from lit_dqn.training.agent import LitAgent
+from lit_dqn.training.protocols import Data, data_of
 from lit_dqn.types import Batch, Episode, LossOutput
 
 
@@ -44,6 +45,8 @@ class LitTD(LitAgent):
             not fit.
 
     """
+
+    objective: TDLearning
 
     scores = ("eval/value_rms_error", "eval/return_rms_error")
 
@@ -83,7 +86,7 @@ class LitTD(LitAgent):
         """What the objective says of a batch."""
         return self.objective(self.online, self.target, batch)
 
-    def check_data(self, data: Any) -> None:
+    def check_data(self, data: Data) -> None:
         """Refuse policies that ask the agent which action it prefers: V alone does not say.
 
         Raises:
@@ -91,8 +94,8 @@ class LitTD(LitAgent):
 
         """
         super().check_data(data)
-        for key in ("policy", "warm_up_policy", "eval_policy"):
-            policy = getattr(data, key)
+        policies = {"policy": data.policy, "warm_up_policy": data.warm_up_policy, "eval_policy": data.eval_policy}
+        for key, policy in policies.items():
             if policy.asks_agent:
                 raise ConfigError(
                     f"{key}: {type(policy).__name__} chooses what the agent prefers, but LitTD learns state values, "
@@ -114,7 +117,9 @@ class LitTD(LitAgent):
 
     def evaluation_metrics(self, episodes: list[Episode]) -> dict[str, float]:
         """Besides what the episodes say: how far V is from the truth."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(self.trainer)
+        if data is None:
+            return super().evaluation_metrics(episodes)
         errors = value_errors(
             self,
             data.env_id,
