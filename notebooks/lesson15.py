@@ -317,7 +317,7 @@ for step in range(8_000):
             observation[None],
             np.array([action]),
             np.array([reward]),
-            discount=np.array([not terminated]),  # a truncated episode would have gone on
+            discount=np.array([not terminated]),  # a truncated episode would have continued
             last=np.array([ended]),
             next_observation=next_observation[None],
         )
@@ -386,7 +386,7 @@ plots.plot_episodes({name: [run.folder] for name, run in runs.items() if run.dat
 # %% [markdown]
 # ### Going on with a run
 #
-# A run that ended goes on from its last checkpoint: weights, target network, optimiser, buffer, counters and random
+# A run that ended resumes from its last checkpoint: weights, target network, optimiser, buffer, counters and random
 # numbers. E1 goes to 103 and to 110 episodes, E4 to 151 and 159 (with `QUICK`, E1 a few episodes further than it got).
 
 # %%

@@ -38,7 +38,7 @@ for name in ("lightning.pytorch", "lightning.fabric"):
 # ## 1. Write it
 #
 # Two spaces, `reset` and `step`. `terminated` says that the episode ended by itself (the pipes froze): there is no future to
-# learn from. A limit on the steps belongs to `gymnasium.register`; it *truncates*, and the agent knows that life went on.
+# learn from. A limit on the steps belongs to `gymnasium.register`; it *truncates*, and the agent knows that life continued.
 
 
 # %%

@@ -6,7 +6,7 @@
 Each case trains once without a break; once with SIGKILL at random moments: while it acts, learns, copies the target
 network, evaluates, saves (between two calls of the operating system), or at any time; and once stopped by SIGUSR1 while
 the replay is filled, by SIGTERM before and by SIGINT in an evaluation, and by SIGTERM in the middle of an epoch, each
-time gone on with in another folder and by another number of threads. What they have left is compared: every tensor and
+time resumed in another folder and by another number of threads. What they have left is compared: every tensor and
 number of the last checkpoint, the replay, the generators, every logged point, every line of episodes.csv. Only wall
 time is left out: `time/fps`, `time/seconds`, the column `seconds`.
 """
@@ -240,7 +240,7 @@ def train_with_kills(
         elif code == 0:
             return killed
         else:
-            sys.exit(f"a run that was gone on with failed:\n{(folder / 'output.txt').read_text()}")
+            sys.exit(f"a run that was resumed failed:\n{(folder / 'output.txt').read_text()}")
         resume = ["--ckpt_path=last"] if list(folder.glob("lightning_logs/*/*/checkpoints/*.ckpt")) else []
         if not resume:
             shutil.rmtree(folder / "lightning_logs", ignore_errors=True)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from lit_dqn import plots
 from lit_dqn.callbacks import LiveView, run_folder
 from lit_dqn.commands.cli import CLI
-from lit_dqn.commands.process import prepare_process
+from lit_dqn.commands.process_settings import prepare_process
 from lit_dqn.envs import make_env
 from lit_dqn.envs.grid.world import GridWorld
 from lit_dqn.errors import ConfigError
@@ -71,7 +71,7 @@ class Run:
             overrides: values by dotted key, as on the command line: {"data.capacity": 500}. A value may also be a
                 class, a `functools.partial` of one, or an object such as `EpsilonGreedy(0.1)`.
             ckpt_path: `last` or `best` of the run of that name, a run's folder, or a file. The agent has its weights at
-                once; `fit` goes on from it.
+                once; `fit` resumes from it.
 
         Raises:
             ConfigError: if a key does not exist, a value cannot be, or the checkpoint does not fit.
@@ -103,7 +103,7 @@ class Run:
         """Train until a stopping rule ends it.
 
         Args:
-            live: show in the notebook how it goes on, at most twice a second (`LiveView`).
+            live: show in the notebook how it learns, at most twice a second (`LiveView`).
 
         Returns:
             The run itself.
@@ -116,7 +116,7 @@ class Run:
         """
         if self.trainer.global_step > 0:
             raise ConfigError(
-                "fit: this run has been trained; make another by Run.from_config, with ckpt_path='last' to go on."
+                "fit: this run has been trained; make another by Run.from_config, with ckpt_path='last' to resume it."
             )
         if live:
             self.trainer.callbacks.append(LiveView())  # type: ignore[attr-defined]
@@ -124,7 +124,7 @@ class Run:
             self._prepared.run()
         except SystemExit as error:
             # On the command line an interrupted run ends the process; a notebook's lives on.
-            raise KeyboardInterrupt("interrupted; go on with ckpt_path='last'") from error
+            raise KeyboardInterrupt("interrupted; resume with ckpt_path='last'") from error
         return self
 
     def evaluate(self) -> dict[str, float]:

@@ -11,7 +11,7 @@ class ConfigError(ValueError):
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; the message is one sentence that says where it stopped and what to try."""
+    """Training cannot continue; the message is one sentence that says where it stopped and what to try."""
 
 
 def one_line(error: Exception) -> str:

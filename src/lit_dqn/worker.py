@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Worker:
-    """Calls functions on a thread of its own, so that others can go on meanwhile, or give up one that hangs.
+    """Calls functions on a thread of its own, so that others can continue meanwhile, or give up one that hangs.
 
     A `ThreadPoolExecutor` would keep the interpreter from ending while one hangs; this thread is a daemon.
     """

@@ -38,7 +38,7 @@ from lit_dqn.commands.parser import sentence_of
         ),
         (
             ["--ckpt_path=last", "--trainer.logger=false"],
-            "ckpt_path: there is no last.ckpt under lightning_logs.CartPole-v1 yet",
+            "ckpt_path: there is no last.ckpt under lightning_logs.cartpole yet",
         ),
         (["--ckpt_path=nowhere.ckpt"], "ckpt_path: there is no checkpoint nowhere.ckpt"),
         (["--ckpt_path=last"], "ckpt_path: there is no last.ckpt under .*cartpole yet"),
@@ -91,7 +91,7 @@ def test_fit_then_resume_then_look(folder, monkeypatch, capsys):
     assert f"tensorboard --logdir {Path('lightning_logs')}" in said
     assert {"config.yaml", "episodes.csv", "checkpoints"} <= {file.name for file in version.iterdir()}
 
-    # The run goes on in its own folder, to a further limit.
+    # The run resumes in its own folder, to a further limit.
     assert run(monkeypatch, "fit", *CARTPOLE, *tiny(**{"stop.max_env_steps": 140}), "--ckpt_path=last") == 0
     assert "168 env steps" in capsys.readouterr().err
     assert [path.name for path in version.parent.iterdir()] == ["version_0"]
@@ -124,7 +124,7 @@ def test_every_verb_takes_the_config_that_a_run_has_kept(folder, monkeypatch, ca
     assert run(monkeypatch, "fit", *kept, "--plan") == 0
     for verb in ("validate", "test", "predict", "export"):
         assert run(monkeypatch, verb, *kept, f"--ckpt_path={runs / 'version_0'}") == 0, capsys.readouterr().err
-    # Kept by a run that went on, it begins another one all the same.
+    # Kept by a run that was resumed, it begins another one all the same.
     assert run(monkeypatch, "fit", *kept) == 0, capsys.readouterr().err
     assert sorted(path.name for path in runs.iterdir()) == ["version_0", "version_1"]
     capsys.readouterr()
@@ -229,7 +229,7 @@ def test_a_checkpoint_of_another_network_or_half_a_file_is_refused(folder, monke
     hidden = "--model.network.init_args.hidden_sizes=[8]"
     capsys.readouterr()
     assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), hidden, f"--ckpt_path={checkpoint}") == 2
-    assert "and cannot go on with another; set --model.network" in capsys.readouterr().err
+    assert "and cannot be resumed with another; set --model.network" in capsys.readouterr().err
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     assert run(monkeypatch, "test", *CARTPOLE, *tiny(), f"--ckpt_path={checkpoint}") == 2
     assert "is damaged or no checkpoint" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,11 @@ def test_a_file_that_cannot_be_read_and_a_run_folder(folder):
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_no_config_of_ours_is_refused(config):
-    base = ["--data.env_id=CartPole-v1"] if "env_id" not in config.read_text() else []
-    assert first_look(["fit", "--config", str(config), *base])[:2] == ["fit", f"--config={config}"]
+    base = [] if {"env_id:", "extends:"} & set(config.read_text().split()) else ["--data.env_id=CartPole-v1"]
+    verb, *files = first_look(["fit", "--config", str(config), *base])[: -len(base) or None]
+    assert verb == "fit"
+    assert files[-1] == f"--config={config}"
+    assert len(files) == 1 + ("extends:" in config.read_text())
 
 
 @pytest.mark.parametrize("name", ["cartpole", "cartpole.yaml", "configs/cartpole.yaml", "atari/pong"])
@@ -136,7 +140,7 @@ def test_the_first_look_knows_every_key_that_the_parser_knows():
             seen.add(action.dest)
             if rest and rest != ["help"]:
                 assert rest[0] in sources.section(section).arguments, action.dest
-            elif not rest and not isinstance(action, argparse._HelpAction) and section != "config":
+            elif not rest and not isinstance(action, argparse._HelpAction) and section not in ("config", "extends"):
                 assert section in {*SECTIONS, *OTHERS}, action.dest
     assert {"data.capacity", "trainer.max_epochs", "stop.window", "output_dir"} <= seen
 
@@ -157,4 +161,4 @@ def test_a_refusal_does_not_import_torch_and_takes_little_time():
 
 def test_the_version_is_told_at_once():
     done = subprocess.run([sys.executable, "-m", "lit_dqn", "--version"], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "lit_dqn 0.1.0\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"lit_dqn {version('lit-dqn')}\n", "")

@@ -30,7 +30,7 @@ def test_a_run_without_any_limit_says_so(folder, monkeypatch, capsys):
     def fit(*args, **kwargs):
         raise Enough
 
-    monkeypatch.setattr("lit_dqn.commands.trainer_config.Trainer.fit", fit)
+    monkeypatch.setattr("lit_dqn.commands.trainer.Trainer.fit", fit)
     with pytest.raises(Enough):
         run(monkeypatch, "fit", *CARTPOLE, *tiny(**{"stop.max_env_steps": "null"}))
     said = capsys.readouterr().err
@@ -77,10 +77,10 @@ EVERYWHERE: list[Elsewhere] = []
 @pytest.mark.parametrize(
     ("logger", "name"),
     [
-        (["--trainer.logger=false"], "CartPole-v1"),
-        (["--trainer.logger=test_report.Elsewhere", "--trainer.logger.name=null"], "CartPole-v1"),
+        (["--trainer.logger=false"], "cartpole"),
+        (["--trainer.logger=test_report.Elsewhere", "--trainer.logger.name=null"], "cartpole"),
         (["--trainer.logger=test_report.Elsewhere", "--trainer.logger.name=mine"], "mine"),
-        (["--trainer.logger=true"], "CartPole-v1"),
+        (["--trainer.logger=true"], "cartpole"),
     ],
 )
 def test_a_run_has_its_folder_whatever_it_logs_to(folder, monkeypatch, capsys, logger, name):
@@ -94,7 +94,7 @@ def test_a_run_has_its_folder_whatever_it_logs_to(folder, monkeypatch, capsys, l
         assert {"train/loss", "rollout/ep_rew", "rollout/exploration_rate", "eval/mean_reward"} <= elsewhere.logged
         assert elsewhere.hyperparameters["model.optimizer"] == "Adam"
         assert not [name for name in elsewhere.hyperparameters if "instantiator" in name]
-    # It goes on there, and its kept config begins another run of the same kind.
+    # It resumes there, and its kept config begins another run of the same kind.
     further = tiny(**{"stop.max_env_steps": 140})
     assert run(monkeypatch, "fit", *CARTPOLE, *further, *logger, "--ckpt_path=last") == 0
     assert run(monkeypatch, "fit", "--config", version / "config.yaml", "--stop.max_env_steps=80") == 0

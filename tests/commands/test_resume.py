@@ -1,4 +1,4 @@
-"""A run that goes on is the run that never stopped; what cannot be, is said."""
+"""A run that is resumed is the run that never stopped; what cannot be, is said."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ from torch import nn
 
 from helpers import CARTPOLE, make_data, make_trainer, run, tiny
 from lit_dqn import MLP, ConfigError, LitDQN, ReplayCheckpointIO
-from lit_dqn.commands.resume import _set_aside, go_on_in_its_folder
+from lit_dqn.commands.resume import _set_aside, resume_in_its_folder
 from lit_dqn.envs import make_vec
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.policies import UniformRandom
@@ -208,7 +208,7 @@ def test_a_run_goes_on_in_another_folder_from_a_path_and_keeps_its_best(folder, 
 def test_going_on_in_its_folder_keeps_what_else_the_logger_was_told():
     checkpoint, run = {"env_step": 80}, Path("runs/version_3")
     logger = Namespace(class_path="TensorBoardLogger", init_args=Namespace(), dict_kwargs={"flush_secs": 5})
-    go_on_in_its_folder(checkpoint, run / "checkpoints/last.ckpt", logger)
+    resume_in_its_folder(checkpoint, run / "checkpoints/last.ckpt", logger)
     assert logger.dict_kwargs == {"flush_secs": 5, "purge_step": 81}
     assert logger.init_args.version == "version_3"
 
@@ -241,7 +241,7 @@ def test_what_cannot_change_is_refused(folder, monkeypatch, capsys):
     for argument, sentence in [
         ("--data.env_id=Acrobot-v1", "there is no last.ckpt under lightning_logs/cartpole-Acrobot-v1"),  # another run
         ("--data.env_kwargs={'sutton_barto_reward': true}", "env_kwargs: the checkpoint was made with {}, not"),
-        ("--model.network.init_args.hidden_sizes=[60, 84]", "cannot go on with another; set --model.network"),
+        ("--model.network.init_args.hidden_sizes=[60, 84]", "cannot be resumed with another; set --model.network"),
         ("--model.network=lit_dqn.NatureCNN", "NatureCNN takes images"),
         ("--model.optimizer=torch.optim.SGD", "optimizer: the checkpoint's optimiser has other settings"),
         ("--data.updates_per_epoch=32", "updates_per_epoch: the checkpoint was made with 16, not 32"),

@@ -35,6 +35,11 @@ def name_of(monkeypatch, capsys, *arguments: object) -> str:
         ([PONG, CONFIGS / "atari/nature.yaml"], "nature-Pong-v5"),
         ([CONFIGS / "random_walk_td.yaml", CONFIGS / "random_walk_19.yaml"], "random_walk_19"),
         (["--data.env_id=lit_dqn/Maze-v0"], "Maze-v0"),
+        ([CONFIGS / "lesson/e1_latest_32.yaml"], "e1_latest_32"),
+        ([CONFIGS / "atari/space_invaders.yaml", "--data.env_id=ALE/Pong-v5"], "space_invaders-Pong-v5"),
+        ([CONFIGS / "cartpole.yaml", CONFIGS / "minatar/breakout.yaml"], "minatar_breakout"),
+        ([CONFIGS / "atari/pong_fast.yaml", CONFIGS / "atari/pong_finish.yaml"], "pong_fast"),
+        ([CONFIGS / "cartpole.yaml", "--trainer.logger=false"], "cartpole"),
     ],
 )
 def test_a_run_of_another_env_gets_another_name_by_itself(folder, monkeypatch, capsys, arguments, name):

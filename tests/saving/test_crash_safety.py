@@ -335,7 +335,7 @@ def test_too_many_failed_saves_end_the_run_and_name_the_last_good_checkpoint(run
     for _ in range(3):
         run.play_on()
         assert not run.save(SystemCalls(failing(errno.ENOSPC), 1))
-        assert f"The last good checkpoint is {good}. Training goes on" in caplog.text
+        assert f"The last good checkpoint is {good}. Training continues" in caplog.text
     run.play_on()
     with pytest.raises(TrainingError, match=rf"No space left.*{good.name}\. This was failure 4 in a row"):
         run.save(SystemCalls(failing(errno.ENOSPC), 1))

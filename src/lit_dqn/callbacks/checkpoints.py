@@ -22,7 +22,7 @@ log = logging.getLogger("lit_dqn")
 
 
 class Checkpoints(Checkpoint):
-    """Keeps the last checkpoints, to go on from, and the best one, `best.ckpt`.
+    """Keeps the last checkpoints, to resume from, and the best one, `best.ckpt`.
 
     The best is so by the agent's grade: `eval/mean_reward`, or for `LitTD` the error of V. Both are written after
     an evaluation, so that the weights and their grade belong together; the newer of two equal grades is kept. The
@@ -118,7 +118,7 @@ class Checkpoints(Checkpoint):
         trainer.datamodule.stopped = False  # type: ignore[attr-defined]
         if folder is not None:
             env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
-            # Those ahead of where the run goes on from are broken, or of a future that will be another.
+            # Those ahead of where the run resumes are broken, or of a future that will be another.
             self._kept = [path for path in CheckpointFolder(folder).numbered() if env_step_of(path) <= env_step]
             versions = [CheckpointFolder(path) for path in folder.parent.parent.glob("*/checkpoints")]
             self.session = 1 + max([self.session, *(version.session() or 0 for version in versions)])
@@ -149,7 +149,7 @@ class Checkpoints(Checkpoint):
     def on_validation_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any
     ) -> None:
-        """End the run if a signal asks for it; the evaluation is made when the run goes on."""
+        """End the run if a signal asks for it; the evaluation is made when the run is resumed."""
         if trainer.state.fn == "fit":
             self._end_if_asked(trainer)
 
@@ -285,4 +285,4 @@ class Checkpoints(Checkpoint):
         sentence = f"the checkpoint could not be saved: {error}. {last}"
         if self._failed_saves > self.max_failed_saves:
             raise TrainingError(f"{sentence} This was failure {self._failed_saves} in a row, so the run ends.")
-        log.error("%s Training goes on; the next interval tries again.", sentence)
+        log.error("%s Training continues; the next interval tries again.", sentence)

@@ -23,7 +23,7 @@ class EpisodeView(Callback):
 
     Where the agent sees images, a picture shows what it sees and looks at in it (`plots.draw_episode_saliency`). The
     beginning of the episode is played again to be watched, after the first evaluation, every n-th after it, and at
-    the end. Learning goes on as if it had not been. Without TensorBoard nothing is played.
+    the end. Learning continues as if it had not been. Without TensorBoard nothing is played.
 
     Args:
         every_n_evaluations: evaluations between two videos.
@@ -86,7 +86,7 @@ class EpisodeView(Callback):
             # A network that draws random numbers shall not find other ones afterwards.
             with torch.random.fork_rng(devices=[]):
                 trajectory = self._play(data, agent)
-        except Exception as error:  # whatever an env does when it is drawn, the run goes on without
+        except Exception as error:  # whatever an env does when it is drawn, the run continues without
             self._gave_up = True
             log.warning("there will be no videos in TensorBoard: %s", one_line(error))
             return

@@ -11,7 +11,7 @@ WRITING = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize")
 
 
 def forgive(logger: Logger) -> None:
-    """Let a run go on whose logger cannot write, as on a full disk: what it loses are points, not days of training.
+    """Let a run continue whose logger cannot write, as on a full disk: what it loses are points, not days of training.
 
     The first failure is a warning. Checkpoints have a rule of their own, `checkpoints.max_failed_saves`.
     """
@@ -30,7 +30,7 @@ def forgive(logger: Logger) -> None:
                     raise
                 if not told:
                     log.warning(
-                        "%s cannot write its curves: %s. Training goes on without them; a resume begins them again.",
+                        "%s cannot write its curves: %s. Training continues without them; a resume begins them again.",
                         type(logger).__name__,
                         cause,
                     )

@@ -71,7 +71,7 @@ class Pace:
         self._evaluating_since = self._clock()
 
     def evaluation_ends(self) -> None:
-        """The clock of training goes on, if it stands."""
+        """Start the clock of training again, if it stands."""
         if self._evaluating_since is None:
             return
         self._evaluated += self._clock() - self._evaluating_since

@@ -25,7 +25,7 @@ LEAST_IMPORTANT = ("exploration", "speed", "episode", "return")
 
 
 def error_of_values(metrics: Mapping[str, Tensor]) -> str:
-    """What an evaluation says of V's error, if anything, to go on with in a line."""
+    """What an evaluation says of V's error, if anything, to continue a line with."""
     names = {"eval/value_rms_error": "RMS error of V", "eval/return_rms_error": "RMS error of V beside the returns"}
     return "".join(f", {words} {metrics[name].item():.4f}" for name, words in names.items() if name in metrics)
 
@@ -92,7 +92,7 @@ class TrainingProgress(ProgressBar):
             self._refresh(trainer)
 
     def on_train_batch_start(self, *args: Any) -> None:
-        """Training goes on, after all that others do with an evaluation: checkpoints, pictures, videos."""
+        """Training continues, after all that others do with an evaluation: checkpoints, pictures, videos."""
         self._pace.evaluation_ends()
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:

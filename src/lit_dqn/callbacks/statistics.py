@@ -145,7 +145,9 @@ class TrainingStatistics(Callback):
                 with contextlib.suppress(OSError):
                     os.truncate(path, size)  # a part may have been written
             if not self._told:
-                log.warning("%s cannot be written: %s. The run goes on, and the next episode tries again.", path, error)
+                log.warning(
+                    "%s cannot be written: %s. The run continues, and the next episode tries again.", path, error
+                )
             self._told = True
         else:
             self._unwritten.clear()

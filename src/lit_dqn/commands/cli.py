@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import signal
 import sys
 import tempfile
 from argparse import SUPPRESS
@@ -25,27 +24,19 @@ from lit_dqn.callbacks import (
     TrainingStatistics,
     TrajectoryWriter,
 )
-from lit_dqn.callbacks.run_folder import already_there, make_run_folder
-from lit_dqn.commands.inputs import first_look
+from lit_dqn.callbacks.run_folder import already_there
+from lit_dqn.commands.inputs import EXTENDS, first_look
+from lit_dqn.commands.launch_checks import check_accelerator, check_alone
 from lit_dqn.commands.parser import PROGRAM, Parser, explained, sentence_of
-from lit_dqn.commands.plan import plan
-from lit_dqn.commands.process import prepare_process
-from lit_dqn.commands.report import fold, say_metrics, say_what_begins, say_what_was_reached
-from lit_dqn.commands.resume import check_env, check_goes_on, go_on_in_its_folder, warn_of_other_env, with_settings_of
-from lit_dqn.commands.trainer_config import (
-    SaveRunConfig,
-    Trainer,
-    as_list,
-    check_accelerator,
-    check_alone,
-    check_metrics,
-    expand_folders,
-    folder_of_runs,
-    name_run,
-    run_logger,
-)
+from lit_dqn.commands.process_settings import prepare_process
+from lit_dqn.commands.report import fold
+from lit_dqn.commands.resume import check_env, check_resumes, resume_in_its_folder, warn_of_other_env, with_settings_of
+from lit_dqn.commands.run_config import SaveRunConfig
+from lit_dqn.commands.run_name import as_list, expand_folders, folder_of_runs, name_run, run_logger
+from lit_dqn.commands.trainer import Trainer
 from lit_dqn.commands.trainer_settings import check_trainer
-from lit_dqn.errors import ConfigError, Interrupted, TrainingError, one_line
+from lit_dqn.commands.verbs import Verbs
+from lit_dqn.errors import ConfigError, TrainingError, one_line
 from lit_dqn.saving import durable
 from lit_dqn.saving.find import Found, find_checkpoint
 from lit_dqn.saving.io import ReplayCheckpointIO
@@ -56,14 +47,13 @@ from lit_dqn.training.data import ReplayDataModule
 log = logging.getLogger("lit_dqn")
 
 
-class CLI(LightningCLI):
+class CLI(Verbs):
     """LightningCLI with the callbacks of lit_dqn, checkpoints that hold a replay, and errors for people."""
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
         self.words = first_look(sys.argv[1:] if args is None else args)
         self.resumed: Found | None = None
         self.checkpoint: dict[str, Any] = {}
-        self.goes_on_in_its_folder = self.version_is_chosen = False
         super().__init__(
             LitAgent,
             ReplayDataModule,
@@ -86,6 +76,8 @@ class CLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks that can be configured, and what the data tells the agent."""
+        # The first look has put the file that it names before the file that says it.
+        parser.add_argument(f"--{EXTENDS}", default=SUPPRESS, help=SUPPRESS)
         parser.add_lightning_class_args(StoppingRules, "stop")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(TrainingStatistics, "statistics")
@@ -104,7 +96,7 @@ class CLI(LightningCLI):
                 "trainer.enable_model_summary": False,
                 "trainer.logger": {
                     "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
-                    "init_args": {"save_dir": "lightning_logs", "name": None},  # the env's
+                    "init_args": {"save_dir": "lightning_logs", "name": None},  # `name_run` gives it
                 },
             }
         )
@@ -129,7 +121,7 @@ class CLI(LightningCLI):
         pass
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse; to go on with a checkpoint, find it, and take from it what neither a file nor the command line says.
+        """Parse; to resume, find the checkpoint, and take from it what neither a file nor the command line says.
 
         Raises:
             ConfigError: if the checkpoint is unusable.
@@ -153,7 +145,8 @@ class CLI(LightningCLI):
             words = with_settings_of(self.checkpoint, self.words, self.config, file)
             with explained(words):
                 self.config = parser.parse_args(words)
-            name_run(self.config[self.config.subcommand])
+        self.config[self.config.subcommand].config = config.config  # without the file of that moment
+        name_run(self.config[self.config.subcommand])
 
     def before_instantiate_classes(self) -> None:
         """Refuse what cannot work, and find the checkpoint and the folder of the run.
@@ -164,7 +157,7 @@ class CLI(LightningCLI):
 
         """
         config = self.config[self.subcommand]
-        # Going on in a run's folder changes the logger, which is not what the run is.
+        # To resume in a run's folder changes the logger, which is not what the run is.
         self.save_config_kwargs = {"as_given": copy.deepcopy(config)}
         check_alone()
         check_trainer(config.trainer)
@@ -172,10 +165,10 @@ class CLI(LightningCLI):
         expand_folders(config.trainer.logger)
         logger = run_logger(config.trainer.logger)
         runs = folder_of_runs(logger)
-        self.goes_on_in_its_folder = config.ckpt_path == "last" and self.subcommand == "fit"
+        self.resumes_in_its_folder = config.ckpt_path == "last" and self.subcommand == "fit"
         if self.resumed is not None:
-            if self.goes_on_in_its_folder:
-                go_on_in_its_folder(self.checkpoint, self.resumed.path, logger)
+            if self.resumes_in_its_folder:
+                resume_in_its_folder(self.checkpoint, self.resumed.path, logger)
             config.ckpt_path = str(self.resumed.path)
             config.model.init_args.init_from = None  # the checkpoint has the weights
         self._check_folder(config, runs)
@@ -193,7 +186,7 @@ class CLI(LightningCLI):
             if self.resumed is None and config.model.init_args.get("init_from") is None:
                 log.warning("no --ckpt_path is given: the agent that plays has not learned anything")
             return
-        if logger.init_args.get("version") is not None and not self.goes_on_in_its_folder:
+        if logger.init_args.get("version") is not None and not self.resumes_in_its_folder:
             version = logger.init_args.version
             folder = runs / (version if isinstance(version, str) else f"version_{version}")
             if folder.exists():
@@ -241,7 +234,7 @@ class CLI(LightningCLI):
             callbacks.append(TrainingProgress(config.statistics, config.stop))
         if self.subcommand == "test":
             callbacks.append(ResultsWriter())
-        # Only training goes on with the replay.
+        # Only training needs the replay.
         whole = self.resumed is None or self.resumed.replay_is_whole
         checkpoint_io = ReplayCheckpointIO(load_replay=self.subcommand == "fit" and whole)
         plugins = [*as_list(config.trainer.get("plugins")), checkpoint_io]
@@ -252,7 +245,7 @@ class CLI(LightningCLI):
 
         Raises:
             ConfigError: if the agent cannot learn from these data, the replay does not fit, or the checkpoint was made
-                with another network, or cannot go on with these settings of the data.
+                with another network, or cannot be resumed with these settings of the data.
 
         """
         self.model.check_data(self.datamodule)
@@ -262,66 +255,9 @@ class CLI(LightningCLI):
             self.datamodule.check_device(self.trainer.strategy.root_device)
         if self.resumed is not None:
             data = self.datamodule if self.subcommand == "fit" else None
-            check_goes_on(self.checkpoint, self.resumed, self.model, data)
+            check_resumes(self.checkpoint, self.resumed, self.model, data)
             warn_of_other_env(self.checkpoint, self.datamodule)
             self.checkpoint = {}  # the Trainer reads it again
-
-    def fit(self, **kwargs: Any) -> None:
-        """Train, and say in a few lines what begins and what was reached.
-
-        Raises:
-            ConfigError: if another process trains this run.
-            TrainingError: if the loss is no number any more.
-
-        """
-        stop, trainer = self._get(self.config_init, "stop"), self.trainer
-        if self._get(self.config_init, "plan"):
-            try:
-                plan(trainer, self.model, self.datamodule, stop)
-            except Interrupted as interruption:
-                sys.exit(128 + interruption.signal_number)
-            return
-        if not self.goes_on_in_its_folder:
-            make_run_folder(trainer, self.version_is_chosen)
-        self._get(self.config_init, "checkpoints").lock_folder(trainer)
-        say_what_begins(trainer, self.model, self.datamodule, stop)
-        try:
-            trainer.fit(**kwargs)
-        except TrainingError as error:
-            raise TrainingError(f"{error} {self._last_good_checkpoint()}") from error
-        except Interrupted as interruption:
-            log.info("stopped. %s", self._last_good_checkpoint())
-            sys.exit(128 + interruption.signal_number)
-        except SystemExit:
-            if not trainer.interrupted:
-                raise
-            log.info("stopped at once. %s", self._last_good_checkpoint())
-            sys.exit(128 + signal.SIGINT)
-        except (ConfigError, MisconfigurationException):
-            raise
-        except Exception as error:
-            check_metrics(error, trainer)
-            log.error("the run failed. %s", self._last_good_checkpoint())
-            raise
-        say_what_was_reached(trainer, self.datamodule, self._get(self.config_init, "statistics"), stop)
-
-    def validate(self, verbose: bool = True, **kwargs: Any) -> None:
-        """Play evaluation episodes, and say what they say."""
-        (metrics,) = self.trainer.validate(**kwargs, verbose=False)
-        if verbose:
-            say_metrics(metrics)
-
-    def test(self, verbose: bool = True, **kwargs: Any) -> None:
-        """Play the episodes of `test`, and say what they say."""
-        (metrics,) = self.trainer.test(**kwargs, verbose=False)
-        if verbose:
-            say_metrics(metrics)
-
-    def _last_good_checkpoint(self) -> str:
-        last = self._get(self.config_init, "checkpoints").last_saved
-        if last is None:
-            return "No checkpoint was written yet."
-        return f"The last good checkpoint is {last}. Go on from it with --ckpt_path last."
 
 
 def _first_said(error: Exception) -> Exception:

@@ -51,7 +51,7 @@ def export_agent(
     (folder / CONFIG).write_text(yaml.safe_dump(dict(settings), sort_keys=False))
     _check_weights(online, observation, values, folder / WEIGHTS)
     log.info(
-        "%s: equal to the network on %d observations; go on from it with --model.init_from %s",
+        "%s: equal to the network on %d observations; train on from it with --model.init_from %s",
         folder / WEIGHTS,
         len(observation),
         folder / WEIGHTS,

@@ -12,9 +12,9 @@ from jsonargparse import Namespace, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lit_dqn.commands.help import HelpFormatter
-from lit_dqn.commands.inputs import load_yaml, look_through, read_words
-from lit_dqn.commands.live_classes import LiveClasses
-from lit_dqn.commands.trainer_config import name_run
+from lit_dqn.commands.imported_classes import ImportedClasses
+from lit_dqn.commands.inputs import EXTENDS, load_yaml, look_through, read_words
+from lit_dqn.commands.run_name import name_run
 from lit_dqn.errors import ConfigError
 from lit_dqn.exports import EXPORTS
 from lit_dqn.saving.specification import specification
@@ -119,6 +119,7 @@ class Parser(LightningArgumentParser):
         if "trainer" in cfg:
             cfg = cfg.clone()
             name_run(cfg)
+            cfg.pop(EXTENDS, None)  # the file that it names is in it
         return super().dump(cfg, *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -145,7 +146,7 @@ def explained(words: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except Unparsed as error:
-        look_through(read_words(words)[1], LiveClasses())
+        look_through(read_words(words)[1], ImportedClasses())
         raise ConfigError(sentence_of(str(error))) from error
 
 

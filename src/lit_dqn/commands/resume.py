@@ -1,4 +1,4 @@
-"""Going on with a run: which checkpoint, with which settings, and in which folder."""
+"""To resume a run: which checkpoint, with which settings, and in which folder."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ FROM_THE_DATA = ("_instantiator", "observation_shape", "num_actions")
 """Hyper-parameters of the agent that are no settings."""
 
 CALLBACKS = ("StoppingRules", "TrainingStatistics", "Checkpoints")
-"""Of the command line, whose state decides how a run goes on."""
+"""Of the command line, whose state decides how a run continues."""
 
 
 def settings_of(checkpoint: Mapping[str, Any], agent: type[LitAgent], trust: Trust) -> dict[str, Any]:
@@ -77,8 +77,8 @@ def with_settings_of(checkpoint: Mapping[str, Any], words: Sequence[str], config
     return [*words[:place], "--config", str(file), *words[place:]]
 
 
-def go_on_in_its_folder(checkpoint: Mapping[str, Any], path: Path, logger: Namespace) -> None:
-    """Let a run go on in its own folder and its own curves, without what was played after the checkpoint."""
+def resume_in_its_folder(checkpoint: Mapping[str, Any], path: Path, logger: Namespace) -> None:
+    """Let a run resume in its own folder and its own curves, without what was played after the checkpoint."""
     logger.init_args.version = path.parent.parent.name
     if logger.class_path.endswith("TensorBoardLogger"):
         logger.dict_kwargs = {**(logger.get("dict_kwargs") or {}), "purge_step": checkpoint["env_step"] + 1}
@@ -88,7 +88,7 @@ def go_on_in_its_folder(checkpoint: Mapping[str, Any], path: Path, logger: Names
 
 
 def _set_aside(metrics: Path, env_step: int) -> None:
-    """Keep the points of a CSVLogger, which removes its file when it goes on in the same folder."""
+    """Keep the points of a CSVLogger, which removes its file when it resumes in the same folder."""
     aside = metrics.with_name(f"metrics_to_env_step_{env_step}.csv")
     # A run that was killed again before its next checkpoint has set them aside already.
     if metrics.is_file() and not aside.exists():
@@ -145,8 +145,8 @@ def warn_of_other_env(checkpoint: Mapping[str, Any], data: ReplayDataModule) -> 
         log.warning("data.%s is %s now, but the agent was trained with %s: this is another task", key, after, before)
 
 
-def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, data: ReplayDataModule | None) -> None:
-    """Refuse what a checkpoint cannot go on with; say which one it is, and what else is different from then.
+def check_resumes(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, data: ReplayDataModule | None) -> None:
+    """Refuse what a checkpoint cannot be resumed with; say which one it is, and what else is different from then.
 
     Args:
         checkpoint: as it was read.
@@ -155,7 +155,7 @@ def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, 
         data: likewise, if it is to be trained.
 
     Raises:
-        ConfigError: if it was made with another network, or cannot go on with these settings of the data.
+        ConfigError: if it was made with another network, or cannot be resumed with these settings of the data.
 
     """
     saved_model, saved_data = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]
@@ -163,7 +163,7 @@ def check_goes_on(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, 
     if data is not None and networks[0] != networks[1]:
         raise ConfigError(
             f"network: the checkpoint was made with {saved_model.get('network')}, not {model.hparams.get('network')}, "
-            f"and cannot go on with another; set --model.network {as_typed(saved_model.get('network'))}."
+            f"and cannot be resumed with another; set --model.network {as_typed(saved_model.get('network'))}."
         )
     check_weights(model, checkpoint["state_dict"], "ckpt_path", found.path)
     taken = f"{found.path}, env step {checkpoint['env_step']:,}"

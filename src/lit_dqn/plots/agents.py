@@ -57,7 +57,7 @@ def draw_preferences(world: GridWorld, agent: Watched, *, frame_stack: int = 1, 
     """What the agent chooses its actions by, in every state, as `draw_q_values` draws it: Q(s, a), or the preferences
     h(s, a) of an actor. The title names it.
 
-    Arguments as in `draw_agent`; the title goes on after the name.
+    Arguments as in `draw_agent`; the title follows the name.
     """
     name = f"{agent.preferences_name.replace('·', 'a')} of the network; bold: the greedy action"
     preferences = agent.preferences(stacked_observations(world, frame_stack))

@@ -216,7 +216,7 @@ class LitAgent(Acting, Evaluated, Checkpointed):
         self.train()
 
     def on_train_start(self) -> None:
-        """Make the learner, and go on with the generators of the checkpoint.
+        """Make the learner, and take up the generators of the checkpoint.
 
         Nothing draws from them between this hook and the first step.
         """

@@ -19,7 +19,7 @@ from lit_dqn.saving.weights import check_weights
 
 
 class Checkpointed(lightning.LightningModule):
-    """A module that is built from a checkpoint, and adds to one what decides how its training goes on."""
+    """A module that is built from a checkpoint, and adds to one what decides how its training continues."""
 
     env_step: int
     online: nn.Module
@@ -71,7 +71,7 @@ class Checkpointed(lightning.LightningModule):
         return agent.to(map_location)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the class of the agent, the env step, and what else decides how the run goes on."""
+        """Add the class of the agent, the env step, and what else decides how the run continues."""
         self._loss_watch.settle()
         checkpoint["agent"] = type(self).__name__
         checkpoint["env_step"] = self.env_step

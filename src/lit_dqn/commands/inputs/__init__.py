@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from lit_dqn.commands.inputs.classes import Argument, Class, Classes, Hint
 from lit_dqn.commands.inputs.faults import REMEDIES, Faults
-from lit_dqn.commands.inputs.files import find_config, load_yaml, read_config
+from lit_dqn.commands.inputs.files import EXTENDS, find_config, load_yaml, read_config, with_bases
 from lit_dqn.commands.inputs.sources import SECTIONS, Sources
 from lit_dqn.commands.inputs.words import VERBS, Setting, asks_for_help, read_words
 from lit_dqn.commands.trainer_settings import check_trainer
@@ -13,6 +13,7 @@ from lit_dqn.errors import ConfigError
 from lit_dqn.training.settings import LARGEST_SEED, check_settings
 
 __all__ = [
+    "EXTENDS",
     "REMEDIES",
     "SECTIONS",
     "VERBS",
@@ -54,10 +55,7 @@ def first_look(words: Sequence[str]) -> list[str]:
     if asks_for_help(words):
         return list(words)
     verb, settings = read_words(words)
-    settings = [
-        Setting(key, find_config(value)) if key == "config" and value and not _is_yaml(value) else Setting(key, value)
-        for key, value in settings
-    ]
+    settings = [found for setting in settings for found in _with_files(setting)]
     sources = Sources()
     faults = look_through(settings, sources)
     data = sources.section("data")
@@ -87,6 +85,8 @@ def look_through(settings: Sequence[Setting], classes: Classes) -> Faults:
             faults.whole = False
             continue
         for name, part in (load_yaml(value) if _is_yaml(value) else read_config(value)).items():
+            if name == EXTENDS and not _is_yaml(value):
+                continue  # `with_bases` has put that file before this one
             if not isinstance(name, str):
                 raise ConfigError(f"config: {value} has the key {name}, which is no name.")
             faults.check(name, part)
@@ -111,6 +111,14 @@ def _check_together(faults: Faults, data: Class) -> None:
         settings = {key: argument.default for key, argument in data.arguments.items()} | given
         # Whichever sampler it is, which only its class can say.
         check_settings(settings | {"seed": settings["seed"] or 0, "sampler": SimpleNamespace(random=True)})
+
+
+def _with_files(setting: Setting) -> list[Setting]:
+    """A setting; of a config file, first those that it stands on."""
+    key, value = setting
+    if key != "config" or not value or _is_yaml(value):
+        return [setting]
+    return [Setting(key, file) for file in with_bases(find_config(value))]
 
 
 def _is_yaml(value: str) -> bool:

@@ -87,6 +87,48 @@ def read_config(name: str) -> dict[str, Any]:
     return settings
 
 
+EXTENDS = "extends"
+"""The key by which a config file names the one that it stands on."""
+
+
+def with_bases(name: str) -> list[str]:
+    """A config file and those that it stands on, the lowest first, each to be changed by the next.
+
+    Args:
+        name: of the file, as `find_config` gives it.
+
+    Raises:
+        ConfigError: if one of them cannot be read, or they stand on each other in a circle.
+
+    """
+    chain = [name]
+    while (base := _base_of(chain[0])) is not None:
+        if any(Path(base).samefile(file) for file in chain):
+            circle = " -> ".join([*reversed(chain), base])
+            raise ConfigError(f"extends: {circle} is a circle; take extends out of {chain[0]}.")
+        chain.insert(0, base)
+    return chain
+
+
+def _base_of(name: str) -> str | None:
+    """The file that a config file names by `extends`: beside it, or a config of lit_dqn."""
+    if "://" in name:
+        return None  # the parser reads it
+    settings = read_config(name)
+    if EXTENDS not in settings:
+        return None
+    base = settings[EXTENDS]
+    if not isinstance(base, str) or not base:
+        raise ConfigError(f"extends: {base} in {name} is no config; give the name of one, such as extends: cartpole.")
+    beside = Path(name).parent / base
+    if beside.is_file():
+        return str(beside)
+    try:
+        return find_config(base)
+    except ConfigError as error:
+        raise ConfigError(f"extends: {name} stands on {base}; {str(error).removeprefix('config: ')}") from error
+
+
 def _where_and_what(error: yaml.YAMLError, text: str) -> str:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     if mark is not None:

@@ -24,7 +24,7 @@ _MANY = 14
 """So many names fit into a sentence."""
 
 
-class LiveClasses:
+class ImportedClasses:
     """`Classes` that are imported, wherever they are from."""
 
     def __init__(self) -> None:

@@ -1,0 +1,32 @@
+from typing import Any
+
+import lightning
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+
+from lit_dqn.callbacks.run_folder import run_folder
+from lit_dqn.commands.run_name import as_list, has_folder
+from lit_dqn.saving import durable
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Keeps what the run is, not how it was called, so that each verb takes the file and a new run begins anew.
+
+    A run that is resumed keeps its new settings in place of the old ones, and at every moment one of the two.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, as_given: Namespace, **kwargs: Any) -> None:
+        for key in ("config", "extends", "ckpt_path", "weights_only"):
+            as_given.pop(key, None)
+        for logger in as_list(as_given.trainer.logger):
+            if has_folder(logger) and "version" in logger.init_args:
+                logger.init_args.version = None
+        super().__init__(parser, as_given, save_to_log_dir=False, **kwargs)
+
+    def save_config(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Write the file."""
+        folder = run_folder(trainer)
+        assert folder is not None
+        durable.make_folder(folder)
+        text = self.parser.dump(self.config, skip_none=False)
+        durable.replace_file(folder / self.config_filename, [memoryview(text.encode())])

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import lightning
+import numpy as np
+
+from lit_dqn.callbacks.run_folder import folder_of_output, make_new_folder
+from lit_dqn.commands.export import export_agent
+from lit_dqn.commands.resume import settings_of
+from lit_dqn.errors import ConfigError
+from lit_dqn.saving.read import read_checkpoint
+from lit_dqn.saving.specification import specification
+from lit_dqn.saving.trust import Trust
+from lit_dqn.training.agent import LitAgent
+from lit_dqn.training.data import ReplayDataModule
+
+OBSERVATIONS = 64
+"""How many an export is checked on."""
+
+SMALL_CAPACITY = 1_000
+"""Timesteps of the replay that they are drawn from: that of training may not fit on the machine that exports."""
+
+
+class Trainer(lightning.Trainer):
+    """Lightning's Trainer with one verb more."""
+
+    def export(
+        self,
+        model: LitAgent,
+        datamodule: ReplayDataModule,
+        ckpt_path: str | None = None,
+        output_dir: str | None = None,
+    ) -> None:
+        """Write the agent of a checkpoint as model.safetensors with its config.yaml, and as model.onnx.
+
+        Args:
+            model: the agent.
+            datamodule: plays some steps at random, so that what is written can be checked on real observations.
+            ckpt_path: `last`, `best`, a run folder, or a file.
+            output_dir: where the files go, over those of an earlier export there. By default a new folder in the
+                run's, `export/env_step_<n>`, and `env_step_<n>_2` if that is there.
+
+        Raises:
+            ConfigError: without a checkpoint, or if the folder cannot be made.
+            TrainingError: if what was written does not give the values of the agent.
+
+        """
+        if ckpt_path is None:
+            raise ConfigError("ckpt_path: export needs an agent; give --ckpt_path best, or a file.")
+        checkpoint = read_checkpoint(ckpt_path)
+        model.load_state_dict(checkpoint["state_dict"])
+        datamodule.capacity = min(datamodule.capacity, SMALL_CAPACITY)
+        datamodule.setup("fit")
+        collector = datamodule.collector
+        assert collector is not None
+        try:
+            collector.warm_up(model, OBSERVATIONS, starts=1)
+        finally:
+            datamodule.teardown("fit")
+        starts = np.array(collector.replay.starts[-OBSERVATIONS:])
+        batch = collector.replay.sample(np.resize(starts, max(len(starts), 2)))
+        trust = Trust.of({"model": dict(model.hparams), "data": dict(datamodule.hparams)})
+        settings = settings_of(checkpoint, type(model), trust)
+        settings["model"] = {**specification(type(model)), "init_args": settings["model"]}
+        if output_dir is None:
+            folder = make_new_folder(folder_of_output(Path(ckpt_path), checkpoint["env_step"], "export"), "output_dir")
+        else:
+            folder = Path(output_dir)
+        export_agent(model.online, batch.observation, settings, folder, output_name=model.output_name)

@@ -1,0 +1,84 @@
+"""What the verbs of the command line do, once their parts are built."""
+
+import logging
+import signal
+import sys
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningCLI
+
+from lit_dqn.callbacks.run_folder import make_run_folder
+from lit_dqn.commands.launch_checks import check_metrics
+from lit_dqn.commands.plan import plan
+from lit_dqn.commands.report import say_metrics, say_what_begins, say_what_was_reached
+from lit_dqn.errors import ConfigError, Interrupted, TrainingError
+
+log = logging.getLogger("lit_dqn")
+
+
+class Verbs(LightningCLI):
+    """The verbs, with reports for people and the exit codes of a run that was stopped."""
+
+    resumes_in_its_folder = False
+    """Whether `fit` resumes a run in its own folder."""
+
+    version_is_chosen = False
+    """Whether the command line says the number of the run's folder."""
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train, and say in a few lines what begins and what was reached.
+
+        Raises:
+            ConfigError: if another process trains this run.
+            TrainingError: if the loss is no number any more.
+
+        """
+        stop, trainer = self._get(self.config_init, "stop"), self.trainer
+        if self._get(self.config_init, "plan"):
+            try:
+                plan(trainer, self.model, self.datamodule, stop)
+            except Interrupted as interruption:
+                sys.exit(128 + interruption.signal_number)
+            return
+        if not self.resumes_in_its_folder:
+            make_run_folder(trainer, self.version_is_chosen)
+        self._get(self.config_init, "checkpoints").lock_folder(trainer)
+        say_what_begins(trainer, self.model, self.datamodule, stop)
+        try:
+            trainer.fit(**kwargs)
+        except TrainingError as error:
+            raise TrainingError(f"{error} {self._last_good_checkpoint()}") from error
+        except Interrupted as interruption:
+            log.info("stopped. %s", self._last_good_checkpoint())
+            sys.exit(128 + interruption.signal_number)
+        except SystemExit:
+            if not trainer.interrupted:
+                raise
+            log.info("stopped at once. %s", self._last_good_checkpoint())
+            sys.exit(128 + signal.SIGINT)
+        except (ConfigError, MisconfigurationException):
+            raise
+        except Exception as error:
+            check_metrics(error, trainer)
+            log.error("the run failed. %s", self._last_good_checkpoint())
+            raise
+        say_what_was_reached(trainer, self.datamodule, self._get(self.config_init, "statistics"), stop)
+
+    def validate(self, verbose: bool = True, **kwargs: Any) -> None:
+        """Play evaluation episodes, and say what they say."""
+        (metrics,) = self.trainer.validate(**kwargs, verbose=False)
+        if verbose:
+            say_metrics(metrics)
+
+    def test(self, verbose: bool = True, **kwargs: Any) -> None:
+        """Play the episodes of `test`, and say what they say."""
+        (metrics,) = self.trainer.test(**kwargs, verbose=False)
+        if verbose:
+            say_metrics(metrics)
+
+    def _last_good_checkpoint(self) -> str:
+        last = self._get(self.config_init, "checkpoints").last_saved
+        if last is None:
+            return "No checkpoint was written yet."
+        return f"The last good checkpoint is {last}. Resume from it with --ckpt_path last."
