@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install fit pong resume tensorboard test test-gpu test-slow test-floors prove-resume check format benchmark benchmark-peers benchmark-gpu results-classic results-minatar maximization-bias notebook docs clean
+.PHONY: help install fit pong resume tensorboard test test-gpu test-slow coverage test-floors prove-resume check format benchmark benchmark-peers benchmark-gpu results-classic results-minatar maximization-bias notebook docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ pong: install  ## learn Atari's Pong, an hour on one core
 	$(BIN)/python -m lit_dqn fit --config configs/atari/pong_fast.yaml
 	$(BIN)/python -m lit_dqn fit --config configs/atari/pong_fast.yaml --config configs/atari/pong_finish.yaml --ckpt_path last
 
-resume: install  ## go on from the last checkpoint of CONFIG's run
+resume: install  ## resume CONFIG's run from its last checkpoint
 	$(BIN)/python -m lit_dqn fit --config $(CONFIG) --ckpt_path last
 
 tensorboard: install  ## curves and pictures of all runs, on http://localhost:6006
@@ -41,13 +41,16 @@ test-gpu: install  ## the tests that need a CUDA GPU, in three minutes
 test-slow: install  ## the tests that learn for minutes
 	$(BIN)/python -m pytest -m slow
 
+coverage: install  ## the tests, and which lines of src they never reach
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --cov lit_dqn --cov-report term-missing:skip-covered
+
 test-floors:  ## the tests with the oldest dependencies that pyproject.toml allows, in an environment of their own (8 GB)
 	test -x .venv-floors/bin/python || $(PYTHON) -m venv .venv-floors
 	.venv-floors/bin/python -m pip install --quiet --disable-pip-version-check uv
 	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python --resolution lowest-direct --editable '.[atari,minatar,minigrid,video,export,dev]'
 	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
-prove-resume: install  ## kill runs at random moments, go on, and compare them with runs that were not (some minutes)
+prove-resume: install  ## kill runs at random moments, resume them, and compare them with runs that were not (some minutes)
 	$(BIN)/python tests/prove_resume.py
 
 check: install  ## ruff and mypy

@@ -1,5 +1,6 @@
 """The figures as Markdown. For the standard library alone."""
 
+import textwrap
 from typing import Any
 
 from processes import ROOT
@@ -157,4 +158,5 @@ def said(record: dict[str, Any] | None) -> str:
     if record is None:
         return ""
     machine = ", ".join(f"{name} {word}" for name, word in record["machine"].items())
-    return f"{record['card']}, {record['date']}, `{record['command']}`; {machine}.\n\n"
+    words = f"{record['card']}, {record['date']}, `{record['command']}`; {machine}."
+    return textwrap.fill(words, 120, break_on_hyphens=False, break_long_words=False) + "\n\n"
