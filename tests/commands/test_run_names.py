@@ -39,7 +39,6 @@ def name_of(monkeypatch, capsys, *arguments: object) -> str:
         ([CONFIGS / "atari/space_invaders.yaml", "--data.env_id=ALE/Pong-v5"], "space_invaders-Pong-v5"),
         ([CONFIGS / "cartpole.yaml", CONFIGS / "minatar/breakout.yaml"], "minatar_breakout"),
         ([CONFIGS / "atari/pong_fast.yaml", CONFIGS / "atari/pong_finish.yaml"], "pong_fast"),
-        ([CONFIGS / "cartpole.yaml", "--trainer.logger=false"], "cartpole"),
     ],
 )
 def test_a_run_of_another_env_gets_another_name_by_itself(folder, monkeypatch, capsys, arguments, name):
