@@ -118,7 +118,7 @@ def test_pictures_of_a_run(folder):
     with pytest.raises(ConfigError, match="wrappers: the agent sees what they make of the world"):
         turned.draw()
     nameless = Run.from_config(CARTPOLE, TINY | {"trainer.logger": False})
-    assert nameless.folder == Path("lightning_logs/cartpole/version_0")
+    assert nameless.folder == Path("lightning_logs/cartpole/version_1")  # beside the one above
 
 
 def test_the_saliency_of_a_run_that_sees_images():

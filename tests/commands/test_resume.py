@@ -332,7 +332,7 @@ def test_an_exception_leaves_the_last_saved_state_and_names_it(folder, monkeypat
     with pytest.raises(error):
         run(monkeypatch, "fit", *CARTPOLE, *tiny(**{"stop.max_env_steps": 1000}))
     said = capfd.readouterr().err
-    assert f"the run failed. The last good checkpoint is {checkpoints()}/env_step_104.ckpt. Go on from it with" in said
+    assert f"the run failed. The last good checkpoint is {checkpoints()}/env_step_104.ckpt. Resume from it with" in said
 
 
 def test_a_run_that_fails_before_its_first_checkpoint_offers_none(folder, monkeypatch, capfd):
