@@ -30,7 +30,7 @@ KEPT_ON_RESUME = (
 
 
 class CheckpointedData(lightning.LightningDataModule):
-    """Data that are saved with a run and go on with it: the collector, the store, and the generator of sampling."""
+    """Data that are saved with a run and resumed with it: the collector, the store, and the generator of sampling."""
 
     collector: Collector | None = None
     store: Store | None = None
@@ -65,7 +65,7 @@ class CheckpointedData(lightning.LightningDataModule):
         }
 
     def check_continues(self, saved: Mapping[str, Any], path: str | Path) -> None:
-        """Refuse to go on with settings that a saved replay or the count of epochs was not made for.
+        """Refuse to resume with settings that a saved replay or the count of epochs was not made for.
 
         Args:
             saved: the data module's hyper-parameters in the checkpoint.
@@ -80,7 +80,7 @@ class CheckpointedData(lightning.LightningDataModule):
             then = saved[key] if key in saved else specification(inspect.signature(type(self)).parameters[key].default)
             if then != self.hparams[key]:
                 raise ConfigError(
-                    f"{key}: the checkpoint was made with {then}, not {self.hparams[key]}, and cannot go on "
+                    f"{key}: the checkpoint was made with {then}, not {self.hparams[key]}, and cannot resume "
                     f"otherwise; set --data.{key} {as_typed(then)}, or start anew from its weights with "
                     f"--model.init_from {path}."
                 )

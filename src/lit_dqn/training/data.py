@@ -74,7 +74,7 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
         eval_envs: envs that play them side by side; the episodes are the same for any number.
         eval_max_steps: cap on the agent steps of an evaluation episode; a greedy policy can loop for ever.
         eval_policy: how the agent acts while it is evaluated; a schedule in it stays at its start.
-        resume_env: what becomes of the episodes that were running when a run goes on: `exact` plays them again from
+        resume_env: what becomes of the episodes that were running when a run is resumed: `exact` plays them again from
             their seeds and actions; `new_episode` cuts them, for envs that are not deterministic.
         seed: of episodes, exploration and sampling; None takes the one of `seed_everything`.
 
@@ -198,7 +198,7 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
         """The dataset itself: it gives whole chunks and plays in this process, so a DataLoader has nothing to do.
 
         Raises:
-            TrainingError: if the run goes on from a checkpoint that has no replay.
+            TrainingError: if the run resumes from a checkpoint that has no replay.
 
         """
         assert self.trainer is not None
@@ -206,7 +206,7 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
         assert self.store is not None
         if self.trainer.global_step > 0 and self.collector.env_step == 0:
             raise TrainingError(
-                "the checkpoint has no state of ReplayDataModule, so the run cannot go on; "
+                "the checkpoint has no state of ReplayDataModule, so the run cannot resume; "
                 f"start anew from its weights with --model.init_from {self.trainer.ckpt_path}."
             )
         refill, self._refill = self._refill, False
