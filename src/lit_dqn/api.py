@@ -21,7 +21,7 @@ from lit_dqn.commands.process_settings import prepare_process
 from lit_dqn.envs import make_env
 from lit_dqn.envs.grid.world import GridWorld
 from lit_dqn.errors import ConfigError
-from lit_dqn.playing.evaluation import Trajectory
+from lit_dqn.playing.trajectories import Trajectory
 from lit_dqn.saving.read import read_checkpoint
 from lit_dqn.saving.specification import specification
 from lit_dqn.training.agent import LitAgent

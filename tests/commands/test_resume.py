@@ -119,7 +119,7 @@ def test_envs_that_are_played_again_go_on_as_if_nothing_had_been(played):
     for collector in (one, other):
         collector.collect(Agent(), 3 * 60)
     assert dict(flat(one.state_dict())) == dict(flat(other.state_dict()))
-    assert np.array_equal(one._stack.observation, other._stack.observation)
+    assert np.array_equal(one.stage.observation, other.stage.observation)
     starts = np.array(one.replay.starts)
     for a, b in zip(one.replay.sample(starts).tensors, other.replay.sample(starts).tensors, strict=True):
         assert torch.equal(a, b)

@@ -11,8 +11,9 @@ from lit_dqn import ReplayDataModule
 from lit_dqn.envs import make_env, make_vec
 from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.playing.collector import Collector
-from lit_dqn.playing.evaluation import play_episode, play_episodes
+from lit_dqn.playing.evaluation import play_episodes
 from lit_dqn.playing.policies import UniformRandom
+from lit_dqn.playing.trajectories import play_episode
 from lit_dqn.replay import ReplayBuffer
 
 ENV = "test_env_checks:lit_dqn_tests/Faulty-v0"
@@ -70,7 +71,8 @@ FAULTS = {
     "shape": rf"shows an observation of shape \(3,\){AFTER}, {SAYS}",
 }
 OBSERVATION = (
-    r"shows nan as number 2 of the 2 of its observation at step {}; mend the environment, or bound what it shows"
+    r"shows nan as number 2 of the 2 of its observation at step {} of its episode; mend the environment, or bound what "
+    r"it shows by a wrapper"
 )
 IGNORED = ("ignore::UserWarning", "ignore::DeprecationWarning")  # Gymnasium's own checker of the first step
 pytestmark = [pytest.mark.filterwarnings(filter) for filter in IGNORED]
@@ -89,10 +91,10 @@ def test_what_cannot_be_learned_from_is_named_when_it_comes(fault):
         playing.collect(NobodyAsks(), 3)
 
 
-def test_an_observation_with_nan_is_named_with_env_step_and_place():
+def test_an_observation_with_nan_is_named_with_its_step_and_place():
     playing = collector(fault="observation")
     playing.collect(NobodyAsks(), 18)
-    with pytest.raises(TrainingError, match=OBSERVATION.format(21)):
+    with pytest.raises(TrainingError, match=OBSERVATION.format(7)):
         playing.collect(NobodyAsks(), 3)
     assert playing.replay.state_dict()  # what was stored before is there
     with pytest.raises(TrainingError, match=OBSERVATION.format(0)):

@@ -281,7 +281,7 @@ def test_a_restored_collector_joins_no_episodes_in_the_replay():
 
 
 def test_a_frame_stack_is_filled_by_the_first_frame_of_an_episode():
-    stack = FrameStack(2, 3)
+    stack = FrameStack(2, 3, (1,), np.int64)
     stack.reset(np.array([[1], [2]]), np.array([True, True]))
     stack.push(np.array([[3], [4]]))
     assert stack.observation[:, :, 0].tolist() == [[1, 1, 3], [2, 2, 4]]

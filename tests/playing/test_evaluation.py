@@ -4,8 +4,9 @@ from gymnasium.wrappers import FrameStackObservation
 
 from audit import AUDIT_ENV, AuditEnv
 from lit_dqn.envs import make_env, make_vec
-from lit_dqn.playing.evaluation import play_episode, play_episodes
+from lit_dqn.playing.evaluation import play_episodes
 from lit_dqn.playing.policies import EpsilonGreedy, Greedy
+from lit_dqn.playing.trajectories import play_episode
 
 SEED = 7
 
@@ -113,7 +114,7 @@ def test_episodes_played_side_by_side_are_those_played_alone(num_envs):
 
 @pytest.mark.parametrize(("dtype", "scale"), [(np.int64, 1), (np.float64, 255), (np.float32, 1)])
 def test_pictures_of_any_type_become_bytes(dtype, scale):
-    from lit_dqn.playing.evaluation import _as_picture
+    from lit_dqn.playing.trajectories import _as_picture
 
     drawn = np.array([[[0, 51, 255]]], np.uint8)
     picture = _as_picture((drawn / scale).astype(dtype))

@@ -10,7 +10,7 @@ from test_plots import arrows, numbers_of
 
 from lit_dqn import make_env
 from lit_dqn.envs.grid.values import optimal_action_values
-from lit_dqn.playing.evaluation import Trajectory
+from lit_dqn.playing.trajectories import Trajectory
 from lit_dqn.plots import (
     Animation,
     draw_agent,

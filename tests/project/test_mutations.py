@@ -36,7 +36,7 @@ WHEN_DRAWN = (
 FILLED_ONCE = "training/test_data.py::test_a_replay_that_was_not_saved_is_filled_again_once"
 OWN_GENERATOR = "playing/test_collector.py::test_each_env_explores_by_a_generator_of_its_own"
 GO_ON = "commands/test_resume.py::test_a_network_with_dropout_learns_on_as_if_it_had_never_stopped"
-GENERATORS = "[exploration_generator(seed, env) for env in range(envs.num_envs)]"
+GENERATORS = "[exploration_generator(seed, first_env + env) for env in range(envs.num_envs)]"
 
 MUTATIONS = [
     Mutation("a batch drawn before its chunk is played", "training/dataset.py", DRAWN_LATE, DRAWN_EARLY, WHEN_DRAWN),
@@ -114,7 +114,7 @@ MUTATIONS = [
         "one generator of exploration for all envs",
         "playing/collector.py",
         GENERATORS,
-        "[exploration_generator(seed, 0)] * envs.num_envs",
+        "[exploration_generator(seed, first_env)] * envs.num_envs",
         OWN_GENERATOR,
     ),
     Mutation(

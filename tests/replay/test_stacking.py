@@ -9,7 +9,7 @@ def test_a_frame_stack_is_the_newest_frames_however_long_it_goes_on():
     generator = np.random.default_rng(0)
     for shape in ((3, 2), (2, 3, 2), (5,)):
         for count in (1, 2, 4):
-            stack, expected = FrameStack(3, count), None
+            stack, expected = FrameStack(3, count, shape, np.uint8), None
             for step in range(150):
                 frames = generator.integers(0, 255, (3, *shape), np.uint8)
                 mask = generator.random(3) < 0.1 if step else np.ones(3, bool)
@@ -29,7 +29,7 @@ def test_a_frame_stack_is_the_newest_frames_however_long_it_goes_on():
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_an_episode_that_is_looked_at_later_shows_what_was_seen_while_it_was_played(shape, count):
     frames = np.random.default_rng(0).integers(0, 255, (9, *shape), np.uint8)
-    stack, seen = FrameStack(1, count), []
+    stack, seen = FrameStack(1, count, shape, np.uint8), []
     for step in range(9):
         if step == 0:
             stack.reset(frames[:1], np.ones(1, bool))

@@ -12,7 +12,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from lit_dqn.callbacks.maze_view import send_picture
 from lit_dqn.envs import make_env_with_pictures
 from lit_dqn.errors import ConfigError, one_line
-from lit_dqn.playing.evaluation import Trajectory, play_trajectories
+from lit_dqn.playing.trajectories import Trajectory, play_trajectories
 from lit_dqn.plots import Animation, draw_episode_saliency
 
 log = logging.getLogger("lit_dqn")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lit_dqn.callbacks.run_folder import folder_of_output, make_new_folder
 from lit_dqn.envs import env_name
 from lit_dqn.envs.grid.world import GridWorld
-from lit_dqn.playing.evaluation import Trajectory
+from lit_dqn.playing.trajectories import Trajectory
 from lit_dqn.plots import Animation, draw_agent, draw_episode_saliency, grid_path
 
 log = logging.getLogger("lit_dqn")

@@ -82,13 +82,16 @@ class CheckedEnv(gymnasium.Wrapper):
         )
 
 
-def check_finite(frames: NDArray[Any], envs: VectorEnv | gymnasium.Env, step: int | NDArray[np.int64]) -> None:
+def check_finite(
+    frames: NDArray[Any], envs: VectorEnv | gymnasium.Env, step: int | NDArray[np.int64], first_env: int = 0
+) -> None:
     """Refuse observations that hold NaN or infinity.
 
     Args:
         frames: [N, *shape], as they are stored.
         envs: that showed them.
-        step: when, for the sentence; also of each env [N].
+        step: of the episode, for the sentence; also of each env [N].
+        first_env: the number of the first env, likewise.
 
     Raises:
         TrainingError: naming the env, the step and the value.
@@ -101,9 +104,10 @@ def check_finite(frames: NDArray[Any], envs: VectorEnv | gymnasium.Env, step: in
     for env in map(int, np.flatnonzero(wrong.any(axis=1))):
         number = int(np.flatnonzero(wrong[env])[0])
         raise TrainingError(
-            f"env_id: env {env} of {envs.spec.id if envs.spec else type(envs.unwrapped).__name__} shows "
+            f"env_id: env {first_env + env} of {envs.spec.id if envs.spec else type(envs.unwrapped).__name__} shows "
             f"{frames[env].flat[number]} as number {number + 1} of the {wrong.shape[1]} of its observation at step "
-            f"{np.broadcast_to(step, len(frames))[env]:,}; mend the environment, or bound what it shows by a wrapper."
+            f"{np.broadcast_to(step, len(frames))[env]:,} of its episode; mend the environment, or bound what it shows "
+            "by a wrapper."
         )
 
 

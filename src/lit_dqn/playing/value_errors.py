@@ -11,8 +11,8 @@ from lit_dqn.envs import Wrapper, make_env
 from lit_dqn.envs.grid.values import observe_all, policy_state_values
 from lit_dqn.envs.grid.world import GridWorld
 from lit_dqn.errors import ConfigError
-from lit_dqn.playing.evaluation import play_episode
 from lit_dqn.playing.policies import Policy
+from lit_dqn.playing.trajectories import play_episode
 from lit_dqn.replay.stacking import first_observations, observations_of_episode
 from lit_dqn.types import ActionPreferences
 

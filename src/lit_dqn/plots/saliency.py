@@ -9,7 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lit_dqn.playing.evaluation import Trajectory
+from lit_dqn.playing.trajectories import Trajectory
 from lit_dqn.plots.agents import Watched
 from lit_dqn.plots.style import PATH, TICK_SIZE, TITLE_SIZE
 

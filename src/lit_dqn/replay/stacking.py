@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 ROOM = 16
 """Pushes, in frame stacks, before the newest frames are moved back to the front."""
@@ -58,25 +58,33 @@ class FrameStack:
     """The newest k frames of N envs as observations, by the rule of the replay: the first frame fills the stack.
 
     The k frames lie in a window that moves on over a longer row of frames, so that a push copies one frame of each env.
+    The frame before the newest one stays where it was: a push changes none of what `frames` gave before it.
+
+    Args:
+        num_envs: N.
+        frame_stack: k.
+        shape: of a frame.
+        dtype: of a frame.
+
     """
 
-    def __init__(self, num_envs: int, frame_stack: int) -> None:
+    def __init__(self, num_envs: int, frame_stack: int, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         self._frame_stack = frame_stack
         self._room = 1 if frame_stack == 1 else ROOM * frame_stack
-        self._row: NDArray[Any] | None = None  # [N, room, *shape]
+        self._row = np.zeros((num_envs, self._room, *shape), dtype)
+        # A window of one frame has nowhere to move on to: two rows take turns.
+        self._other_row = np.zeros_like(self._row) if frame_stack == 1 else self._row
         self._end = frame_stack  # of the window
-        self._num_envs = num_envs
 
     def reset(self, frames: NDArray[Any], mask: NDArray[np.bool_]) -> None:
         """Begin the episodes of the envs in `mask` [N] with `frames` [N, *shape]."""
-        if self._row is None:
-            self._row = np.zeros((len(frames), self._room, *frames.shape[1:]), frames.dtype)
         self._window[mask] = frames[mask, None]
 
     def push(self, frames: NDArray[Any]) -> None:
         """Go on with `frames` [N, *shape]."""
-        assert self._row is not None
-        if self._frame_stack > 1:
+        if self._frame_stack == 1:
+            self._row, self._other_row = self._other_row, self._row
+        else:
             if self._end == self._room:
                 self._row[:, : self._frame_stack - 1] = self._row[:, 1 - self._frame_stack :]
                 self._end = self._frame_stack - 1
@@ -86,7 +94,6 @@ class FrameStack:
     @property
     def frames(self) -> NDArray[Any]:
         """[N, *shape], the newest frame of each env."""
-        assert self._row is not None
         return self._row[:, self._end - 1]
 
     @property
@@ -96,5 +103,4 @@ class FrameStack:
 
     @property
     def _window(self) -> NDArray[Any]:
-        assert self._row is not None
         return self._row[:, self._end - self._frame_stack : self._end]

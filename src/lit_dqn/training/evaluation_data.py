@@ -7,9 +7,10 @@ import lightning
 from gymnasium.vector import VectorEnv
 
 from lit_dqn.envs import AtariProtocol, Wrapper, is_atari, make_env_with_pictures, make_vec
-from lit_dqn.playing.evaluation import PlayedDataset, Trajectory, play_episodes, play_trajectories
+from lit_dqn.playing.evaluation import PlayedDataset, play_episodes
 from lit_dqn.playing.policies import Policy
 from lit_dqn.playing.seeds import EVALUATION_ENV, TEST_ENV, evaluation_seeds
+from lit_dqn.playing.trajectories import Trajectory, play_trajectories
 from lit_dqn.saving.specification import specification
 from lit_dqn.types import CopiedAgent, Episode
 

@@ -1,0 +1,215 @@
+"""The one loop over a vector env: who plays, plays here."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+
+from lit_dqn.envs import check_finite, stored_dtype
+from lit_dqn.playing.seeds import episode_seed
+from lit_dqn.replay.stacking import FrameStack
+from lit_dqn.types import Timestep
+
+Seeds = Sequence[int | None]
+
+
+class Finished(NamedTuple):
+    """An episode that a step has ended."""
+
+    env: int  # its number over the whole run
+    total_reward: float  # the undiscounted return, rewards as the env gave them
+    length: int  # agent steps
+    terminated: bool  # False: truncated, by the env or by the cap on the steps
+
+
+class RunningEpisode(NamedTuple):
+    """What leads to where an env is."""
+
+    seed: int  # of its reset
+    actions: NDArray[np.integer]  # [T], since the episode began
+    total_reward: float  # so far
+    frame_hash: str  # of the frame that it shows now
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and a tensor as small as the actions allow."""
+        dtype = np.uint8 if self.actions.max(initial=0) < 256 else np.int32
+        return self._asdict() | {"actions": torch.from_numpy(self.actions.astype(dtype))}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> "RunningEpisode":
+        """The other way."""
+        return cls(**state | {"actions": state["actions"].numpy()})
+
+
+class Stage:
+    """A vector env with its frame stacks and the episodes that it is playing, each begun with a seed of its own.
+
+    Whoever plays begins episodes by `begin`, chooses actions by `observation`, and steps. Where an env's infos hold
+    `life_lost` [N], those steps have no future for learning, and the episode goes on.
+
+    Some vector envs cannot step one env alone. An env that has nothing to play meanwhile is *idle*: it goes on for the
+    others' sake, and nothing that it shows or pays counts.
+
+    Args:
+        envs: a vector env of N envs that does not reset itself (`make_vec`).
+        frame_stack: frames in an observation.
+        seed: of the run, which the seeds of episodes follow from; None: `begin` is told each.
+        first_env: the number of the first env over the whole run; the others follow.
+        max_steps: cap on the agent steps of an episode, a truncation; None for no cap but the env's own.
+
+    Attributes:
+        episodes: that each env has begun by seeds of the run, [N].
+        begun: whether `begin` has been called; before that there is nothing to see.
+        total_reward: of each env's episode so far, [N].
+        length: agent steps of each env's episode so far, [N].
+
+    """
+
+    def __init__(
+        self,
+        envs: VectorEnv,
+        frame_stack: int,
+        seed: int | None,
+        first_env: int = 0,
+        max_steps: int | None = None,
+    ) -> None:
+        self.envs = envs
+        self.seed = seed
+        self.first_env = first_env
+        self.max_steps = max_steps
+        space = envs.single_observation_space
+        assert space.shape is not None
+        self._dtype = stored_dtype(space)
+        self._stack = FrameStack(envs.num_envs, frame_stack, space.shape, self._dtype)
+        self.episodes = np.zeros(envs.num_envs, np.int64)
+        self.begun = False
+        self.total_reward = np.zeros(envs.num_envs)
+        self.length = np.zeros(envs.num_envs, np.int64)
+        self._seed_of_episode = [0] * envs.num_envs
+        self._actions = ActionLog(envs.num_envs)
+        self._idle = np.zeros(envs.num_envs, bool)
+        self._someone_is_idle = False
+
+    @property
+    def observation(self) -> NDArray[Any]:
+        """What a network sees of each env: [N, *stacked shape], good until the next call."""
+        return self._stack.observation
+
+    def begin(self, mask: NDArray[np.bool_], seeds: Seeds | None = None) -> None:
+        """Begin the next episodes of some envs.
+
+        Args:
+            mask: [N], of which envs.
+            seeds: [N], of the episodes of those in the mask, None for an env that is idle from here on; without them
+                the next seeds of the run.
+
+        Raises:
+            TrainingError: if an env shows what is no number.
+
+        """
+        seeds = self._next_seeds(mask) if seeds is None else seeds
+        for env in map(int, np.flatnonzero(mask)):
+            seed = seeds[env]
+            self._idle[env] = seed is None
+            self._seed_of_episode[env] = 0 if seed is None else seed
+        self._someone_is_idle = bool(self._idle.any())
+        self.total_reward[mask] = 0
+        self.length[mask] = 0
+        given = [seed if begins else None for seed, begins in zip(self._seed_of_episode, mask, strict=True)]
+        frames, _ = self.envs.reset(seed=given, options={"reset_mask": mask.copy()})  # type: ignore[arg-type]
+        self._stack.reset(self._as_stored(frames), mask)
+        self.begun = True
+
+    def _next_seeds(self, mask: NDArray[np.bool_]) -> Seeds:
+        assert self.seed is not None
+        seeds: list[int | None] = [None] * len(mask)
+        for env in map(int, np.flatnonzero(mask)):
+            seeds[env] = episode_seed(self.seed, self.first_env + env, int(self.episodes[env]))
+        self.episodes[mask] += 1
+        return seeds
+
+    def step(self, actions: NDArray[np.integer]) -> tuple[Timestep, list[Finished]]:
+        """One agent step of every env.
+
+        Args:
+            actions: [N].
+
+        Returns:
+            The timestep of all envs, whose arrays are good until the next call; and the episodes that have ended with
+            it, in the order of their envs. Where `last`, also of an idle env, `begin` must follow.
+
+        Raises:
+            TrainingError: if an env shows what is no number.
+
+        """
+        frames, reward, terminated, truncated, info = self.envs.step(actions)
+        self._actions.write(self.length, actions)
+        self.total_reward += reward
+        self.length += 1
+        frames = self._as_stored(frames)
+        last = terminated | truncated
+        if self.max_steps is not None:
+            last |= self.length == self.max_steps
+        no_future = terminated | info.get("life_lost", False)
+        timestep = Timestep(self._stack.frames, actions, reward, ~no_future, last, frames)
+        self._stack.push(frames)
+        return timestep, self._finished(last, terminated) if last.any() else []
+
+    def _finished(self, last: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> list[Finished]:
+        return [
+            Finished(self.first_env + env, float(self.total_reward[env]), int(self.length[env]), bool(terminated[env]))
+            for env in map(int, np.flatnonzero(last & ~self._idle))
+        ]
+
+    def _as_stored(self, frames: NDArray[Any]) -> NDArray[Any]:
+        frames = frames.astype(self._dtype, copy=False)
+        looked_at = frames
+        if self._someone_is_idle:
+            looked_at = frames.copy()
+            looked_at[self._idle] = 0
+        check_finite(looked_at, self.envs, self.length, self.first_env)
+        return frames
+
+    def running(self) -> list[RunningEpisode]:
+        """What leads each env to where it is, so that it can be played again; [N], or none if none has begun."""
+        return [
+            RunningEpisode(
+                seed=self._seed_of_episode[env],
+                actions=self._actions.of(env, int(self.length[env])),
+                total_reward=float(self.total_reward[env]),
+                frame_hash=frame_hash(self._stack.frames[env]),
+            )
+            for env in range(self.envs.num_envs if self.begun else 0)
+        ]
+
+    def restore(self, episodes: Sequence[int]) -> None:
+        """Take over how many episodes each env has begun, [N]; none of them is running."""
+        self.episodes[:] = episodes
+        self.begun = False
+
+
+class ActionLog:
+    """The actions of the episodes that N envs are playing. Noting a step costs the same however long they are."""
+
+    def __init__(self, num_envs: int) -> None:
+        self._actions = np.zeros((num_envs, 1024), np.int32)
+        self._envs = np.arange(num_envs)
+
+    def write(self, step: NDArray[np.int64], action: NDArray[np.integer]) -> None:
+        """Note the actions [N] of the steps [N], counted from 0 in each episode."""
+        while int(step.max()) >= self._actions.shape[1]:
+            self._actions = np.concatenate([self._actions, np.zeros_like(self._actions)], axis=1)
+        self._actions[self._envs, step] = action
+
+    def of(self, env: int, length: int) -> NDArray[np.int32]:
+        """The first `length` actions of an env's episode, a copy."""
+        return self._actions[env, :length].copy()
+
+
+def frame_hash(frame: NDArray[Any]) -> str:
+    """128 bits that tell frames apart."""
+    return hashlib.blake2b(np.ascontiguousarray(frame).tobytes(), digest_size=16).hexdigest()

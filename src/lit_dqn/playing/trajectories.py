@@ -1,0 +1,167 @@
+"""Episodes played one after the other without learning, to watch an agent."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import VectorEnv
+from gymnasium.wrappers import RenderCollection
+from numpy.typing import NDArray
+
+from lit_dqn.playing.policies import Policy
+from lit_dqn.playing.seeds import exploration_generator_of_episode
+from lit_dqn.playing.stage import Finished, Stage
+from lit_dqn.replay.stacking import observations_of_episode
+from lit_dqn.types import ActionPreferences
+
+
+class Step(NamedTuple):
+    """One step of an episode that is being watched."""
+
+    observation: NDArray[Any]  # [*shape], a single frame
+    action: int
+    reward: float
+    next_observation: NDArray[Any]
+    terminated: bool
+    truncated: bool  # by the env, or by the cap on the steps
+
+
+def play_episode(
+    env: gymnasium.Env,
+    agent: ActionPreferences,
+    policy: Policy,
+    *,
+    seed: int,
+    max_steps: int,
+    frame_stack: int = 1,
+    env_step: int = 0,
+) -> Iterator[Step]:
+    """Play one episode without learning, step by step.
+
+    Args:
+        env: as `make_env` makes it.
+        agent: what it prefers.
+        policy: how actions follow from them.
+        seed: of the env and of the policy.
+        max_steps: cap on the agent steps of the episode; a greedy policy can loop for ever.
+        frame_stack: frames in an observation.
+        env_step: what the policy's schedules are asked for.
+
+    """
+    stage = Stage(_OneEnv(env), frame_stack, seed=None, max_steps=max_steps)
+    generators = [exploration_generator_of_episode(seed)]
+    stage.begin(np.ones(1, bool), [seed])
+    finished: list[Finished] = []
+    while not finished:
+        action = policy.act(agent, stage.observation, env_step, generators)
+        timestep, finished = stage.step(action)
+        yield Step(
+            observation=timestep.observation[0].copy(),
+            action=int(action[0]),
+            reward=float(timestep.reward[0]),
+            next_observation=timestep.next_observation[0].copy(),
+            terminated=any(episode.terminated for episode in finished),
+            truncated=any(not episode.terminated for episode in finished),
+        )
+
+
+class _OneEnv(VectorEnv):
+    """An env as a vector env of one that does not reset itself; whoever made the env closes it."""
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        self.num_envs = 1
+        self.spec = env.spec
+        self.single_observation_space = env.observation_space
+        self._env = env
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
+        (seed,) = cast(list[int | None], seed)
+        observation, _ = self._env.reset(seed=seed)
+        return np.asarray(observation)[None], {}
+
+    def step(
+        self, actions: NDArray[np.integer]
+    ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        observation, reward, terminated, truncated, _ = self._env.step(int(actions[0]))
+        return (
+            np.asarray(observation)[None],
+            np.array([reward], np.float64),
+            np.array([terminated]),
+            np.array([truncated]),
+            {},
+        )
+
+
+@dataclass
+class Trajectory:
+    """An episode that was played to be watched; T is its length."""
+
+    seed: int
+    observation: NDArray[Any]  # [T + 1, *shape], single frames, the last one included
+    action: NDArray[np.int64]  # [T]
+    reward: NDArray[np.float64]  # [T]
+    terminated: bool
+    pictures: list[NDArray[np.uint8]]  # T + 1 of [H, W, 3], or none if the env has no pictures
+    fps: float
+    frame_stack: int  # frames in what the agent saw
+
+    def seen(self, step: int) -> NDArray[Any]:
+        """What the agent saw at a step from 0 to T, [*observation_shape]."""
+        return observations_of_episode(self.observation, self.frame_stack, np.array([step]))[0]
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the agent saw images, uint8 [channels, height, width]."""
+        seen = self.seen(0)
+        return seen.ndim == 3 and seen.dtype == np.uint8
+
+
+def play_trajectories(
+    env: gymnasium.Env,
+    agent: ActionPreferences,
+    policy: Policy,
+    *,
+    seeds: Sequence[int],
+    max_steps: int,
+    frame_stack: int = 1,
+) -> Iterator[Trajectory]:
+    """Play episodes one after the other, with all that was seen.
+
+    Args:
+        env: as `make_env_with_pictures` makes it.
+        agent: what it prefers.
+        policy: how actions follow from them; schedules are asked for env step 0.
+        seeds: one episode each, of the env and of the policy.
+        max_steps: cap on the agent steps of an episode.
+        frame_stack: frames in an observation.
+
+    Yields:
+        One trajectory for each seed.
+
+    """
+    for seed in seeds:
+        steps = list(play_episode(env, agent, policy, seed=seed, max_steps=max_steps, frame_stack=frame_stack))
+        yield Trajectory(
+            seed=seed,
+            observation=np.stack([step.observation for step in steps] + [steps[-1].next_observation]),
+            action=np.array([step.action for step in steps]),
+            reward=np.array([step.reward for step in steps]),
+            terminated=steps[-1].terminated,
+            pictures=[_as_picture(picture) for picture in cast(list[Any], env.render())]
+            if isinstance(env, RenderCollection)
+            else [],
+            fps=env.metadata.get("render_fps", 30),
+            frame_stack=frame_stack,
+        )
+
+
+def _as_picture(rendered: NDArray[Any]) -> NDArray[np.uint8]:
+    """What an env has drawn, as uint8; some draw in shares of one, some in whole numbers of another type."""
+    if rendered.dtype == np.uint8:
+        return rendered
+    scale = 255 if np.issubdtype(rendered.dtype, np.floating) and rendered.max(initial=0) <= 1 else 1
+    return np.clip(np.rint(rendered * scale), 0, 255).astype(np.uint8)
