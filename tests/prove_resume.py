@@ -113,6 +113,15 @@ CASES["cartpole_prioritized"] = [
     "--data.sampler.init_args.beta.init_args.env_steps=3000",
     "--data.play_ahead=true",
 ]
+CASES["cartpole_draws"] = [  # noise while acting and in updates, levels drawn for implicit quantiles
+    *CASES["cartpole_ahead"],
+    "--model.network.init_args.noise=0.5",
+    "--model.network.init_args.dueling=true",
+    "--model.network.init_args.head=lit_dqn.ImplicitQuantileHead",
+    "--model.objective=ImplicitQuantileLearning",
+    "--model.objective.init_args.num_samples=4",
+    "--model.objective.init_args.num_target_samples=4",
+]
 CASES["cartpole_processes"] = [*CASES["cartpole"], "--data.env_processes=true", "--data.num_envs=2"]
 CHUNKS_BETWEEN_EVALUATIONS = dict.fromkeys(CASES, 30) | {"pong": 10}
 SEGMENT_BYTES = 20_000

@@ -10,10 +10,24 @@ if TYPE_CHECKING:
     from lit_dqn.api import Run
     from lit_dqn.envs import make_env
     from lit_dqn.errors import ConfigError, TrainingError
-    from lit_dqn.learning.networks import CNN, MLP, NatureCNN, QuantileHead, QuantileNetwork
+    from lit_dqn.learning.networks import (
+        CNN,
+        MLP,
+        CategoricalHead,
+        ImpalaCNN,
+        ImplicitQuantileHead,
+        NatureCNN,
+        QuantileHead,
+        QuantileNetwork,
+    )
     from lit_dqn.learning.objectives import (
+        C51,
         ActorCritic,
+        CategoricalQLearning,
         DoubleQLearning,
+        HLGauss,
+        ImplicitQuantileLearning,
+        Munchausen,
         MunchausenQLearning,
         QLearning,
         QuantileRegression,
@@ -32,9 +46,12 @@ if TYPE_CHECKING:
     from lit_dqn.training.td import LitTD
 
 __all__ = [
+    "C51",
     "CNN",
     "MLP",
     "ActorCritic",
+    "CategoricalHead",
+    "CategoricalQLearning",
     "CheckpointPolicy",
     "ConfigError",
     "Constant",
@@ -42,12 +59,17 @@ __all__ = [
     "EpsilonGreedy",
     "Exponential",
     "Greedy",
+    "HLGauss",
+    "ImpalaCNN",
+    "ImplicitQuantileHead",
+    "ImplicitQuantileLearning",
     "Latest",
     "Linear",
     "LitActorCritic",
     "LitAgent",
     "LitDQN",
     "LitTD",
+    "Munchausen",
     "MunchausenQLearning",
     "NatureCNN",
     "Prioritized",

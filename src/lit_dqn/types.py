@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, overload
 
 import numpy as np
@@ -34,10 +35,11 @@ class Batch(NamedTuple):
     discount: Tensor  # [B] float32, γ to the length of the window, or 0 if the episode terminated inside it
     next_observation: Tensor  # [B, *shape], the observation at the end of the window
     weight: Tensor | None = None  # [B] float32, importance weights of the losses; None: all count the same
+    uniform: Tensor | None = None  # [B, D] float32 in [0, 1), where an objective draws; the learner adds them
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """Those that are there; `Batch(*batch.tensors)` is the batch again."""
+        """Those that a store gave; `Batch(*batch.tensors)` is that batch again."""
         return self[:5] if self.weight is None else (*self[:5], self.weight)
 
 
@@ -186,5 +188,9 @@ class CopiedAgent(ActionPreferences, Protocol):
     """An agent that can act by weights of now while it learns."""
 
     def acting_copy(self, earlier: Self | None) -> Self:
-        """An agent that acts as this one does now; an earlier copy is brought up to date."""
+        """An agent that acts as this one does now, with its noise; an earlier copy is brought up to date."""
+        ...
+
+    def exploring(self) -> AbstractContextManager[None]:
+        """Inside it acts with noise, if its network has noisy layers."""
         ...

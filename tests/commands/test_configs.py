@@ -11,6 +11,7 @@ BREAKOUT = Path("atari/breakout.yaml")
 OVERLAYS = {
     Path("double.yaml"): Path("maze.yaml"),
     Path("prioritized.yaml"): Path("cartpole.yaml"),
+    **{Path(f"{name}.yaml"): BREAKOUT for name in ("c51", "dueling", "hl_gauss", "iqn", "m_iqn", "noisy")},
     Path("atari/nature.yaml"): BREAKOUT,
     Path("atari/dopamine.yaml"): BREAKOUT,
     Path("atari/fast.yaml"): BREAKOUT,

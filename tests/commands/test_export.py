@@ -1,4 +1,5 @@
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,16 @@ import torch
 import yaml
 
 from helpers import CARTPOLE, CONFIGS, run, tiny
-from lit_dqn import MLP, LitDQN, TrainingError
+from lit_dqn import (
+    MLP,
+    CategoricalHead,
+    ImpalaCNN,
+    ImplicitQuantileHead,
+    LitDQN,
+    NatureCNN,
+    QuantileHead,
+    TrainingError,
+)
 from lit_dqn.commands import export
 
 
@@ -55,6 +65,31 @@ def test_onnx_takes_images_as_the_env_shows_them_and_any_number_of_them(tmp_path
     for count in (1, 3, 5):
         (values,) = session.run(None, {"observation": images[:count].numpy()})
         assert values == pytest.approx(agent.q_values(images[:count].numpy()), rel=1e-3, abs=1e-5)
+
+
+PARTS = [
+    partial(NatureCNN, dueling=True, layer_norm=True, head=partial(QuantileHead, num_quantiles=5)),
+    partial(NatureCNN, noise=0.5, dueling=True, head=CategoricalHead),
+    partial(NatureCNN, head=ImplicitQuantileHead, dueling=True),
+    partial(ImpalaCNN, pool="adaptive_max", spectral_norm=True, head=ImplicitQuantileHead),
+    partial(ImpalaCNN, pool="average", layer_norm=True, noise=0.5),
+]
+
+
+@pytest.mark.parametrize("network", PARTS, ids=["quantiles", "categorical", "implicit", "impala", "impoola"])
+def test_onnx_gives_the_action_values_of_every_head_and_torso(network, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    agent = LitDQN((1, 40, 36), 3, network=partial(network, dense_size=8))
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 1, 40, 36), np.uint8))
+    with agent.exploring():
+        noisy = agent.q_values(images.numpy())
+    export.export_agent(agent.online, images, {}, tmp_path, output_name="q_values")  # which compares
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    for count in (1, 3):
+        (values,) = session.run(None, {"observation": images[:count].numpy()})
+        assert values == pytest.approx(agent.q_values(images[:count].numpy()), rel=1e-3, abs=1e-5)
+    assert np.array_equal(noisy, agent.q_values(images.numpy())) == ("noise" not in network.keywords)
 
 
 def test_an_export_that_is_not_the_network_is_refused(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from remedies import KEY, alternatives, messages, says
 
 HERE = Path(__file__).parents[1]
 CARTPOLE = f"fit --config {HERE.parent / 'configs/cartpole.yaml'} "
+IMPLICIT = CARTPOLE + "--model.network.head lit_dqn.ImplicitQuantileHead --model.objective ImplicitQuantileLearning "
 MAZE_TD = f"fit --config {HERE.parent / 'configs/maze_td.yaml'} "
 ACTOR_CRITIC = f"fit --config {HERE.parent / 'configs/cartpole_actor_critic.yaml'} "
 FIXTURE = HERE / "fixtures/cartpole_0.1.0"
@@ -106,6 +107,9 @@ CASES = [
     CARTPOLE + "--model.learning_rate 0",
     CARTPOLE + "--model.objective QuantileRegression",
     CARTPOLE + "--model.network test_remedies_everywhere.Own --model.objective QuantileRegression",
+    CARTPOLE + "--model.objective CategoricalQLearning",
+    CARTPOLE + "--model.network test_remedies_everywhere.Own --model.objective CategoricalQLearning",
+    IMPLICIT + "--model.objective.double true --model.objective.munchausen Munchausen",
     CARTPOLE + "--model LitTD",
     CARTPOLE + "--model LitActorCritic",
     CARTPOLE + "--trainer.accelerator abacus",

@@ -9,8 +9,12 @@ import torch
 from helpers import ADAM, SMALL, WithBatchNorm, WithDropout, batches
 from lit_dqn import (
     CNN,
+    CategoricalHead,
+    CategoricalQLearning,
     ConfigError,
     DoubleQLearning,
+    ImplicitQuantileHead,
+    ImplicitQuantileLearning,
     LitDQN,
     MunchausenQLearning,
     QLearning,
@@ -73,6 +77,8 @@ def _compiler(request, monkeypatch):
         {"objective": MunchausenQLearning(), "target_update_period": 1, "target_update_tau": 0.3},
         {"network": lambda shape, actions: QuantileNetwork(shape, actions, SMALL), "objective": QuantileRegression()},
         {"network": partial(CNN, filters=(4,), kernel_sizes=(3,), strides=(2,), dense_size=8), "shape": (2, 9, 9)},
+        {"network": partial(SMALL, noise=0.5, dueling=True, head=CategoricalHead), "objective": CategoricalQLearning()},
+        {"network": partial(SMALL, head=ImplicitQuantileHead), "objective": ImplicitQuantileLearning(4, 4), "draws": 8},
         {"optimizer": partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.1)},
         {"optimizer": partial(torch.optim.Adam, lr=1e-2, weight_decay=0.1, amsgrad=True)},
     ],

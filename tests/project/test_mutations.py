@@ -21,7 +21,8 @@ class Mutation(NamedTuple):
 
 
 DRAWN_LATE = """\
-                collector.collect(self.agent, self.env_steps_per_chunk)
+                with self.agent.exploring():
+                    collector.collect(self.agent, self.env_steps_per_chunk)
                 yield self._draw(collector.env_step)
 """
 DRAWN_EARLY = """\
@@ -151,8 +152,8 @@ MUTATIONS = [
     Mutation(
         "another τ of Munchausen's rule",
         "learning/objectives/munchausen.py",
-        "temperature: float = 0.03",
-        "temperature: float = 0.3",
+        "    temperature: float = 0.03\n",
+        "    temperature: float = 0.3\n",
         "learning/test_objectives.py::test_munchausen_has_the_constants_of_the_paper_by_default",
     ),
     Mutation(

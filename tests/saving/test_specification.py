@@ -83,7 +83,7 @@ def test_every_part_is_made_again_by_its_description(part):
     assert vars(made) == vars(part)
 
 
-DEFAULTS_OF_AN_MLP = {"layer_norm": False, "dueling": False, "head": None}
+DEFAULTS_OF_AN_MLP = {"layer_norm": False, "dueling": False, "noise": None, "head": None}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # jsonargparse 4.49 has another name for instantiate_classes

@@ -51,9 +51,9 @@ class CompiledUpdate:
             output = torch.func.functional_call(loss, dict(parameters), (batch,))
             return weighed_mean(output.loss, batch.weight), output
 
-        def update(fields: tuple[Tensor, ...]) -> tuple[Tensor, Mapping[str, Tensor], Tensor | None]:
+        def update(fields: tuple[Tensor | None, ...]) -> tuple[Tensor, Mapping[str, Tensor], Tensor | None]:
             gradient, (mean, output) = torch.func.grad_and_value(loss_of, has_aux=True)(
-                self._parameters, Batch(*fields)
+                self._parameters, Batch._make(fields)
             )
             gradients = list(gradient.values())
             if max_grad_norm is not None:
@@ -87,7 +87,7 @@ class CompiledUpdate:
     def __call__(self, batch: Batch) -> Learned:
         """One update, as `Learner.update` has it."""
         self._learning_rate.fill_(self._group["lr"])
-        mean, metrics, priority = self._update(batch.tensors)
+        mean, metrics, priority = self._update(tuple(batch))
         return Learned({"loss": mean, **metrics}, None if batch.weight is None else priority)
 
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.compiled import CompiledUpdate, why_no_steps_are_compiled
+from lit_dqn.learning.draws import NOISE_STREAM, uniforms
 from lit_dqn.learning.losses import weighed_mean
-from lit_dqn.learning.networks import update_target
+from lit_dqn.learning.networks import Noise, update_target
 from lit_dqn.learning.update_graph import Capturable, NotCapturedError, UpdateGraph, why_no_steps_are_captured
 from lit_dqn.types import Batch, Learned, LossOutput
 
@@ -53,6 +54,8 @@ class Learner:
         update: how updates are computed.
         backward: makes the gradient of a loss.
         updates: that were made before, by which the target's period is counted.
+        draws: numbers that the objective draws for each transition; they come as `Batch.uniform`.
+        seed: of the run; what is drawn, noise and these numbers, follows from it and from the count of updates.
 
     Attributes:
         updates: made so far.
@@ -77,6 +80,8 @@ class Learner:
         update: Update = Update.eager,
         backward: Callable[[Tensor], None] = Tensor.backward,
         updates: int = 0,
+        draws: int = 0,
+        seed: int = 0,
     ) -> None:
         device = next(online.parameters()).device
         check_device(update, device)
@@ -89,6 +94,9 @@ class Learner:
         self.max_grad_norm = max_grad_norm
         self.backward = backward
         self.updates = updates
+        self.draws = draws
+        self.seed = seed
+        self._noise = [Noise(online)] if target is None else [Noise(online), Noise(target)]
         self.learning_rate = float(optimizer.param_groups[0]["lr"])
         self._way = update
         self._captures = update is not Update.eager and device.type == "cuda"
@@ -124,15 +132,23 @@ class Learner:
 
         """
         self.online.train()
+        for number, noise in enumerate(self._noise):
+            noise.draw(self.seed, self.updates, number, NOISE_STREAM)
         try:
+            uniform = self._uniform(batches)
             # The first updates of a run make the optimiser's state, which a capture needs.
             if self._captures and self.optimizer.state:
                 try:
-                    return self._replay(batches)
+                    return self._replay(batches, uniform)
                 except NotCapturedError as reason:
                     self._go_without_capture(str(reason))
+            if uniform is not None:
+                pairs = zip(batches, uniform, strict=True)
+                batches = [batch._replace(uniform=numbers.to(batch.reward.device)) for batch, numbers in pairs]
             return _stacked([self._update(batch) for batch in batches])
         finally:
+            for noise in self._noise:
+                noise.silence()
             self.online.eval()
 
     @property
@@ -166,12 +182,18 @@ class Learner:
             self._capturable.undo()
             self._capturable = None
 
-    def _replay(self, batches: Sequence[Batch]) -> Learned:
+    def _uniform(self, batches: Sequence[Batch]) -> Tensor | None:
+        """What the objective draws, [K, B, draws], on the host."""
+        if self.draws == 0:
+            return None
+        return uniforms(self.seed, self.updates, len(batches), len(batches[0].reward), self.draws)
+
+    def _replay(self, batches: Sequence[Batch], uniform: Tensor | None) -> Learned:
         if self._graph is None:
             self._capturable = Capturable(self.optimizer)
             modules = [self.online] if self.target is self.online else [self.online, self.target]
             self._graph = UpdateGraph(self._learn_all, modules, self.optimizer)
-        return self._graph.run(batches, self._count)
+        return self._graph.run(batches, self._count, uniform)
 
     def _go_without_capture(self, reason: str) -> None:
         if self._way is Update.graph:

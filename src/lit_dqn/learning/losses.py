@@ -1,5 +1,7 @@
 """Equations as functions of tensors, batch first. A tensor of another shape raises; nothing is broadcast."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -109,17 +111,18 @@ def soft_value(q_values: Tensor, temperature: float) -> Tensor:
     return temperature * (q_values / temperature).logsumexp(dim=1)
 
 
-def quantile_huber(quantiles: Tensor, target: Tensor, delta: float = 1.0) -> Tensor:
+def quantile_huber(quantiles: Tensor, target: Tensor, delta: float = 1.0, levels: Tensor | None = None) -> Tensor:
     """The loss of quantile regression, [B] (Dabney et al. 2018, "Distributional RL with quantile regression", eq. 10).
 
-    The i-th of N quantiles stands at the midpoint (i + ½) / N, i from 0 on; the expectation over the target's samples
-    is their mean.
+    Without `levels` the i-th of N quantiles stands at the midpoint (i + ½) / N, i from 0 on; the expectation over the
+    target's samples is their mean.
 
     Args:
         quantiles: [B, N], θ(s, a) of the action that was taken; the only argument through which the gradient flows.
         target: [B, M], samples of the return, each as likely as the other.
         delta: κ, where Huber's loss turns from square to linear; it is divided by κ, as in "Implicit quantile networks"
             (Dabney et al. 2018), so that it becomes the loss of quantiles proper as κ goes to 0.
+        levels: [B, N], τ of each quantile.
 
     Raises:
         ValueError: if the shapes differ from these.
@@ -130,11 +133,61 @@ def quantile_huber(quantiles: Tensor, target: Tensor, delta: float = 1.0) -> Ten
             "quantile_huber takes quantiles [B, N] and target [B, M], "
             f"not {tuple(quantiles.shape)} and {tuple(target.shape)}."
         )
-    count = quantiles.shape[1]
-    midpoints = (torch.arange(count, device=quantiles.device, dtype=torch.float32) + 0.5) / count
+    if levels is None:
+        count = quantiles.shape[1]
+        levels = ((torch.arange(count, device=quantiles.device, dtype=torch.float32) + 0.5) / count).unsqueeze(0)
     error = target.detach().unsqueeze(1) - quantiles.unsqueeze(2)  # [B, N, M]
-    weight = (midpoints.unsqueeze(1) - (error.detach() < 0).to(error.dtype)).abs()
+    weight = (levels.unsqueeze(2) - (error.detach() < 0).to(error.dtype)).abs()
     return (weight * huber(error, delta)).mean(dim=2).sum(dim=1) / delta
+
+
+def munchausen_bonus(q_values: Tensor, action: Tensor, temperature: float, lowest: float) -> Tensor:
+    """max(τ ln π(a|s), lowest) with π = softmax(Q / τ), [B] (Vieillard, Pietquin & Geist 2020).
+
+    Args:
+        q_values: [B, A], of the target network.
+        action: [B], that was taken.
+        temperature: τ.
+        lowest: the least that the bonus may be, below 0.
+
+    """
+    return (select(q_values, action) - soft_value(q_values, temperature)).clamp(lowest, 0)
+
+
+def project(probabilities: Tensor, returns: Tensor, support: Tensor) -> Tensor:
+    """Move a distribution to the atoms of a support: each mass to its two neighbours, by nearness (C51, algorithm 1).
+
+    Args:
+        probabilities: [B, M].
+        returns: [B, M], where the masses lie; beyond the support they count as at its end.
+        support: [N], with equal distances.
+
+    Returns:
+        [B, N].
+
+    """
+    distance = (returns.clamp(support[0], support[-1]).unsqueeze(1) - support.unsqueeze(1)).abs()  # [B, N, M]
+    return ((1 - distance / (support[1] - support[0])).clamp(min=0) * probabilities.unsqueeze(1)).sum(dim=2)
+
+
+def gaussian_histogram(value: Tensor, support: Tensor, sigma: float) -> Tensor:
+    """A normal distribution around a value, cut at the ends, as a histogram with the atoms in the middle of the bins.
+
+    HL-Gauss of Farebrother et al. (2024, "Stop regressing", eq. 5 and 6).
+
+    Args:
+        value: [B]; beyond the support it counts as at its end.
+        support: [N], with equal distances.
+        sigma: standard deviation, in bins.
+
+    Returns:
+        [B, N].
+
+    """
+    width = support[1] - support[0]
+    edges = torch.cat([support - width / 2, support[-1:] + width / 2])
+    below = torch.erf((edges - value.clamp(support[0], support[-1]).unsqueeze(1)) / (math.sqrt(2) * sigma * width))
+    return below.diff(dim=1) / (below[:, -1:] - below[:, :1])
 
 
 def policy_gradient(log_probability: Tensor, advantage: Tensor) -> Tensor:

@@ -43,13 +43,15 @@ class UpdateGraph:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._places: tuple[Any, ...] = ()  # that the graph was captured with
         self._own: _CopiedBatches | None = None
+        self._uniform: Tensor | None = None
 
-    def run(self, batches: Sequence[Batch], after_each: Callable[[], None]) -> Learned:
+    def run(self, batches: Sequence[Batch], after_each: Callable[[], None], uniform: Tensor | None = None) -> Learned:
         """One update for each of K batches.
 
         Args:
             batches: of the same shapes and number each time.
             after_each: called after each update has been launched.
+            uniform: [K, B, D], on the host: numbers for each batch, as its `uniform`.
 
         Returns:
             What `learn` returns, with K in front.
@@ -59,7 +61,8 @@ class UpdateGraph:
 
         """
         static = self._static(batches)
-        places = tuple((field.data_ptr(), field.shape) for field in static.fields)
+        fields = static.fields if uniform is None else (*static.fields, self._fill(uniform, static.fields[0].device))
+        places = tuple((field.data_ptr(), field.shape) for field in fields)
         if self._graph is None or places != self._places:
             self._capture(static)
             self._places = places
@@ -70,6 +73,12 @@ class UpdateGraph:
             after_each()
         metrics = {name: rows.clone() for name, rows in self._metrics.items()}
         return Learned(metrics, None if self._priority is None else self._priority.clone())
+
+    def _fill(self, uniform: Tensor, device: torch.device) -> Tensor:
+        """The numbers at the place that the graph reads them from."""
+        if self._uniform is None or self._uniform.shape != uniform.shape:
+            self._uniform = torch.empty_like(uniform, device=device)
+        return self._uniform.copy_(uniform)
 
     def _static(self, batches: Sequence[Batch]) -> StaticBatches:
         if isinstance(batches, StaticBatches):
@@ -87,6 +96,8 @@ class UpdateGraph:
 
         def update() -> None:
             batch = batches.make(tuple(field.index_select(0, self._number).squeeze(0) for field in batches.fields))
+            if self._uniform is not None:
+                batch = batch._replace(uniform=self._uniform.index_select(0, self._number).squeeze(0))
             # A cast of the weights that was kept from the capture would stay as it was for ever.
             with torch.autocast(
                 device.type,

@@ -8,6 +8,9 @@
     | exploration of a training env        | (run seed, env, 0, 1)                      |
     | exploration of one episode, watched  | (the episode's seed, 1)                    |
     | which transitions make a batch       | (run seed, 0, 0, 2)                        |
+    | noise of a network that learns       | (run seed, updates, 0 or, of the target network, 1, 3) |
+    | noise of the network that acts       | (run seed, env step of the agent, 0, 4)    |
+    | what an objective draws              | (run seed, updates, 0, 5)                  |
 
 Envs are numbered over the whole run, wherever they are played. What else draws (the first weights of a network, its
 dropout) takes torch's global generator, which `seed_everything` seeds and a checkpoint holds.
@@ -21,7 +24,9 @@ checkpoint was chosen on the episodes of validation, so `test` plays others.
 """
 
 EXPLORATION_STREAM, SAMPLING_STREAM = 1, 2
-"""Set generators apart from each other, and from the seeds of episodes, which have no fourth number."""
+"""Set generators apart from each other, and from the seeds of episodes, which have no fourth number; those of learning
+are in `learning/draws.py`.
+"""
 
 
 def episode_seed(run_seed: int, env: int, episode: int) -> int:

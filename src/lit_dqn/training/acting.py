@@ -1,5 +1,7 @@
+import contextlib
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any, Self
 
 import lightning
@@ -8,8 +10,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lit_dqn.learning.asking import Asked
+from lit_dqn.learning.draws import ACTING_NOISE_STREAM
 from lit_dqn.learning.learner import Update
-from lit_dqn.learning.networks import update_target
+from lit_dqn.learning.networks import Noise, update_target
 from lit_dqn.playing.policies import Greedy
 
 
@@ -20,7 +23,9 @@ class Acting(lightning.LightningModule, ABC):
     observation_shape: tuple[int, ...]
     num_actions: int
     update_way: Update
+    env_step: int
     _asked: Asked
+    _noise: Noise
 
     has_preferences = True
     """Whether it can choose actions by itself."""
@@ -55,10 +60,26 @@ class Acting(lightning.LightningModule, ABC):
             online = copy.deepcopy(self.online).requires_grad_(False)
             earlier._modules = {**self._modules, "online": online}
             earlier._asked = Asked(online, captures=self.update_way is not Update.eager, aside=True)
+            earlier._noise = Noise(online)
         else:
             update_target(self.online, earlier.online)
+        earlier._noise.draw(*self._noise_seed)
         earlier._asked.follow()
         return earlier
+
+    @contextlib.contextmanager
+    def exploring(self) -> Iterator[None]:
+        """Inside it acts with noise, if its network has noisy layers: a function of the run's seed and the env step."""
+        self._noise.draw(*self._noise_seed)
+        try:
+            yield
+        finally:
+            self._noise.silence()
+
+    @property
+    def _noise_seed(self) -> tuple[int, ...]:
+        data = None if self._trainer is None else self.trainer.datamodule  # type: ignore[attr-defined]
+        return getattr(data, "seed", 0), self.env_step, 0, ACTING_NOISE_STREAM
 
     def act(self, observation: NDArray[Any]) -> int:
         """The greedy action for one observation of shape `observation_shape`.

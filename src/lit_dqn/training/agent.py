@@ -14,7 +14,7 @@ from lit_dqn.learning.compiled import why_no_steps_are_compiled, why_nothing_is_
 from lit_dqn.learning.graphs import make_deterministic
 from lit_dqn.learning.learner import Learner, Update, check_device
 from lit_dqn.learning.loss_watch import LossWatch
-from lit_dqn.learning.networks import build_network
+from lit_dqn.learning.networks import Noise, build_network
 from lit_dqn.learning.update_graph import why_not_captured, why_not_repeated
 from lit_dqn.playing.ahead import check_draws_nothing
 from lit_dqn.replay import PrioritySampler
@@ -104,6 +104,7 @@ class LitAgent(Acting, Evaluated, Checkpointed):
         if init_from is not None:
             load_network_weights(self.online, init_from)
         check_optimizer(optimizer, self.online.parameters())
+        self._noise = Noise(self.online)
         self._asked = Asked(self.online, captures=self.update_way is not Update.eager)
         if target_update_period is not None:
             self.target = copy.deepcopy(self.online).requires_grad_(False)
@@ -169,8 +170,9 @@ class LitAgent(Acting, Evaluated, Checkpointed):
         """What the objective says of two transitions of nothing but zeros."""
         device = next(self.online.parameters()).device
         observation, zeros = torch.zeros(2, *self.observation_shape, device=device), torch.zeros(2, device=device)
+        levels = torch.full((2, getattr(self.objective, "draws", 0)), 0.5, device=device)
         with torch.no_grad():
-            return self.batch_loss(Batch(observation, zeros.long(), zeros, zeros, observation))
+            return self.batch_loss(Batch(observation, zeros.long(), zeros, zeros, observation, uniform=levels))
 
     def check_device(self, device: torch.device) -> None:
         """Refuse an update that cannot be computed as `update` asks.
@@ -233,6 +235,8 @@ class LitAgent(Acting, Evaluated, Checkpointed):
             update=self.update_way,
             backward=self.manual_backward,
             updates=self.trainer.global_step,
+            draws=getattr(self.objective, "draws", 0),
+            seed=getattr(self.trainer.datamodule, "seed", 0),  # type: ignore[attr-defined]
         )
         if self._resumed_from is not None:
             restore_training_state(self._resumed_from)

@@ -60,7 +60,8 @@ class ReplayDataset(IterableDataset[Chunk]):
             return
         for _ in range(self.chunks_per_epoch):
             if self.play_ahead is None:
-                collector.collect(self.agent, self.env_steps_per_chunk)
+                with self.agent.exploring():
+                    collector.collect(self.agent, self.env_steps_per_chunk)
                 yield self._draw(collector.env_step)
             else:
                 env_step = collector.env_step + self.env_steps_per_chunk

@@ -2,18 +2,26 @@
 
 from lit_dqn.learning.networks.build import NetworkFactory, build_network, update_target
 from lit_dqn.learning.networks.headed import HeadedNetwork, to_float
-from lit_dqn.learning.networks.heads import Head, Outputs, QuantileHead
+from lit_dqn.learning.networks.heads import CategoricalHead, Head, ImplicitQuantileHead, Outputs, QuantileHead
+from lit_dqn.learning.networks.impala import ImpalaCNN, Pool
+from lit_dqn.learning.networks.noisy import Noise, NoisyLinear
 from lit_dqn.learning.networks.quantile_network import QuantileNetwork
 from lit_dqn.learning.networks.torsos import CNN, MLP, NatureCNN
 
 __all__ = [
     "CNN",
     "MLP",
+    "CategoricalHead",
     "Head",
     "HeadedNetwork",
+    "ImpalaCNN",
+    "ImplicitQuantileHead",
     "NatureCNN",
     "NetworkFactory",
+    "Noise",
+    "NoisyLinear",
     "Outputs",
+    "Pool",
     "QuantileHead",
     "QuantileNetwork",
     "build_network",

@@ -1,9 +1,10 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.learning.networks.noisy import NoisyLinear
 from lit_dqn.saving.specification import made_by
 
 NetworkFactory = Callable[[tuple[int, ...], int], nn.Module]
@@ -20,8 +21,15 @@ def update_target(online: nn.Module, target: nn.Module, tau: float = 1.0) -> Non
     else:
         torch._foreach_lerp_(destinations, sources, tau)
     # Buffers (such as batch norm's means) are statistics, not weights: they are copied as they are.
-    for source, destination in zip(online.buffers(), target.buffers(), strict=True):
+    for source, destination in zip(_statistics(online), _statistics(target), strict=True):
         destination.copy_(source)
+
+
+def _statistics(network: nn.Module) -> Iterator[Tensor]:
+    """Its buffers, without noise, of which each network has its own."""
+    for module in network.modules():
+        if not isinstance(module, NoisyLinear):
+            yield from module.buffers(recurse=False)
 
 
 def build_network(

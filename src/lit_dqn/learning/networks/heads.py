@@ -1,5 +1,6 @@
 """What a network says of an observation beyond one number for each action, and how its last layers are made."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
+from lit_dqn.learning.networks.noisy import NoisyLinear
 
 
 class Outputs(Protocol):
@@ -79,6 +81,83 @@ class QuantileHead(Head):
         return self.quantiles(features).mean(dim=2)
 
 
+class CategoricalHead(Head):
+    """The distribution of the return of each action over a fixed support; its mean is the action value.
+
+    Bellemare, Dabney & Munos 2017 ("C51"); Farebrother et al. 2024. What learns it is `CategoricalQLearning`.
+
+    Args:
+        outputs: where the numbers come from.
+        v_min: the lowest return of the support, in units of the (clipped) rewards.
+        v_max: the highest one.
+        num_atoms: N, returns from `v_min` to `v_max` with equal distances.
+
+    Raises:
+        ConfigError: if the support has no width, or fewer than two atoms.
+
+    """
+
+    def __init__(self, outputs: Outputs, v_min: float = -10.0, v_max: float = 10.0, num_atoms: int = 51) -> None:
+        super().__init__()
+        if not -math.inf < v_min < v_max < math.inf:
+            raise ConfigError(f"v_min: {v_min} must lie below v_max {v_max}, and both must be finite.")
+        if num_atoms < 2:
+            raise ConfigError(f"num_atoms: {num_atoms} must be at least 2.")
+        self.v_min, self.v_max, self.num_atoms = v_min, v_max, num_atoms
+        self.outputs = outputs.build(num_atoms)
+
+    def support(self, like: Tensor) -> Tensor:
+        """The atoms z, [N], on the device of a tensor."""
+        return torch.linspace(self.v_min, self.v_max, self.num_atoms, device=like.device)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """[B, F] to [B, num_actions, N]; their softmax is the distribution."""
+        return self.outputs(features)
+
+    def q_values(self, features: Tensor) -> Tensor:
+        """[B, F] to the means, [B, num_actions]."""
+        return self.logits(features).softmax(dim=2) @ self.support(features)
+
+
+class ImplicitQuantileHead(Head):
+    """The quantile function of the return of each action, asked at any level τ in [0, 1].
+
+    Dabney et al. 2018, "Implicit quantile networks". A cosine embedding of τ multiplies the features (eq. 4). What
+    learns it is `ImplicitQuantileLearning`.
+
+    Args:
+        outputs: where the numbers come from.
+        embedding_size: cosines, cos(π i τ) with i from 0 on.
+        num_midpoints: K; action values are means over the levels (k + ½) / K.
+
+    Raises:
+        ConfigError: if a number is not positive.
+
+    """
+
+    def __init__(self, outputs: Outputs, embedding_size: int = 64, num_midpoints: int = 32) -> None:
+        super().__init__()
+        for key, value in {"embedding_size": embedding_size, "num_midpoints": num_midpoints}.items():
+            if value < 1:
+                raise ConfigError(f"{key}: {value} must be at least 1.")
+        self.embedding_size = embedding_size
+        self.num_midpoints = num_midpoints
+        self.embedding = nn.Sequential(nn.Linear(embedding_size, outputs.num_features), nn.ReLU())
+        self.outputs = outputs.build(1)
+
+    def quantiles(self, features: Tensor, levels: Tensor) -> Tensor:
+        """Features [B, F] and levels τ [B, N] to [B, num_actions, N]."""
+        numbers = torch.arange(self.embedding_size, device=features.device, dtype=torch.float32)
+        embedded = self.embedding((math.pi * levels.unsqueeze(2) * numbers).cos())  # [B, N, F]
+        return self.outputs(features.unsqueeze(1) * embedded).squeeze(3).transpose(1, 2)
+
+    def q_values(self, features: Tensor) -> Tensor:
+        """[B, F] to the means over the midpoints, [B, num_actions]."""
+        numbers = torch.arange(self.num_midpoints, device=features.device, dtype=torch.float32)
+        levels = (numbers + 0.5) / self.num_midpoints
+        return self.quantiles(features, levels.expand(features.shape[0], -1)).mean(dim=2)
+
+
 @dataclass(frozen=True)
 class DenseOutputs:
     """The last hidden layer and the outputs, all of them dense.
@@ -89,6 +168,7 @@ class DenseOutputs:
         hidden_size: units of the hidden layer; None: there is none.
         dueling: the value of the state and the advantage of each action have layers of their own (`Dueling`).
         layer_norm: normalise the hidden layer before its ReLU.
+        noise: σ0 of noisy layers; None: without noise.
 
     """
 
@@ -97,20 +177,24 @@ class DenseOutputs:
     hidden_size: int | None
     dueling: bool = False
     layer_norm: bool = False
+    noise: float | None = None
 
     def layers(self, num_outputs: int) -> list[nn.Module]:
         """From [*, num_features] to [*, num_outputs]."""
         if self.hidden_size is None:
-            return [nn.Linear(self.num_features, num_outputs)]
+            return [self._linear(self.num_features, num_outputs)]
         norm = [nn.LayerNorm(self.hidden_size)] if self.layer_norm else []
-        hidden = nn.Linear(self.num_features, self.hidden_size)
-        return [hidden, *norm, nn.ReLU(), nn.Linear(self.hidden_size, num_outputs)]
+        hidden = self._linear(self.num_features, self.hidden_size)
+        return [hidden, *norm, nn.ReLU(), self._linear(self.hidden_size, num_outputs)]
 
     def build(self, per_action: int) -> nn.Module:
         """From [*, num_features] to [*, num_actions, per_action]."""
         dense = Dense(*self.layers(self.num_actions * per_action))
         advantages = nn.Sequential(dense, nn.Unflatten(-1, (self.num_actions, per_action)))
         return Dueling(Dense(*self.layers(per_action)), advantages) if self.dueling else advantages
+
+    def _linear(self, inputs: int, outputs: int) -> nn.Linear:
+        return nn.Linear(inputs, outputs) if self.noise is None else NoisyLinear(inputs, outputs, self.noise)
 
 
 class Dense(nn.Sequential):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.networks.headed import HeadedNetwork
 from lit_dqn.learning.networks.heads import DenseOutputs, Head, Outputs
+from lit_dqn.learning.networks.noisy import NoisyLinear
 
 MOST_UNITS = 10**6
 """Of one layer; a dense one of so many on each side takes 4 TB."""
@@ -32,6 +33,7 @@ class CNN(HeadedNetwork):
         layer_norm: normalise over all units before each ReLU (Ba et al. 2016); of a convolution, over its filters and
             places, with a scale and a shift for each filter.
         dueling: V(s) and the advantages of the actions from dense layers of their own (Wang et al. 2016).
+        noise: σ0 of noisy dense layers, which explore (Fortunato et al. 2018: 0.5); None: they have no noise.
         head: what the outputs mean, such as `QuantileHead`; None: they are what the network says.
 
     Raises:
@@ -50,6 +52,7 @@ class CNN(HeadedNetwork):
         pixel_mean: float = 0.0,
         layer_norm: bool = False,
         dueling: bool = False,
+        noise: float | None = None,
         head: Callable[[Outputs], Head] | None = None,
     ) -> None:
         name = type(self).__name__
@@ -86,7 +89,7 @@ class CNN(HeadedNetwork):
             channels, height, width = outputs, (height - kernel) // stride + 1, (width - kernel) // stride + 1
         super().__init__(
             [*layers, nn.Flatten()],
-            DenseOutputs(channels * height * width, num_outputs, dense_size, dueling, layer_norm),
+            DenseOutputs(channels * height * width, num_outputs, dense_size, dueling, layer_norm, noise),
             head,
         )
         draw_weights(self)
@@ -103,7 +106,7 @@ class CNN(HeadedNetwork):
 def draw_weights(network: nn.Module) -> None:
     """Draw the weights of convolutions and dense layers as Glorot & Bengio (2010) do, and set their biases to 0."""
     for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, nn.Conv2d | nn.Linear) and not isinstance(layer, NoisyLinear):
             nn.init.xavier_uniform_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
@@ -134,6 +137,7 @@ class NatureCNN(CNN):
         pixel_mean: subtracted from pixels in [0, 1], as for `CNN`.
         layer_norm: as for `CNN`, as are the others.
         dueling: V(s) and the advantages of the actions from dense layers of their own.
+        noise: σ0 of noisy dense layers; None: they have no noise.
         head: what the outputs mean.
 
     Raises:
@@ -149,6 +153,7 @@ class NatureCNN(CNN):
         pixel_mean: float = 0.0,
         layer_norm: bool = False,
         dueling: bool = False,
+        noise: float | None = None,
         head: Callable[[Outputs], Head] | None = None,
     ) -> None:
         super().__init__(
@@ -161,6 +166,7 @@ class NatureCNN(CNN):
             pixel_mean=pixel_mean,
             layer_norm=layer_norm,
             dueling=dueling,
+            noise=noise,
             head=head,
         )
 
@@ -200,6 +206,7 @@ class MLP(HeadedNetwork):
         hidden_sizes: units of each hidden layer; the last one belongs to the head.
         layer_norm: normalise over all units before each ReLU (Ba et al. 2016).
         dueling: V(s) and the advantages of the actions from a last hidden layer and outputs of their own.
+        noise: σ0 of a noisy last hidden layer and noisy outputs; None: they have no noise.
         head: what the outputs mean, such as `QuantileHead`; None: they are what the network says.
 
     Raises:
@@ -214,6 +221,7 @@ class MLP(HeadedNetwork):
         hidden_sizes: Sequence[int] = (120, 84),
         layer_norm: bool = False,
         dueling: bool = False,
+        noise: float | None = None,
         head: Callable[[Outputs], Head] | None = None,
     ) -> None:
         check_sizes(type(self).__name__, "hidden_sizes", hidden_sizes)
@@ -223,7 +231,7 @@ class MLP(HeadedNetwork):
         for size, next_size in itertools.pairwise(sizes):
             norm = [nn.LayerNorm(next_size)] if layer_norm else []
             layers += [nn.Linear(size, next_size), *norm, nn.ReLU()]
-        super().__init__(layers, DenseOutputs(sizes[-1], num_outputs, hidden_size, dueling, layer_norm), head)
+        super().__init__(layers, DenseOutputs(sizes[-1], num_outputs, hidden_size, dueling, layer_norm, noise), head)
 
     def forward(self, observation: Tensor) -> Tensor:
         """[B, *observation_shape] to [B, num_outputs]."""

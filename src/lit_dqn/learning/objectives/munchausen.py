@@ -8,7 +8,7 @@ from torch import nn
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.graphs import side_by_side
-from lit_dqn.learning.losses import select, soft_value, td_target
+from lit_dqn.learning.losses import munchausen_bonus, select, soft_value, td_target
 from lit_dqn.learning.objectives.objective import Objective, OfTDErrors, without_gradient
 from lit_dqn.types import Batch, LossOutput
 
@@ -38,12 +38,7 @@ class MunchausenQLearning(OfTDErrors, Objective):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.alpha < 1:
-            raise ConfigError(f"alpha: {self.alpha} must lie in [0, 1); 1 would widen the gaps without end.")
-        if not self.temperature > 0:
-            raise ConfigError(f"temperature: {self.temperature} must be positive; for 0 use QLearning.")
-        if not self.lowest < 0:
-            raise ConfigError(f"lowest: {self.lowest} must be negative.")
+        check_munchausen(self.alpha, self.temperature, self.lowest)
 
     def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
         """The loss [B] of a batch, and its metrics."""
@@ -54,10 +49,45 @@ class MunchausenQLearning(OfTDErrors, Objective):
             partial(without_gradient, target, batch.next_observation),
         )
         with torch.no_grad():
-            log_policy = select(q_before, batch.action) - soft_value(q_before, self.temperature)  # τ ln π(a|s)
-            reward = batch.reward + self.alpha * log_policy.clamp(self.lowest, 0)
+            bonus = munchausen_bonus(q_before, batch.action, self.temperature, self.lowest)
+            reward = batch.reward + self.alpha * bonus
             y = td_target(reward, batch.discount, soft_value(q_t, self.temperature))
         td_error = y - select(q_tm1, batch.action)
         size = td_error.detach().abs()
         metrics = {"q_value": q_tm1.detach().mean(), "td_error": size.mean()}
         return LossOutput(self.loss(td_error), metrics, size)
+
+
+class Munchausen:
+    """What Munchausen DQN adds to another objective: its bonus, and its soft policy in place of the greedy one.
+
+    Args:
+        alpha: as of `MunchausenQLearning`.
+        temperature: likewise.
+        lowest: likewise.
+
+    Raises:
+        ConfigError: if a value is out of its range.
+
+    """
+
+    def __init__(self, alpha: float = 0.9, temperature: float = 0.03, lowest: float = -1.0) -> None:
+        check_munchausen(alpha, temperature, lowest)
+        self.alpha = alpha
+        self.temperature = temperature
+        self.lowest = lowest
+
+
+def check_munchausen(alpha: float, temperature: float, lowest: float) -> None:
+    """Refuse what is no Munchausen DQN.
+
+    Raises:
+        ConfigError: naming the first value that is out of its range.
+
+    """
+    if not 0 <= alpha < 1:
+        raise ConfigError(f"alpha: {alpha} must lie in [0, 1); 1 would widen the gaps without end.")
+    if not temperature > 0:
+        raise ConfigError(f"temperature: {temperature} must be positive; for 0 use QLearning.")
+    if not lowest < 0:
+        raise ConfigError(f"lowest: {lowest} must be negative.")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.losses import huber, squared
-from lit_dqn.learning.networks import Head
+from lit_dqn.learning.networks import Head, HeadedNetwork
 from lit_dqn.types import Batch, LossOutput
 
 HeadT = TypeVar("HeadT", bound=Head)
@@ -34,6 +34,11 @@ class OfTDErrors:
 class Objective(ABC):
     """A rule of the Q-learning family: what `LitDQN` learns by."""
 
+    @property
+    def draws(self) -> int:
+        """How many numbers it draws for each transition; they come with the batch, as `uniform`."""
+        return 0
+
     @abstractmethod
     def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
         """The loss [B] of a batch, and its metrics."""
@@ -45,13 +50,16 @@ def without_gradient(function: Callable[[Tensor], Tensor], observation: Tensor) 
     return function(observation)
 
 
-def head_of(network: nn.Module, kind: type[HeadT], objective: object) -> tuple[Callable[[Tensor], Tensor], HeadT]:
+def head_of(
+    network: nn.Module, kind: type[HeadT], objective: object, observation: Tensor
+) -> tuple[Callable[[Tensor], Tensor], HeadT]:
     """The head of a network, which an objective needs.
 
     Args:
         network: any.
         kind: of head.
         objective: that needs it.
+        observation: [B, *observation_shape], any.
 
     Returns:
         What makes features of observations, and the head that takes them.
@@ -63,7 +71,9 @@ def head_of(network: nn.Module, kind: type[HeadT], objective: object) -> tuple[C
     head = getattr(network, "head", None)
     if isinstance(head, kind):
         return cast(Callable[[Tensor], Tensor], network.features), head
+    other = "lit_dqn.NatureCNN" if observation.ndim == 4 else "lit_dqn.MLP"
+    with_network = "" if isinstance(network, HeadedNetwork) else f"--model.network {other} "
     raise ConfigError(
         f"objective: {type(objective).__name__} needs a network with a {kind.__name__}, and {type(network).__name__} "
-        f"has none here; set --model.network.head lit_dqn.{kind.__name__}."
+        f"has none here; set {with_network}--model.network.head lit_dqn.{kind.__name__}."
     )

@@ -39,7 +39,7 @@ class QuantileRegression(Objective):
 
     def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
         """The loss [B] of a batch, and its metrics."""
-        quantiles_tm1, quantiles_t = (self._quantiles_of(network) for network in (online, target))
+        quantiles_tm1, quantiles_t = (self._quantiles_of(network, batch.observation) for network in (online, target))
         theta_tm1, theta_t = side_by_side(
             batch.reward.device,
             partial(quantiles_tm1, batch.observation),
@@ -53,12 +53,12 @@ class QuantileRegression(Objective):
         metrics = {"q_value": theta_tm1.detach().mean(), "td_error": size.mean()}
         return LossOutput(quantile_huber(chosen, y, self.huber_delta), metrics, size)
 
-    def _quantiles_of(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+    def _quantiles_of(self, network: nn.Module, observation: Tensor) -> Callable[[Tensor], Tensor]:
         if not hasattr(network, "head"):
             class_path = specification(type(network))["class_path"]
             raise ConfigError(
                 f"objective: QuantileRegression needs a network of quantiles, not {type(network).__name__}; put it "
                 f"into one: --model.network lit_dqn.QuantileNetwork --model.network.network {class_path}."
             )
-        features, head = head_of(network, QuantileHead, self)
+        features, head = head_of(network, QuantileHead, self, observation)
         return lambda seen: head.quantiles(features(seen))

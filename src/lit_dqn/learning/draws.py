@@ -1,0 +1,27 @@
+"""What updates draw, on the host: a function of the run's seed and the count of updates, so no state is saved."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+NOISE_STREAM, ACTING_NOISE_STREAM, UNIFORM_STREAM = 3, 4, 5
+"""Set them apart from each other, and from the streams of those who play."""
+
+
+def uniforms(seed: int, updates: int, count: int, batch_size: int, draws: int) -> Tensor:
+    """The numbers in [0, 1) that some updates draw, [count, batch_size, draws], float32.
+
+    Args:
+        seed: of the run.
+        updates: that were made before the first of them.
+        count: of the updates.
+        batch_size: transitions of each.
+        draws: for each transition.
+
+    """
+    # A generator for each update: what it draws does not depend on how updates are put together to chunks.
+    drawn = [
+        np.random.default_rng((seed, updates + number, 0, UNIFORM_STREAM)).random((batch_size, draws), np.float32)
+        for number in range(count)
+    ]
+    return torch.from_numpy(np.stack(drawn))
