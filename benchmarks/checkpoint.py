@@ -22,8 +22,8 @@ import torch
 
 from lit_dqn import LitDQN, ReplayCheckpointIO
 from lit_dqn.replay import ReplayBuffer
-from lit_dqn.saving.contents import DATA_KEY
-from lit_dqn.saving.read import verify_checkpoint
+from lit_dqn.saving.checkpoint import Checkpoint
+from lit_dqn.saving.contents import DATA_STATE, REPLAY_STATE, Contents
 from lit_dqn.types import Timestep
 
 ENVS = 4
@@ -47,8 +47,9 @@ def checkpoint_of(agent: LitDQN, optimizer: torch.optim.Optimizer, replay: Repla
     return {
         "env_step": 0,
         "state_dict": agent.state_dict(),
+        "hyper_parameters": dict(agent.hparams),
         "optimizer_states": [optimizer.state_dict()],
-        DATA_KEY: {"replay": replay.state_dict()},
+        DATA_STATE: {REPLAY_STATE: replay.state_dict()},
     }
 
 
@@ -84,13 +85,17 @@ def measure(timesteps: int, folder: Path) -> dict:
             written(folder / f"env_step_{number}.replay") + (folder / f"env_step_{number}.ckpt").stat().st_size
         )
     begin = time.perf_counter()
-    verify_checkpoint(folder / "env_step_3.ckpt")
+    segments = Checkpoint.read(folder / "env_step_3.ckpt").segments()
+    assert segments is not None
+    segments.verify()
     verified = time.perf_counter() - begin
     del replay
     replay = make_replay(timesteps)
     before = psutil.Process().memory_info().rss
     begin = time.perf_counter()
-    replay.load_state_dict(ReplayCheckpointIO().load_checkpoint(folder / "env_step_3.ckpt")[DATA_KEY]["replay"])
+    state = Contents(ReplayCheckpointIO().load_checkpoint(folder / "env_step_3.ckpt")).replay
+    assert state is not None
+    replay.load_state_dict(state)
     loaded = time.perf_counter() - begin
     grown = psutil.Process().memory_info().rss - before
     weights = sum(p.nbytes for p in agent.online.parameters())

@@ -22,8 +22,20 @@ from lit_dqn.callbacks import (
 )
 from lit_dqn.commands.cli import main
 from lit_dqn.replay import ReplayBuffer
+from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.saving.io import ReplayCheckpointIO
 from lit_dqn.types import Batch, Timestep
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """The contents of a checkpoint, as far as an agent needs them checked."""
+    return Checkpoint.read(path).contents
+
+
+def verify_checkpoint(path: str | Path, replay: bool = True) -> dict:
+    """The contents of a checkpoint, all of which was checked."""
+    return Checkpoint.read(path).verify(replay).contents
+
 
 SMALL = partial(MLP, hidden_sizes=(16,))
 

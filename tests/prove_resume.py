@@ -38,7 +38,7 @@ import lit_dqn.training.dqn
 from lit_dqn.commands.cli import main
 from lit_dqn.playing.collector import Collector
 from lit_dqn.saving import durable, sidecar_writer
-from lit_dqn.saving.read import open_replay, verify_checkpoint
+from lit_dqn.saving.checkpoint import Checkpoint
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SMALL_MAZE = [
@@ -286,8 +286,8 @@ def fingerprints(folder: Path) -> dict[str, dict[str, str]]:
     """What a run has left: for each kind of thing, the hash of each thing of it."""
     (run,) = folder.glob("lightning_logs/*/*")
     path = run / "checkpoints/last.ckpt"
-    checkpoint = verify_checkpoint(path)
-    stored = open_replay(path, checkpoint)
+    read = Checkpoint.read(path).verify()
+    checkpoint, stored = read.contents, read.segments()
     assert stored is not None
     data = checkpoint["ReplayDataModule"]
     for name in ("identity", "folder", "manifest_crc32"):

@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import Callback
 from gpu_sections.cases import Case, Figure
 from gpu_sections.measuring import Bench
 from lit_dqn import Run
-from lit_dqn.saving.read import read_checkpoint
+from lit_dqn.saving.checkpoint import Checkpoint
 from processes import ROOT
 from side_by_side import PONG
 
@@ -141,7 +141,7 @@ def _moved(bench: Bench) -> Callable[[float], Figure]:
 
 def _last_env_step(folder: Path) -> int:
     (last,) = folder.glob("lightning_logs/*/*/checkpoints/last.ckpt")
-    return int(read_checkpoint(last)["env_step"])
+    return Checkpoint.read(last).env_step
 
 
 if __name__ == "__main__":

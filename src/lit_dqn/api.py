@@ -22,7 +22,7 @@ from lit_dqn.envs import make_env
 from lit_dqn.envs.grid.world import GridWorld
 from lit_dqn.errors import ConfigError
 from lit_dqn.playing.trajectories import Trajectory
-from lit_dqn.saving.read import read_checkpoint
+from lit_dqn.saving.io import ReplayCheckpointIO
 from lit_dqn.saving.specification import specification
 from lit_dqn.training.agent import LitAgent
 from lit_dqn.training.data import ReplayDataModule
@@ -89,7 +89,8 @@ class Run:
             run = cls(_Prepared(arguments))
         found = run._prepared.config["fit"].ckpt_path
         if found is not None:
-            run.agent.load_state_dict(read_checkpoint(found)["state_dict"])
+            checkpoint_io = cast(ReplayCheckpointIO, run.trainer.strategy.checkpoint_io)
+            run.agent.load_state_dict(checkpoint_io.read(found).weights())
         return run
 
     @property

@@ -19,7 +19,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Timer
 from torch import nn
 
-from helpers import CARTPOLE, make_data, make_trainer, run, tiny
+from helpers import CARTPOLE, make_data, make_trainer, read_checkpoint, run, tiny, verify_checkpoint
 from lit_dqn import MLP, ConfigError, LitDQN, ReplayCheckpointIO
 from lit_dqn.commands.resume import _set_aside, resume_in_its_folder
 from lit_dqn.envs import make_vec
@@ -27,9 +27,9 @@ from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.policies import UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.replay import ReplayBuffer
+from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.saving.find import find_checkpoint
 from lit_dqn.saving.random_state import random_state, set_random_state
-from lit_dqn.saving.read import read_checkpoint, verify_checkpoint
 from prove_resume import differences, flat, points
 
 FIXTURE = Path(__file__).parents[1] / "fixtures/cartpole_0.1.0"
@@ -206,9 +206,9 @@ def test_a_run_goes_on_in_another_folder_from_a_path_and_keeps_its_best(folder, 
 
 
 def test_going_on_in_its_folder_keeps_what_else_the_logger_was_told():
-    checkpoint, run = {"env_step": 80}, Path("runs/version_3")
+    checkpoint = Checkpoint({"env_step": 80}, Path("runs/version_3/checkpoints/last.ckpt"))
     logger = Namespace(class_path="TensorBoardLogger", init_args=Namespace(), dict_kwargs={"flush_secs": 5})
-    resume_in_its_folder(checkpoint, run / "checkpoints/last.ckpt", logger)
+    resume_in_its_folder(checkpoint, logger)
     assert logger.dict_kwargs == {"flush_secs": 5, "purge_step": 81}
     assert logger.init_args.version == "version_3"
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from audit import AUDIT_ENV
+from helpers import read_checkpoint
 from lit_dqn import (
     MLP,
     DoubleQLearning,
@@ -29,7 +30,6 @@ from lit_dqn import (
     UniformRandom,
 )
 from lit_dqn.commands.cli import main
-from lit_dqn.saving.read import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 ACCELERATOR = "gpu"

@@ -15,10 +15,9 @@ import pytest
 import torch
 import yaml
 
-from helpers import CARTPOLE, run, tiny
+from helpers import CARTPOLE, read_checkpoint, run, tiny, verify_checkpoint
 from lit_dqn import ConfigError, load_agent
 from lit_dqn.saving.find import find_checkpoint
-from lit_dqn.saving.read import read_checkpoint, verify_checkpoint
 
 HERE = Path(__file__).parent
 CONTENTS = yaml.safe_load((HERE / "contents.yaml").read_text())

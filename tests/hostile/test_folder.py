@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers import CARTPOLE, run, tiny
+from helpers import CARTPOLE, run, tiny, verify_checkpoint
 from lit_dqn import ConfigError
 from lit_dqn.saving import durable
-from lit_dqn.saving.read import verify_checkpoint
 
 SMALL = "--model.network.init_args.hidden_sizes=[8]"
 

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import CARTPOLE, run, tiny
+from helpers import CARTPOLE, run, tiny, verify_checkpoint
 from lit_dqn import ConfigError, load_agent
-from lit_dqn.saving.read import verify_checkpoint
 
 SMALL = "--model.network.init_args.hidden_sizes=[8]"
 NASTY = [

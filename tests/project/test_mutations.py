@@ -72,7 +72,7 @@ MUTATIONS = [
     Mutation(
         "the global generators are not restored",
         "saving/loops.py",
-        '    set_random_state(checkpoint["random"])\n',
+        "    set_random_state(checkpoint.random_state)\n",
         "",
         GO_ON,
     ),

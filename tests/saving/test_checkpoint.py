@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import make_agent, make_data, make_trainer, same
+from helpers import make_agent, make_data, make_trainer, read_checkpoint, same
 from lit_dqn import ConfigError, Linear, Prioritized, TrainingError
+from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.saving.io import ReplayCheckpointIO
-from lit_dqn.saving.read import read_checkpoint
 
 
 def train(path: Path, updates: int, resume: Path | None = None, **settings):
@@ -107,10 +107,10 @@ def test_broken_checkpoints_are_refused_in_a_sentence(tmp_path):
 @pytest.mark.parametrize(("key", "value"), [("capacity", 300), ("num_envs", 2), ("n_step", 3), ("frame_stack", 2)])
 def test_other_settings_of_the_replay_are_named(tmp_path, key, value):
     train(tmp_path / "last.ckpt", 4)
-    saved = read_checkpoint(tmp_path / "last.ckpt")["datamodule_hyper_parameters"]
-    make_data().check_continues(saved, "last.ckpt")
+    saved = Checkpoint.read(tmp_path / "last.ckpt")
+    make_data().check_can_resume(saved)
     with pytest.raises(ConfigError, match=f"{key}: the checkpoint was made with .* not {value}"):
-        make_data(**{key: value, "gradient_steps": 2}).check_continues(saved, "last.ckpt")
+        make_data(**{key: value, "gradient_steps": 2}).check_can_resume(saved)
 
 
 def test_a_checkpoint_alone_can_be_graded_and_says_what_it_lacks_for_training(tmp_path):

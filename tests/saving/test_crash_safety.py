@@ -11,13 +11,13 @@ import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from helpers import fit, make_agent, make_data
+from helpers import fit, make_agent, make_data, read_checkpoint, verify_checkpoint
 from lit_dqn import TrainingError
 from lit_dqn.callbacks import Checkpoints, StoppingRules
 from lit_dqn.saving import durable
 from lit_dqn.saving.find import find_checkpoint
-from lit_dqn.saving.folder import CheckpointFolder, env_step_of
-from lit_dqn.saving.read import read_checkpoint, verify_checkpoint
+from lit_dqn.saving.folder import CheckpointFolder
+from lit_dqn.saving.layout import env_step_of
 
 CHANGING = ("open", "write", "fsync", "close", "replace", "link", "mkdir", "unlink", "rmdir")
 
@@ -117,7 +117,7 @@ class Run:
 
     def best_of_resumed(self, folder: Path | None = None) -> tuple[int, float]:
         """Env step of the best checkpoint after a resume in its own or another folder, and the grade to beat."""
-        path, _ = find_checkpoint(str(self.folder.parent), None)
+        path = find_checkpoint(str(self.folder.parent), None).path
         checkpoint = read_checkpoint(path)
         callback = Checkpoints()
         callback.load_state_dict(checkpoint["callbacks"]["Checkpoints"])
@@ -134,9 +134,9 @@ class Run:
 
     def check_found(self) -> int:
         """The env step of the checkpoint that is found; it must be whole."""
-        path, whole = find_checkpoint(str(self.folder.parent), None, replay=True)
-        assert whole
-        return verify_checkpoint(path)["ReplayDataModule"]["collector"]["env_step"]
+        found = find_checkpoint(str(self.folder.parent), None, replay=True)
+        assert found.replay_is_whole
+        return verify_checkpoint(found.path)["ReplayDataModule"]["collector"]["env_step"]
 
     def check_clean(self) -> None:
         """Nothing is left of what went wrong."""
@@ -319,7 +319,7 @@ def test_every_file_cut_or_with_a_bit_flipped_is_noticed_and_another_checkpoint_
             path.write_bytes(damaged)  # in place: every name of the file is hit
             caplog.clear()
             found, whole = find_checkpoint(str(run.folder.parent), None, replay=True)
-            checkpoint = verify_checkpoint(found, replay=whole)
+            checkpoint = verify_checkpoint(found.path, replay=whole)
             weights = contents[checkpoint["ReplayDataModule"]["collector"]["env_step"]]
             assert all(torch.equal(checkpoint["state_dict"][name], weights[name]) for name in weights)
             noticed += "is passed over" in caplog.text

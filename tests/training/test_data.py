@@ -110,9 +110,9 @@ def test_a_run_that_plays_ahead_with_a_network_that_drops_units_is_resumed_exact
 
 def test_playing_ahead_with_a_network_that_draws_while_it_acts_is_refused():
     agent = LitDQN((4,), 2, network=Noisy)
-    agent.check_data(make_data())
+    agent.check_can_learn_from(make_data())
     with pytest.raises(ConfigError, match=r"play_ahead: true .* Noisy draws random numbers .* --data.play_ahead false"):
-        agent.check_data(make_data(play_ahead=True))
+        agent.check_can_learn_from(make_data(play_ahead=True))
 
 
 def test_a_network_that_is_not_yet_on_the_device_of_its_run_is_asked_where_it_is():
@@ -120,7 +120,7 @@ def test_a_network_that_is_not_yet_on_the_device_of_its_run_is_asked_where_it_is
     agent._device = torch.device(
         "meta"
     )  # as Lightning has it in `setup`: the device of the run, before the weights move
-    agent.check_data(make_data(play_ahead=True))
+    agent.check_can_learn_from(make_data(play_ahead=True))
 
 
 @pytest.mark.parametrize("draw", [torch.randn, np.random.random, random.random])

@@ -8,20 +8,21 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch import callbacks
 
 from lit_dqn.callbacks.run_folder import lock_run_folder, run_folder
 from lit_dqn.errors import SIGNALS, ConfigError, Interrupted, TrainingError
 from lit_dqn.saving import durable
-from lit_dqn.saving.contents import DATA_KEY
-from lit_dqn.saving.folder import BEST, LAST, CheckpointFolder, env_step_of, moment_of
+from lit_dqn.saving.contents import Contents
+from lit_dqn.saving.folder import CheckpointFolder, moment_of
 from lit_dqn.saving.io import ReplayCheckpointIO
+from lit_dqn.saving.layout import BEST, CHECKPOINTS, LAST, checkpoints_of_versions, env_step_of
 from lit_dqn.saving.lock import Lock
 
 log = logging.getLogger("lit_dqn")
 
 
-class Checkpoints(Checkpoint):
+class Checkpoints(callbacks.Checkpoint):
     """Keeps the last checkpoints, to resume from, and the best one, `best.ckpt`.
 
     The best is so by the agent's grade: `eval/mean_reward`, or for `LitTD` the error of V. Both are written after
@@ -71,7 +72,7 @@ class Checkpoints(Checkpoint):
     def folder(self, trainer: lightning.Trainer) -> Path | None:
         """`checkpoints/` in the run's folder; None for a run without a logger, which has no folder."""
         folder = run_folder(trainer)
-        return None if folder is None else folder / "checkpoints"
+        return None if folder is None else folder / CHECKPOINTS
 
     @property
     def last_saved(self) -> Path | None:
@@ -120,7 +121,7 @@ class Checkpoints(Checkpoint):
             env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
             # Those ahead of where the run resumes are broken, or of a future that will be another.
             self._kept = [path for path in CheckpointFolder(folder).numbered() if env_step_of(path) <= env_step]
-            versions = [CheckpointFolder(path) for path in folder.parent.parent.glob("*/checkpoints")]
+            versions = [CheckpointFolder(path) for path in checkpoints_of_versions(folder.parent.parent)]
             self.session = 1 + max([self.session, *(version.session() or 0 for version in versions)])
             if trainer.ckpt_path is not None and not self._find_best(Path(trainer.ckpt_path), folder, env_step):
                 self.best_grade, self.best_env_step = float("-inf"), None
@@ -181,7 +182,7 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Leave the replay out if it is not wanted."""
         if not self.save_replay:
-            checkpoint.get(DATA_KEY, {}).pop("replay", None)
+            Contents(checkpoint).drop_replay()
 
     def state_dict(self) -> dict[str, Any]:
         """The best grade so far, and of when it is; and the count of sessions, by which `last` knows the newest."""
@@ -189,10 +190,9 @@ class Checkpoints(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take them up."""
-        # The mean return was the only grade once, and gave it its name.
-        self.best_grade = state_dict["best_grade"] if "best_grade" in state_dict else state_dict["best_mean_reward"]
-        self.best_env_step = state_dict.get("best_env_step")
-        self.session = state_dict.get("session", 0)
+        self.best_grade = state_dict["best_grade"]
+        self.best_env_step = state_dict["best_env_step"]
+        self.session = state_dict["session"]
 
     # --- signals ---
 

@@ -8,8 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
 from lit_dqn.callbacks.run_folder import run_folder
-
-CONFIG_FILE = "config.yaml"
+from lit_dqn.saving.layout import CONFIG
 
 NO_SETTINGS = ("_instantiator", "observation_shape", "num_actions")
 """Hyper-parameters of an agent that say how Lightning builds it, and what it takes from the env."""
@@ -34,7 +33,7 @@ class RunDescription(Callback):
         }
         flat = dict(_flat(settings))
         folder = run_folder(trainer)
-        config = None if folder is None else folder / CONFIG_FILE
+        config = None if folder is None else folder / CONFIG
         text = config.read_text() if config is not None and config.is_file() else yaml.safe_dump(settings)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):

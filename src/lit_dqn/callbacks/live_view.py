@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from lit_dqn.callbacks.maze_view import draw_last_episode, grid_world_of
 from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.errors import ConfigError
-from lit_dqn.plots import EPISODES_FILE, plot_episodes
+from lit_dqn.plots import plot_episodes
+from lit_dqn.saving.layout import EPISODES
 
 LEAST_SECONDS = 0.5
 DRAWING_SHARE = 0.1
@@ -55,7 +56,7 @@ class LiveView(Callback):
         if grid_world_of(trainer.datamodule) is not None:  # type: ignore[attr-defined]
             self._show("grid", draw_last_episode(trainer.datamodule, agent))  # type: ignore[attr-defined]
         folder = run_folder(trainer)
-        if folder is not None and collector.episodes and (folder / EPISODES_FILE).is_file():
+        if folder is not None and collector.episodes and (folder / EPISODES).is_file():
             try:
                 self._show("episodes", plot_episodes(folder))
             except ValueError:  # the first line of the log is not written yet

@@ -8,15 +8,13 @@ import lightning
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 
-from lit_dqn.callbacks.run_folder import folder_of_checkpoint
 from lit_dqn.envs import human_normalised_score
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.saving import durable
+from lit_dqn.saving.layout import RESULTS, run_of_checkpoint
 from lit_dqn.types import Episode
 
 log = logging.getLogger("lit_dqn")
-
-RESULTS_FILE = "results.json"
 
 
 class ResultsWriter(Callback):
@@ -76,7 +74,7 @@ class ResultsWriter(Callback):
                 {"return": e.total_reward, "length": e.length, "terminated": e.terminated} for e in self._episodes
             ],
         }
-        path = folder_of_checkpoint(checkpoint) / RESULTS_FILE
+        path = (run_of_checkpoint(checkpoint) or checkpoint.parent) / RESULTS
         try:
             _append(path, entry)
         except (OSError, ValueError) as error:

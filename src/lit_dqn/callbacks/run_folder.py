@@ -5,9 +5,8 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.saving import durable
+from lit_dqn.saving.layout import LOCK
 from lit_dqn.saving.lock import Lock
-
-LOCK_FILE = "run.lock"
 
 
 def run_folder(trainer: lightning.Trainer) -> Path | None:
@@ -56,7 +55,7 @@ def lock_run_folder(folder: Path) -> Lock:
 
     """
     durable.make_folder(folder)
-    lock = Lock(folder / LOCK_FILE)
+    lock = Lock(folder / LOCK)
     lock.acquire(f"the run {folder} is being trained by {{holder}}; wait for its end, or end it, then resume.")
     return lock
 
@@ -66,21 +65,6 @@ def _logger_with_a_folder(trainer: lightning.Trainer) -> TensorBoardLogger | CSV
         if isinstance(logger, TensorBoardLogger | CSVLogger):
             return logger
     return None
-
-
-def folder_of_checkpoint(checkpoint: Path) -> Path:
-    """The folder of the run that a checkpoint belongs to; of one that lies alone, the folder where it lies."""
-    folder = checkpoint.parent
-    return folder.parent if folder.name == "checkpoints" else folder
-
-
-def folder_of_output(checkpoint: Path, env_step: int, parent: str) -> Path:
-    """Where a verb writes what it makes of a checkpoint: `<run>/<parent>/env_step_<n>`.
-
-    Of a checkpoint that lies outside of a run, `<parent>/<its name>` beside it.
-    """
-    folder = folder_of_checkpoint(checkpoint)
-    return folder / parent / (checkpoint.stem if folder == checkpoint.parent else f"env_step_{env_step}")
 
 
 def make_new_folder(folder: Path, key: str) -> Path:

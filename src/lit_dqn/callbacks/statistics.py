@@ -17,8 +17,8 @@ from torch import Tensor
 from lit_dqn.callbacks.forgive import forgive
 from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.errors import ConfigError
-from lit_dqn.plots import EPISODES_FILE
 from lit_dqn.saving import durable
+from lit_dqn.saving.layout import EPISODES
 from lit_dqn.types import Episode
 
 log = logging.getLogger("lit_dqn")
@@ -189,7 +189,7 @@ class TrainingStatistics(Callback):
     @staticmethod
     def _csv_path(trainer: lightning.Trainer) -> Path | None:
         folder = run_folder(trainer)
-        return None if folder is None else folder / EPISODES_FILE
+        return None if folder is None else folder / EPISODES
 
     def state_dict(self) -> dict[str, Any]:
         """The episodes and updates behind the next points, and the wall time."""

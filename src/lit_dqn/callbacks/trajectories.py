@@ -7,11 +7,12 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 
-from lit_dqn.callbacks.run_folder import folder_of_output, make_new_folder
+from lit_dqn.callbacks.run_folder import make_new_folder
 from lit_dqn.envs import env_name
 from lit_dqn.envs.grid.world import GridWorld
 from lit_dqn.playing.trajectories import Trajectory
 from lit_dqn.plots import Animation, draw_agent, draw_episode_saliency, grid_path
+from lit_dqn.saving.layout import PREDICTIONS, output_folder
 
 log = logging.getLogger("lit_dqn")
 
@@ -86,9 +87,9 @@ class TrajectoryWriter(Callback):
         log.info("saved: %s files (%s) in %s", f"{len(saved):,}", kinds, self._folder)
 
     def _folder_of(self, trainer: lightning.Trainer, agent: Any) -> Path:
-        folder = Path("predictions", env_name(trainer.datamodule.env_id))  # type: ignore[attr-defined]
+        folder = Path(PREDICTIONS, env_name(trainer.datamodule.env_id))  # type: ignore[attr-defined]
         if trainer.ckpt_path is not None:
-            folder = folder_of_output(Path(trainer.ckpt_path), agent.env_step, "predictions")
+            folder = output_folder(Path(trainer.ckpt_path), agent.env_step, PREDICTIONS)
         return folder if self.output_dir is None else Path(self.output_dir, folder.name)
 
 

@@ -30,7 +30,7 @@ from lit_dqn.commands.launch_checks import check_accelerator, check_alone
 from lit_dqn.commands.parser import PROGRAM, Parser, explained, sentence_of
 from lit_dqn.commands.process_settings import prepare_process
 from lit_dqn.commands.report import fold
-from lit_dqn.commands.resume import check_env, check_resumes, resume_in_its_folder, warn_of_other_env, with_settings_of
+from lit_dqn.commands.resume import check_can_resume, check_env, resume_in_its_folder, warn_of_other_env, with_settings_of
 from lit_dqn.commands.run_config import SaveRunConfig
 from lit_dqn.commands.run_name import as_list, expand_folders, folder_of_runs, name_run, run_logger
 from lit_dqn.commands.trainer import Trainer
@@ -40,7 +40,7 @@ from lit_dqn.errors import ConfigError, TrainingError, one_line
 from lit_dqn.saving import durable
 from lit_dqn.saving.find import Found, find_checkpoint
 from lit_dqn.saving.io import ReplayCheckpointIO
-from lit_dqn.saving.read import read_checkpoint
+from lit_dqn.saving.layout import version_folder
 from lit_dqn.training.agent import LitAgent
 from lit_dqn.training.data import ReplayDataModule
 
@@ -53,7 +53,6 @@ class CLI(Verbs):
     def __init__(self, args: Sequence[str] | None = None) -> None:
         self.words = first_look(sys.argv[1:] if args is None else args)
         self.resumed: Found | None = None
-        self.checkpoint: dict[str, Any] = {}
         super().__init__(
             LitAgent,
             ReplayDataModule,
@@ -138,11 +137,11 @@ class CLI(Verbs):
         expand_folders(config.trainer.logger)
         runs = folder_of_runs(run_logger(config.trainer.logger))
         self.resumed = find_checkpoint(config.ckpt_path, runs, replay=self.config.subcommand == "fit")
-        self.checkpoint = read_checkpoint(self.resumed.path)
-        check_env(self.checkpoint, self.resumed.path, config.data.env_id, self.config.subcommand)
+        checkpoint = self.resumed.checkpoint
+        check_env(checkpoint, config.data.env_id, self.config.subcommand)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "settings_of_the_checkpoint.yaml"
-            words = with_settings_of(self.checkpoint, self.words, self.config, file)
+            words = with_settings_of(checkpoint, self.words, self.config, file)
             with explained(words):
                 self.config = parser.parse_args(words)
         self.config[self.config.subcommand].config = config.config  # without the file of that moment
@@ -168,7 +167,7 @@ class CLI(Verbs):
         self.resumes_in_its_folder = config.ckpt_path == "last" and self.subcommand == "fit"
         if self.resumed is not None:
             if self.resumes_in_its_folder:
-                resume_in_its_folder(self.checkpoint, self.resumed.path, logger)
+                resume_in_its_folder(self.resumed.checkpoint, logger)
             config.ckpt_path = str(self.resumed.path)
             config.model.init_args.init_from = None  # the checkpoint has the weights
         self._check_folder(config, runs)
@@ -187,8 +186,7 @@ class CLI(Verbs):
                 log.warning("no --ckpt_path is given: the agent that plays has not learned anything")
             return
         if logger.init_args.get("version") is not None and not self.resumes_in_its_folder:
-            version = logger.init_args.version
-            folder = runs / (version if isinstance(version, str) else f"version_{version}")
+            folder = version_folder(runs, logger.init_args.version)
             if folder.exists():
                 raise already_there(folder)
             self.version_is_chosen = True
@@ -236,7 +234,8 @@ class CLI(Verbs):
             callbacks.append(ResultsWriter())
         # Only training needs the replay.
         whole = self.resumed is None or self.resumed.replay_is_whole
-        checkpoint_io = ReplayCheckpointIO(load_replay=self.subcommand == "fit" and whole)
+        checkpoint = None if self.resumed is None else self.resumed.checkpoint
+        checkpoint_io = ReplayCheckpointIO(self.subcommand == "fit" and whole, checkpoint)
         plugins = [*as_list(config.trainer.get("plugins")), checkpoint_io]
         return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
 
@@ -248,16 +247,16 @@ class CLI(Verbs):
                 with another network, or cannot be resumed with these settings of the data.
 
         """
-        self.model.check_data(self.datamodule)
+        self.model.check_can_learn_from(self.datamodule)
         if self.subcommand == "fit":
             self.model.check_device(self.trainer.strategy.root_device)
             self.datamodule.check_memory()
             self.datamodule.check_device(self.trainer.strategy.root_device)
         if self.resumed is not None:
             data = self.datamodule if self.subcommand == "fit" else None
-            check_resumes(self.checkpoint, self.resumed, self.model, data)
-            warn_of_other_env(self.checkpoint, self.datamodule)
-            self.checkpoint = {}  # the Trainer reads it again
+            check_can_resume(self.resumed.checkpoint, self.model, data)
+            warn_of_other_env(self.resumed.checkpoint, self.datamodule)
+            self.resumed = None  # the Trainer has it, as long as it is needed
 
 
 def _first_said(error: Exception) -> Exception:

@@ -12,9 +12,10 @@ from jsonargparse import Namespace
 
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.saving import durable
-from lit_dqn.saving.contents import DATA_KEY, check_optimizer
-from lit_dqn.saving.find import Found
+from lit_dqn.saving.checkpoint import Checkpoint
+from lit_dqn.saving.layout import CONFIG, METRICS, run_of_checkpoint
 from lit_dqn.saving.loops import keep_settings_of_optimizer
+from lit_dqn.saving.optimizer_state import check_optimizer
 from lit_dqn.saving.settings import checked_arguments
 from lit_dqn.saving.specification import as_typed, with_defaults
 from lit_dqn.saving.trust import Trust, imported
@@ -24,14 +25,14 @@ from lit_dqn.training.data import ReplayDataModule
 
 log = logging.getLogger("lit_dqn")
 
-FROM_THE_DATA = ("_instantiator", "observation_shape", "num_actions")
+FROM_THE_DATA = ("observation_shape", "num_actions")
 """Hyper-parameters of the agent that are no settings."""
 
 CALLBACKS = ("StoppingRules", "TrainingStatistics", "Checkpoints")
 """Of the command line, whose state decides how a run continues."""
 
 
-def settings_of(checkpoint: Mapping[str, Any], agent: type[LitAgent], trust: Trust) -> dict[str, Any]:
+def settings_of(checkpoint: Checkpoint, agent: type[LitAgent], trust: Trust) -> dict[str, Any]:
     """What a checkpoint was trained with, as a config file of `fit` says it.
 
     Args:
@@ -44,16 +45,16 @@ def settings_of(checkpoint: Mapping[str, Any], agent: type[LitAgent], trust: Tru
 
     """
     said = {"source": "ckpt_path: the checkpoint", "remedy": "name it in the config: give the run's --config"}
-    model = {key: value for key, value in checkpoint["hyper_parameters"].items() if key not in FROM_THE_DATA}
+    saved_agent, saved_data = checkpoint.settings
+    model = {key: value for key, value in saved_agent.items() if key not in FROM_THE_DATA}
     settings = {
-        "data": checked_arguments(ReplayDataModule, checkpoint.get("datamodule_hyper_parameters", {}), trust, **said),
+        "data": checked_arguments(ReplayDataModule, saved_data, trust, **said),
         "model": checked_arguments(agent, model, trust, **said),
     }
-    seed = checkpoint.get(DATA_KEY, {}).get("seed")
-    return settings if seed is None else {"seed_everything": seed, **settings}
+    return settings if checkpoint.seed is None else {"seed_everything": checkpoint.seed, **settings}
 
 
-def with_settings_of(checkpoint: Mapping[str, Any], words: Sequence[str], config: Namespace, file: Path) -> list[str]:
+def with_settings_of(checkpoint: Checkpoint, words: Sequence[str], config: Namespace, file: Path) -> list[str]:
     """A command line with the settings of a checkpoint as its first config file, which all others override.
 
     Args:
@@ -77,14 +78,16 @@ def with_settings_of(checkpoint: Mapping[str, Any], words: Sequence[str], config
     return [*words[:place], "--config", str(file), *words[place:]]
 
 
-def resume_in_its_folder(checkpoint: Mapping[str, Any], path: Path, logger: Namespace) -> None:
+def resume_in_its_folder(checkpoint: Checkpoint, logger: Namespace) -> None:
     """Let a run resume in its own folder and its own curves, without what was played after the checkpoint."""
-    logger.init_args.version = path.parent.parent.name
+    run = run_of_checkpoint(checkpoint.path)
+    assert run is not None  # `last` looks nowhere else
+    logger.init_args.version = run.name
     if logger.class_path.endswith("TensorBoardLogger"):
-        logger.dict_kwargs = {**(logger.get("dict_kwargs") or {}), "purge_step": checkpoint["env_step"] + 1}
+        logger.dict_kwargs = {**(logger.get("dict_kwargs") or {}), "purge_step": checkpoint.env_step + 1}
         logger.init_args.default_hp_metric = False  # the point that it logs at the start is there already
     else:
-        _set_aside(path.parent.parent / "metrics.csv", checkpoint["env_step"])
+        _set_aside(run / METRICS, checkpoint.env_step)
 
 
 def _set_aside(metrics: Path, env_step: int) -> None:
@@ -102,12 +105,11 @@ def _set_aside(metrics: Path, env_step: int) -> None:
         durable.replace_file(aside, [memoryview(text.getvalue().encode())])
 
 
-def check_env(checkpoint: Mapping[str, Any], path: Path, env_id: str, verb: str) -> None:
+def check_env(checkpoint: Checkpoint, env_id: str, verb: str) -> None:
     """Refuse a checkpoint of another env, before anything is built for it.
 
     Args:
         checkpoint: as it was read.
-        path: where.
         env_id: of the config.
         verb: what is to be done with it.
 
@@ -115,12 +117,13 @@ def check_env(checkpoint: Mapping[str, Any], path: Path, env_id: str, verb: str)
         ConfigError: naming both envs.
 
     """
-    saved = checkpoint.get("datamodule_hyper_parameters")
-    then = saved.get("env_id") if isinstance(saved, Mapping) else None
+    path, then = checkpoint.path, checkpoint.settings.data.get("env_id")
     if not isinstance(then, str) or _id_of(then) == _id_of(env_id):
         return
-    own = path.parent.parent / "config.yaml"
-    remedy = f"give its run's own --config {own}" if own.is_file() else f"set --data.env_id {then}"
+    run = run_of_checkpoint(path)
+    remedy = f"set --data.env_id {then}"
+    if run is not None and (run / CONFIG).is_file():
+        remedy = f"give its run's own --config {run / CONFIG}"
     if ":" in then:
         remedy = f"if you trust {then.split(':')[0]}, which it imports, {remedy}"
     if verb == "fit":
@@ -134,23 +137,22 @@ def _id_of(env_id: str) -> str:
     return env_id.split(":")[-1]  # the module before it says where it is registered, not what it is
 
 
-def warn_of_other_env(checkpoint: Mapping[str, Any], data: ReplayDataModule) -> None:
+def warn_of_other_env(checkpoint: Checkpoint, data: ReplayDataModule) -> None:
     """Say what of the env is not as when the agent learned: its returns do not say then how well it has learned that.
 
     It may be meant, such as Atari without sticky actions, so it is no error.
     """
-    saved = checkpoint.get("datamodule_hyper_parameters", {})
+    saved = checkpoint.settings.data
     then, now = ({key: of[key] for key in ("env_kwargs", "wrappers") if key in of} for of in (saved, data.hparams))
     for key, before, after in _differences(then, now):
         log.warning("data.%s is %s now, but the agent was trained with %s: this is another task", key, after, before)
 
 
-def check_resumes(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, data: ReplayDataModule | None) -> None:
+def check_can_resume(checkpoint: Checkpoint, model: LitAgent, data: ReplayDataModule | None) -> None:
     """Refuse what a checkpoint cannot be resumed with; say which one it is, and what else is different from then.
 
     Args:
         checkpoint: as it was read.
-        found: where.
         model: the agent as it is configured now.
         data: likewise, if it is to be trained.
 
@@ -158,38 +160,38 @@ def check_resumes(checkpoint: Mapping[str, Any], found: Found, model: LitAgent, 
         ConfigError: if it was made with another network, or cannot be resumed with these settings of the data.
 
     """
-    saved_model, saved_data = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]
+    path, (saved_model, saved_data) = checkpoint.path, checkpoint.settings
     networks = [with_defaults(settings.get("network")) for settings in (saved_model, model.hparams)]
     if data is not None and networks[0] != networks[1]:
         raise ConfigError(
             f"network: the checkpoint was made with {saved_model.get('network')}, not {model.hparams.get('network')}, "
             f"and cannot be resumed with another; set --model.network {as_typed(saved_model.get('network'))}."
         )
-    check_weights(model, checkpoint["state_dict"], "ckpt_path", found.path)
-    taken = f"{found.path}, env step {checkpoint['env_step']:,}"
+    check_weights(model, checkpoint.weights(), "ckpt_path", path)
+    taken = f"{path}, env step {checkpoint.env_step:,}"
     if data is None:
         log.info("agent: %s", taken)
         return
     for name in CALLBACKS:
-        if name not in checkpoint["callbacks"]:
+        if not checkpoint.has_callback(name):
             raise ConfigError(
-                f"ckpt_path: {found.path} holds no state of {name}, so the run would be another from here on; take "
-                f"another one, or start anew from its weights with --model.init_from {found.path}."
+                f"ckpt_path: {path} holds no state of {name}, so the run would be another from here on; take "
+                f"another one, or start anew from its weights with --model.init_from {path}."
             )
     parameters = list(model.online.parameters())
     try:
-        check_optimizer(checkpoint["optimizer_states"][0], parameters, model.make_optimizer)
+        check_optimizer(checkpoint.optimizer_states[0], parameters, model.make_optimizer)
         keep_settings_of_optimizer(checkpoint, model.make_optimizer, parameters)
     except ConfigError:
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"ckpt_path: {found.path} cannot be resumed with this optimizer ({one_line(error)}); set "
+            f"ckpt_path: {path} cannot be resumed with this optimizer ({one_line(error)}); set "
             f"--model.optimizer {as_typed(saved_model.get('optimizer'))}, or take another one."
         ) from error
-    data.check_continues(saved_data, found.path)
+    data.check_can_resume(checkpoint)
     log.info("resume: %s", taken)
-    then = {"model": saved_model, "data": saved_data | {"seed": checkpoint[DATA_KEY]["seed"]}}
+    then = {"model": saved_model, "data": saved_data | {"seed": checkpoint.seed}}
     now = {"model": dict(model.hparams), "data": dict(data.hparams) | {"seed": data.seed}}
     known = {f"model.{key}" for key in saved_model} | {f"data.{key}" for key in saved_data} | {"data.seed"}
     for key, before, after in _differences(then, now):

@@ -1,13 +1,15 @@
 from pathlib import Path
+from typing import cast
 
 import lightning
 import numpy as np
 
-from lit_dqn.callbacks.run_folder import folder_of_output, make_new_folder
+from lit_dqn.callbacks.run_folder import make_new_folder
 from lit_dqn.commands.export import export_agent
 from lit_dqn.commands.resume import settings_of
 from lit_dqn.errors import ConfigError
-from lit_dqn.saving.read import read_checkpoint
+from lit_dqn.saving.io import ReplayCheckpointIO
+from lit_dqn.saving.layout import EXPORT, output_folder
 from lit_dqn.saving.specification import specification
 from lit_dqn.saving.trust import Trust
 from lit_dqn.training.agent import LitAgent
@@ -46,8 +48,8 @@ class Trainer(lightning.Trainer):
         """
         if ckpt_path is None:
             raise ConfigError("ckpt_path: export needs an agent; give --ckpt_path best, or a file.")
-        checkpoint = read_checkpoint(ckpt_path)
-        model.load_state_dict(checkpoint["state_dict"])
+        checkpoint = cast(ReplayCheckpointIO, self.strategy.checkpoint_io).read(ckpt_path)
+        model.load_state_dict(checkpoint.weights())
         datamodule.capacity = min(datamodule.capacity, SMALL_CAPACITY)
         datamodule.setup("fit")
         collector = datamodule.collector
@@ -62,7 +64,7 @@ class Trainer(lightning.Trainer):
         settings = settings_of(checkpoint, type(model), trust)
         settings["model"] = {**specification(type(model)), "init_args": settings["model"]}
         if output_dir is None:
-            folder = make_new_folder(folder_of_output(Path(ckpt_path), checkpoint["env_step"], "export"), "output_dir")
+            folder = make_new_folder(output_folder(checkpoint.path, checkpoint.env_step, EXPORT), "output_dir")
         else:
             folder = Path(output_dir)
         export_agent(model.online, batch.observation, settings, folder, output_name=model.output_name)

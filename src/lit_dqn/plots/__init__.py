@@ -3,14 +3,13 @@
 from lit_dqn.plots.action_values import draw_q_values
 from lit_dqn.plots.agents import draw_agent, draw_preferences, grid_path
 from lit_dqn.plots.animation import Animation
-from lit_dqn.plots.episodes import EPISODES_FILE, plot_episodes
+from lit_dqn.plots.episodes import plot_episodes
 from lit_dqn.plots.grid import draw_grid
 from lit_dqn.plots.saliency import draw_episode_saliency, draw_saliency, saliency
 from lit_dqn.plots.style import figure_to_array
 from lit_dqn.plots.value_error import draw_value_error, draw_values_beside_truth, plot_state_values
 
 __all__ = [
-    "EPISODES_FILE",
     "Animation",
     "draw_agent",
     "draw_episode_saliency",

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lit_dqn.plots.episodes import EPISODES_FILE, plot_episodes, runs_of_seeds
+from lit_dqn.plots.episodes import plot_episodes, runs_of_seeds
+from lit_dqn.saving.layout import EPISODES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -13,9 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m lit_dqn.plots", description="Plot steps and return per episode of one or more runs."
     )
-    parser.add_argument(
-        "runs", nargs="+", metavar="RUN", type=Path, help=f"a run's folder, which holds {EPISODES_FILE}"
-    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", type=Path, help=f"a run's folder, which holds {EPISODES}")
     parser.add_argument("--output", type=Path, help="the picture to write (default: episodes.png in the first RUN)")
     parser.add_argument("--smooth", type=int, default=10, help="episodes in the moving mean (default: %(default)s)")
     parser.add_argument(

@@ -12,8 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarForm
 from numpy.typing import NDArray
 
 from lit_dqn.plots.style import RUN_COLOURS, TICK_SIZE, plain_axes
-
-EPISODES_FILE = "episodes.csv"
+from lit_dqn.saving.layout import EPISODES
 
 BAND_POINTS = 400
 """Places on the x-axis where the seeds of a band are compared, if it counts env steps."""
@@ -167,9 +166,9 @@ def _moving_mean(numbers: NDArray[np.float64], window: int) -> NDArray[np.float6
 
 
 def _read_episodes(run_dir: Path) -> dict[str, NDArray[np.float64]]:
-    path = run_dir / EPISODES_FILE
+    path = run_dir / EPISODES
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; give the folder of a run that holds {EPISODES_FILE}")
+        raise ValueError(f"{path} does not exist; give the folder of a run that holds {EPISODES}")
     # While the run still plays, its last line may be half written.
     lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
     rows = list(csv.DictReader(lines))

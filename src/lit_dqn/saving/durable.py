@@ -7,9 +7,10 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import tempfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -172,6 +173,16 @@ def check_can_be_made(folder: Path) -> None:
     whole = folder.resolve()
     present = next(parent for parent in (whole, *whole.parents) if parent.exists())
     tempfile.TemporaryDirectory(dir=present, prefix=".can_it_be_written").cleanup()
+
+
+def strange_files(folder: Path) -> Iterator[Path]:
+    """What lies in a folder and below and is a link, a pipe or the like: what is written there lands elsewhere."""
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            found = Path(parent) / name
+            mode = found.lstat().st_mode
+            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                yield found
 
 
 def remove_file(path: Path) -> None:

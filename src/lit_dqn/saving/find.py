@@ -1,23 +1,26 @@
 import logging
 import math
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 from lit_dqn.errors import ConfigError
+from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.saving.folder import CheckpointFolder
-from lit_dqn.saving.read import verify_checkpoint
-
-VERSION = re.compile(r"version_(\d+)")
+from lit_dqn.saving.layout import CHECKPOINTS, VERSION, checkpoints_of_versions
 
 log = logging.getLogger("lit_dqn")
 
 
 class Found(NamedTuple):
-    """A checkpoint that can be gone on with."""
+    """A checkpoint that a run can be resumed from."""
 
-    path: Path
+    checkpoint: Checkpoint
     replay_is_whole: bool
+
+    @property
+    def path(self) -> Path:
+        """Of the checkpoint."""
+        return self.checkpoint.path
 
 
 def find_checkpoint(ckpt_path: str, runs: Path, replay: bool = False) -> Found:
@@ -46,9 +49,8 @@ def find_checkpoint(ckpt_path: str, runs: Path, replay: bool = False) -> Found:
         return _first_whole(found, replay)
     path = Path(ckpt_path)
     if not path.is_dir():
-        verify_checkpoint(path, replay)
-        return Found(path, True)
-    folder = path if path.name == "checkpoints" else path / "checkpoints"
+        return Found(Checkpoint.read(path).verify(replay), True)
+    folder = path if path.name == CHECKPOINTS else path / CHECKPOINTS
     found = CheckpointFolder(folder).newest_first()
     if not found:
         raise ConfigError(
@@ -59,7 +61,7 @@ def find_checkpoint(ckpt_path: str, runs: Path, replay: bool = False) -> Found:
 
 def _newest_first(runs: Path) -> list[CheckpointFolder]:
     """The checkpoints of all versions of a run: that first which was started or resumed last."""
-    folders = [CheckpointFolder(path) for path in runs.glob("*/checkpoints")]
+    folders = [CheckpointFolder(path) for path in checkpoints_of_versions(runs)]
     return sorted(folders, key=_age, reverse=True)
 
 
@@ -79,17 +81,15 @@ def _first_whole(found: list[Path], replay: bool) -> Found:
     reasons: list[tuple[Path, ConfigError]] = []
     for path in found:
         try:
-            verify_checkpoint(path, replay)
+            return Found(Checkpoint.read(path).verify(replay), True)
         except ConfigError as error:
             log.warning("%s is passed over: %s", path, error)
             reasons.append((path, error))
-        else:
-            return Found(path, True)
     for path, _ in reasons:
         try:
-            verify_checkpoint(path, replay=False, training=replay)
+            checkpoint = Checkpoint.read(path).verify(replay=False, training=replay)
         except ConfigError:
             continue
         log.warning("no checkpoint is whole; of %s all but the replay is", path)
-        return Found(path, False)
+        return Found(checkpoint, False)
     raise reasons[0][1]

@@ -1,19 +1,21 @@
 import contextlib
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.saving import durable
-from lit_dqn.saving.contents import MAX_SESSIONS, REPLAY_SUFFIX
+from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.saving.io import ReplayCheckpointIO, remove_unused
-from lit_dqn.saving.read import glance, open_replay, read_checkpoint
-
-LAST, BEST = "last.ckpt", "best.ckpt"
-
-NUMBERED = re.compile(r"env_step_(\d+)\.ckpt")
-OF_AN_ENV_STEP = re.compile(r"env_step_(\d+)\.")
-"""A checkpoint, its replay, or what is left of one that was not finished."""
+from lit_dqn.saving.layout import (
+    BEST,
+    CKPT_SUFFIX,
+    LAST,
+    NUMBERED,
+    OF_AN_ENV_STEP,
+    REPLAY_SUFFIX,
+    env_step_of,
+    name_at,
+)
 
 
 class Moment(NamedTuple):
@@ -30,12 +32,8 @@ class Moment(NamedTuple):
 def moment_of(path: Path) -> Moment | None:
     """When a checkpoint was made, read without its tensors; None if that cannot be read."""
     try:
-        checkpoint = glance(path)
-        state = checkpoint.get("callbacks", {}).get("Checkpoints", {})
-        session, env_step = int(state.get("session", 0)), int(checkpoint["env_step"])
-        if not 0 <= session <= MAX_SESSIONS:
-            return None
-        return Moment(session, env_step, state.get("best_env_step") == env_step)
+        checkpoint = Checkpoint.glance(path)
+        return Moment(checkpoint.session, checkpoint.env_step, checkpoint.is_best)
     except Exception:  # whoever reads all of it says what is wrong
         return None
 
@@ -54,12 +52,12 @@ class CheckpointFolder:
 
     def numbered(self) -> list[Path]:
         """The checkpoints that are kept, oldest env step first."""
-        found = [path for path in self.path.glob("*.ckpt") if NUMBERED.fullmatch(path.name)]
+        found = [path for path in self.path.glob(f"*{CKPT_SUFFIX}") if NUMBERED.fullmatch(path.name)]
         return sorted(found, key=env_step_of)
 
     def path_at(self, env_step: int) -> Path:
         """Where the checkpoint of an env step stands."""
-        return self.path / f"env_step_{env_step}.ckpt"
+        return self.path / f"{name_at(env_step)}{CKPT_SUFFIX}"
 
     def newest_first(self) -> list[Path]:
         """All checkpoints, each once: those of the last session first, and of each session the latest env step."""
@@ -81,7 +79,7 @@ class CheckpointFolder:
 
     def session(self) -> int | None:
         """The last session that has saved anything here; None if none of it can be read."""
-        moments = [moment_of(path) for path in self.path.glob("*.ckpt")]
+        moments = [moment_of(path) for path in self.path.glob(f"*{CKPT_SUFFIX}")]
         return max((moment.session for moment in moments if moment is not None), default=None)
 
     def best(self) -> list[Path]:
@@ -105,11 +103,11 @@ class CheckpointFolder:
 
         """
         try:
-            checkpoint = read_checkpoint(best)
-            sidecar = open_replay(best, checkpoint)
+            checkpoint = Checkpoint.read(best)
+            sidecar = checkpoint.segments()
         except ConfigError:
             return False
-        if checkpoint["env_step"] > env_step:
+        if checkpoint.env_step > env_step:
             return False
         durable.make_folder(self.path)
         if sidecar is not None and not sidecar.folder.parent.samefile(self.path):
@@ -150,10 +148,3 @@ class CheckpointFolder:
         for path in filter(may_go, self.path.glob(f"*{durable.TEMPORARY}")):
             durable.remove_file(path)
         remove_unused(self.path, list(filter(may_go, self.path.glob(f"*{REPLAY_SUFFIX}"))), checkpoint_io)
-
-
-def env_step_of(path: Path) -> int:
-    """The env step in the name of a numbered checkpoint."""
-    number = NUMBERED.fullmatch(path.name)
-    assert number is not None
-    return int(number[1])

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.saving import durable
-from lit_dqn.saving.contents import DATA_KEY, REPLAY_SUFFIX
-from lit_dqn.saving.read import open_replay, read_checkpoint
+from lit_dqn.saving.checkpoint import Checkpoint
+from lit_dqn.saving.contents import Contents
+from lit_dqn.saving.layout import CKPT_SUFFIX, REPLAY_SUFFIX
 from lit_dqn.saving.sidecar import Sidecar
 from lit_dqn.saving.sidecar_writer import SidecarWriter
 
@@ -34,11 +34,13 @@ class ReplayCheckpointIO(CheckpointIO):
 
     Args:
         load_replay: whether reading a checkpoint reads its replay; only training needs it.
+        checkpoint: one that has been read, and is not read again when it is loaded.
 
     """
 
-    def __init__(self, load_replay: bool = True) -> None:
+    def __init__(self, load_replay: bool = True, checkpoint: Checkpoint | None = None) -> None:
         self.load_replay = load_replay
+        self._checkpoint = checkpoint
         self._previous: Sidecar | None = None
         self._references: dict[tuple[int, int], str | None] = {}
 
@@ -51,25 +53,17 @@ class ReplayCheckpointIO(CheckpointIO):
         """
         path = Path(path)
         durable.make_folder(path.parent)
-        replay = checkpoint.get(DATA_KEY, {}).get("replay")
+        contents = Contents(checkpoint)
+        replay = contents.replay
         replaced = self.replay_folder(path) if path.exists() else None
         folder = sidecar = None
         try:
             if replay is not None:
-                writer = SidecarWriter(
-                    _as_numpy(replay["arrays"]),
-                    replay["next_start"],
-                    rewritten=_as_numpy(replay.get("rewritten", {})),
-                    n_step=replay["windows"][0],
-                    identity=replay["identity"],
-                    previous=self._previous,
-                )
+                writer = SidecarWriter.of(replay, self._previous)
                 _check_space(path.parent, writer.new_bytes + 2 * _tensor_bytes(checkpoint, leave_out=replay))
                 folder = _new_folder(path)
                 sidecar = writer.write(folder)
-                replay["arrays"] = {"head": replay["arrays"]["head"]}
-                replay.pop("rewritten", None)
-                replay["folder"], replay["manifest_crc32"] = folder.name, sidecar.manifest_crc32
+                contents.detach_arrays(sidecar)
             else:
                 _check_space(path.parent, 2 * _tensor_bytes(checkpoint))
             content = io.BytesIO()
@@ -79,6 +73,7 @@ class ReplayCheckpointIO(CheckpointIO):
             _clean_up(path, folder)
             raise
         self._previous = sidecar or self._previous
+        self._references[_identity(path)] = None if folder is None else folder.name
         if replaced is not None:
             try:
                 remove_unused(path.parent, [replaced], self)
@@ -94,13 +89,23 @@ class ReplayCheckpointIO(CheckpointIO):
             ConfigError: if either is missing or damaged.
 
         """
-        checkpoint = read_checkpoint(path)
-        if not self.load_replay:
-            checkpoint.get(DATA_KEY, {}).pop("replay", None)
-        elif (sidecar := open_replay(path, checkpoint)) is not None:
-            checkpoint[DATA_KEY]["replay"]["sidecar"] = sidecar
-            self._previous = sidecar
-        return checkpoint
+        checkpoint = self.read(path)
+        self._checkpoint = None  # its memory is free once it is loaded
+        if self.load_replay:
+            self._previous = checkpoint.attach_segments()
+        else:
+            checkpoint.drop_replay()
+        return checkpoint.contents
+
+    def read(self, path: str | Path) -> Checkpoint:
+        """A checkpoint, which is not read again if it is the one that was handed over.
+
+        Raises:
+            ConfigError: if it is missing or damaged.
+
+        """
+        given = self._checkpoint
+        return given if given is not None and given.path == Path(path) else Checkpoint.read(path)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a checkpoint and its replay."""
@@ -112,30 +117,32 @@ class ReplayCheckpointIO(CheckpointIO):
 
     def replay_folder(self, path: Path) -> Path | None:
         """The folder of a checkpoint's replay; None if it has none or cannot be read."""
-        status = path.stat()
-        key = (status.st_ino, status.st_mtime_ns)
+        key = _identity(path)
         if key not in self._references:
             try:
-                self._references[key] = read_checkpoint(path).get(DATA_KEY, {}).get("replay", {}).get("folder")
+                found = Checkpoint.read(path).replay_folder
             except ConfigError:
-                self._references[key] = None
+                found = None
+            self._references[key] = None if found is None else found.name
         name = self._references[key]
         return None if name is None else path.with_name(name)
 
 
 def remove_unused(folder: Path, replays: list[Path], checkpoint_io: ReplayCheckpointIO) -> None:
     """Remove those of the replays in a folder of checkpoints that no checkpoint refers to."""
-    used = {checkpoint_io.replay_folder(path) for path in folder.glob("*.ckpt")}
+    used = {checkpoint_io.replay_folder(path) for path in folder.glob(f"*{CKPT_SUFFIX}")}
     for replay in replays:
-        own = replay.with_name(replay.name.split(".")[0] + ".ckpt")
+        own = replay.with_name(replay.name.split(".")[0] + CKPT_SUFFIX)
         # A checkpoint that cannot be read may still be mended, and its replay has its name.
         unreadable = own.exists() and checkpoint_io.replay_folder(own) is None
         if replay not in used and not unreadable:
             durable.remove_folder(replay)
 
 
-def _as_numpy(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+def _identity(path: Path) -> tuple[int, int]:
+    """What two names of one file have in common."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
 
 
 def _new_folder(path: Path) -> Path:

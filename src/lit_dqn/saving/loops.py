@@ -2,39 +2,38 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import lightning
 import torch
 from torch import nn
 
 from lit_dqn.errors import ConfigError
+from lit_dqn.saving.contents import Contents
 from lit_dqn.saving.random_state import random_state, set_random_state
 from lit_dqn.saving.specification import as_typed
 
 log = logging.getLogger("lit_dqn")
 
 
-def add_training_state(checkpoint: dict[str, Any], trainer: lightning.Trainer) -> None:
+def write_position(checkpoint: Contents, trainer: lightning.Trainer) -> None:
     """Add the global generators and the number of threads, and write the position of the loops in one form.
 
     Lightning's loops save their counters as they are, in the middle of hooks, and then guess on resume where that was;
     some places it takes for others (an evaluation is lost, or an epoch without a step is made). Here the position is
     always "k chunks of this epoch are done", with or without the evaluation that is due after them.
     """
-    checkpoint["random"] = random_state()
-    checkpoint["threads"] = torch.get_num_threads()
+    checkpoint.set_process_state(random_state(), torch.get_num_threads())
     loop = trainer.fit_loop.epoch_loop
     chunks, chunks_per_epoch = loop.batch_progress.total.ready, trainer.num_training_batches
     if not isinstance(chunks_per_epoch, int) or chunks_per_epoch < 1:
         return  # no fit has begun
-    pending = _evaluation_is_pending(trainer)
+    due = _evaluation_is_due(trainer)
     epochs, chunks_of_epoch = divmod(chunks, chunks_per_epoch)
-    if pending and chunks_of_epoch == 0:
+    if due and chunks_of_epoch == 0:
         epochs, chunks_of_epoch = epochs - 1, chunks_per_epoch
     running = int(chunks_of_epoch > 0)
-    state = checkpoint["loops"]["fit_loop"]
+    state = checkpoint.fit_loop
     state["state_dict"] = {}
     epoch_counts = {"ready": epochs + running, "started": epochs + running, "processed": epochs, "completed": epochs}
     state["epoch_progress"] = {"total": epoch_counts, "current": dict(epoch_counts)}
@@ -45,7 +44,7 @@ def add_training_state(checkpoint: dict[str, Any], trainer: lightning.Trainer) -
         "is_last_batch": chunks_of_epoch == chunks_per_epoch,
     }
     # "In the middle of its first episode" is how Lightning knows that an evaluation has to be made on resume.
-    begun = {"ready": int(pending), "started": int(pending), "processed": 0, "completed": 0}
+    begun = {"ready": int(due), "started": int(due), "processed": 0, "completed": 0}
     state["epoch_loop.val_loop.batch_progress"] = {"total": begun, "current": dict(begun), "is_last_batch": False}
 
 
@@ -57,7 +56,7 @@ def count_updates(trainer: lightning.Trainer, updates: int) -> None:
         counts.completed += updates
 
 
-def _evaluation_is_pending(trainer: lightning.Trainer) -> bool:
+def _evaluation_is_due(trainer: lightning.Trainer) -> bool:
     """Whether an evaluation is due after the chunks that are done."""
     loop = trainer.fit_loop.epoch_loop
     if trainer.validating and trainer.state.fn == "fit":
@@ -72,7 +71,7 @@ def _evaluation_is_pending(trainer: lightning.Trainer) -> bool:
 
 
 def keep_settings_of_optimizer(
-    checkpoint: Mapping[str, Any],
+    checkpoint: Contents,
     make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
     parameters: Iterable[nn.Parameter],
 ) -> None:
@@ -83,28 +82,28 @@ def keep_settings_of_optimizer(
 
     """
     settings = make_optimizer(parameters).state_dict()["param_groups"]
-    for saved in checkpoint["optimizer_states"]:
+    for saved in checkpoint.optimizer_states:
         for group, own in zip(saved["param_groups"], settings, strict=True):
             if group.keys() != own.keys():
                 raise ConfigError(
                     "optimizer: the checkpoint's optimiser has other settings "
                     f"({', '.join(sorted(group.keys() ^ own.keys()))}) and cannot go on as this one; set "
-                    f"--model.optimizer {as_typed(checkpoint['hyper_parameters'].get('optimizer'))}."
+                    f"--model.optimizer {as_typed(checkpoint.settings.agent.get('optimizer'))}."
                 )
             group.update({key: value for key, value in own.items() if key != "params"})
 
 
-def restore_training_state(checkpoint: dict[str, Any]) -> None:
+def restore_process_state(checkpoint: Contents) -> None:
     """Restore the number of threads and, as the last thing before training goes on, the global generators."""
     threads = torch.get_num_threads()
-    if checkpoint["threads"] != threads:
+    if checkpoint.threads != threads:
         log.info(
             "torch computes with %d threads as before the run was stopped, not with %d: another number would add up "
             "floats in another order",
-            checkpoint["threads"],
+            checkpoint.threads,
             threads,
         )
-        torch.set_num_threads(checkpoint["threads"])
-    set_random_state(checkpoint["random"])
+        torch.set_num_threads(checkpoint.threads)
+    set_random_state(checkpoint.random_state)
     # Lightning takes an epoch that goes on in its middle for a mistake; the data module's state says where it was.
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")

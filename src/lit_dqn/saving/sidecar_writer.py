@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lit_dqn.saving import durable
 from lit_dqn.saving.durable import Content
@@ -36,6 +37,18 @@ class SidecarWriter:
         previous: what was written last; it is of use if it is an earlier state of the same store.
 
     """
+
+    @classmethod
+    def of(cls, store: Mapping[str, Any], previous: Sidecar | None = None) -> "SidecarWriter":
+        """A writer of the state of a store, as `segments.py` describes it."""
+        return cls(
+            _as_numpy(store["arrays"]),
+            store["next_start"],
+            rewritten=_as_numpy(store.get("rewritten", {})),
+            n_step=store["windows"][0],
+            identity=store["identity"],
+            previous=previous,
+        )
 
     def __init__(
         self,
@@ -135,6 +148,10 @@ class SidecarWriter:
         except OSError:  # it is gone, or there are no hard links here: what memory holds is as good
             return None
         return content
+
+
+def _as_numpy(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 def _layout_of(arrays: Mapping[str, NDArray[Any]]) -> Layout:

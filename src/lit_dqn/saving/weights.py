@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.saving.read import read_checkpoint
+from lit_dqn.saving.checkpoint import Checkpoint
 
 
 def check_weights(network: nn.Module, weights: dict[str, Tensor], key: str, source: object) -> None:
@@ -49,12 +49,11 @@ def load_network_weights(network: nn.Module, path: str | Path) -> None:
             raise ConfigError(f"init_from: {path} cannot be read ({error}); give another file.") from error
     else:
         try:
-            state = read_checkpoint(path)["state_dict"]
+            weights = Checkpoint.read(path).online_weights()
         except ConfigError as error:
             raise ConfigError(
                 f"init_from: {path} holds no weights of lit_dqn; give one of its .ckpt files, or a .safetensors file "
                 f"({str(error).removeprefix('ckpt_path: ')})."
             ) from error
-        weights = {name.removeprefix("online."): tensor for name, tensor in state.items() if name.startswith("online.")}
     check_weights(network, weights, "init_from", path)
     network.load_state_dict(weights)

@@ -96,7 +96,7 @@ class LitActorCritic(LitAgent):
             self._temperature.fill_(temperature)
             self._temperature_set = temperature
 
-    def check_data(self, data: Data) -> None:
+    def check_can_learn_from(self, data: Data) -> None:
         """Refuse to learn from anything but the latest steps of the softmax over the agent's own preferences.
 
         Raises:

@@ -18,7 +18,7 @@ from lit_dqn.learning.networks import Noise, build_network
 from lit_dqn.learning.update_graph import why_not_captured, why_not_repeated
 from lit_dqn.playing.ahead import check_draws_nothing
 from lit_dqn.replay import PrioritySampler
-from lit_dqn.saving.loops import count_updates, restore_training_state
+from lit_dqn.saving.loops import count_updates, restore_process_state
 from lit_dqn.saving.specification import INSTANTIATOR, specification
 from lit_dqn.saving.weights import load_network_weights
 from lit_dqn.schedules import Schedule
@@ -145,7 +145,7 @@ class LitAgent(Acting, Evaluated, Checkpointed):
     def batch_loss(self, batch: Batch) -> LossOutput:
         """What the objective says of a batch."""
 
-    def check_data(self, data: Data) -> None:
+    def check_can_learn_from(self, data: Data) -> None:
         """Refuse what this agent cannot learn from.
 
         Here: to play ahead where acting draws random numbers, and priorities that the objective does not give.
@@ -207,7 +207,7 @@ class LitAgent(Acting, Evaluated, Checkpointed):
             make_deterministic()
         data = data_of(self.trainer)
         if data is not None:
-            self.check_data(data)
+            self.check_can_learn_from(data)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser, over the online network alone."""
@@ -239,7 +239,7 @@ class LitAgent(Acting, Evaluated, Checkpointed):
             seed=getattr(self.trainer.datamodule, "seed", 0),  # type: ignore[attr-defined]
         )
         if self._resumed_from is not None:
-            restore_training_state(self._resumed_from)
+            restore_process_state(self._resumed_from)
             self._resumed_from = None
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> dict[str, Tensor]:

@@ -11,8 +11,9 @@ from torch import nn
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.learning.learner import Learner
 from lit_dqn.learning.loss_watch import LossWatch
-from lit_dqn.saving.loops import add_training_state, keep_settings_of_optimizer
-from lit_dqn.saving.read import read_checkpoint
+from lit_dqn.saving.checkpoint import Checkpoint
+from lit_dqn.saving.contents import Contents
+from lit_dqn.saving.loops import keep_settings_of_optimizer, write_position
 from lit_dqn.saving.settings import checked_arguments
 from lit_dqn.saving.trust import Trust
 from lit_dqn.saving.weights import check_weights
@@ -26,7 +27,7 @@ class Checkpointed(lightning.LightningModule):
     make_optimizer: OptimizerCallable
     _learner: Learner | None
     _loss_watch: LossWatch
-    _resumed_from: dict[str, Any] | None = None
+    _resumed_from: Contents | None = None
     """The checkpoint, from its load to the start of training."""
 
     @classmethod
@@ -51,38 +52,49 @@ class Checkpointed(lightning.LightningModule):
                 agent is of a class that is not trusted, or cannot be made.
 
         """
-        contents = read_checkpoint(checkpoint_path)
-        saved = {key: value for key, value in contents["hyper_parameters"].items() if key != "_instantiator"}
-        saved.pop("init_from", None)  # the checkpoint has the weights
+        return cls.of_checkpoint(Checkpoint.read(checkpoint_path), map_location, trust=trust, **arguments)
+
+    @classmethod
+    def of_checkpoint(
+        cls,
+        checkpoint: Checkpoint,
+        map_location: torch.device | str = "cpu",
+        *,
+        trust: Sequence[type] = (),
+        **arguments: Any,
+    ) -> Self:
+        """As `load_from_checkpoint`, of a checkpoint that has been read."""
+        given = {"init_from", *arguments}  # the checkpoint has the weights
         saved = checked_arguments(
             cls,
-            {key: value for key, value in saved.items() if key not in arguments},
+            {key: value for key, value in checkpoint.settings.agent.items() if key not in given},
             Trust.registered(trust),
-            source=str(checkpoint_path),
+            source=str(checkpoint.path),
             remedy="hand its class over, as in load_agent(path, trust=[MyNetwork])",
         )
         try:
             agent = instantiate_module(cls, saved | arguments)
         except argparse.ArgumentError as error:
-            raise ConfigError(f"{checkpoint_path}: the agent cannot be built: {one_line(error)}") from error
-        check_weights(agent, contents["state_dict"], "checkpoint", checkpoint_path)
-        agent.on_load_checkpoint(contents)
-        agent.load_state_dict(contents["state_dict"])
+            raise ConfigError(f"{checkpoint.path}: the agent cannot be built: {one_line(error)}") from error
+        check_weights(agent, checkpoint.weights(), "checkpoint", checkpoint.path)
+        agent.on_load_checkpoint(checkpoint.contents)
+        agent.load_state_dict(checkpoint.weights())
         return agent.to(map_location)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the class of the agent, the env step, and what else decides how the run continues."""
         self._loss_watch.settle()
-        checkpoint["agent"] = type(self).__name__
-        checkpoint["env_step"] = self.env_step
-        add_training_state(checkpoint, self.trainer)
+        contents = Contents(checkpoint)
+        contents.describe(type(self).__name__, self.env_step)
+        write_position(contents, self.trainer)
         if self._learner is not None:
-            for state in checkpoint.get("optimizer_states", ()):
+            for state in contents.optimizer_states:
                 self._learner.plain_settings(state)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the env step; to train on, also the optimiser's state, with the settings of this run."""
-        self.env_step = checkpoint["env_step"]
+        contents = Contents(checkpoint).migrate()  # whoever reads with another plugin than ours has not done so
+        self.env_step = contents.env_step
         if self._trainer is not None and self.trainer.state.fn == "fit":
-            keep_settings_of_optimizer(checkpoint, self.make_optimizer, self.online.parameters())
-            self._resumed_from = checkpoint
+            keep_settings_of_optimizer(contents, self.make_optimizer, self.online.parameters())
+            self._resumed_from = contents

@@ -1,7 +1,5 @@
 import inspect
 import logging
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning
@@ -10,6 +8,8 @@ import numpy as np
 from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.resimulation import ResumeEnv
+from lit_dqn.saving.checkpoint import Checkpoint
+from lit_dqn.saving.contents import lacks_segments
 from lit_dqn.saving.specification import as_typed, specification
 from lit_dqn.types import Store
 
@@ -64,17 +64,17 @@ class CheckpointedData(lightning.LightningDataModule):
             "seed": self.seed,
         }
 
-    def check_continues(self, saved: Mapping[str, Any], path: str | Path) -> None:
+    def check_can_resume(self, checkpoint: Checkpoint) -> None:
         """Refuse to resume with settings that a saved replay or the count of epochs was not made for.
 
         Args:
-            saved: the data module's hyper-parameters in the checkpoint.
-            path: where that is.
+            checkpoint: of the run.
 
         Raises:
             ConfigError: naming the first key that differs.
 
         """
+        saved = checkpoint.settings.data
         for key in KEPT_ON_RESUME:
             # What an earlier release did not know was as it is by default.
             then = saved[key] if key in saved else specification(inspect.signature(type(self)).parameters[key].default)
@@ -82,7 +82,7 @@ class CheckpointedData(lightning.LightningDataModule):
                 raise ConfigError(
                     f"{key}: the checkpoint was made with {then}, not {self.hparams[key]}, and cannot resume "
                     f"otherwise; set --data.{key} {as_typed(then)}, or start anew from its weights with "
-                    f"--model.init_from {path}."
+                    f"--model.init_from {checkpoint.path}."
                 )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -105,7 +105,7 @@ class CheckpointedData(lightning.LightningDataModule):
             )
             self._refill = True
             resume_env = ResumeEnv.new_episode
-        elif "folder" in replay and "sidecar" not in replay:
+        elif lacks_segments(replay):
             raise TrainingError(
                 "the checkpoint's replay lies in a folder beside it, which Lightning does not read by itself; "
                 "give the Trainer plugins=[lit_dqn.ReplayCheckpointIO()]."

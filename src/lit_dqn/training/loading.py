@@ -2,7 +2,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.saving.read import read_checkpoint
+from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.training.actor_critic import LitActorCritic
 from lit_dqn.training.agent import LitAgent
 from lit_dqn.training.dqn import LitDQN
@@ -23,15 +23,15 @@ def load_agent(checkpoint: str | Path, trust: Sequence[type] = ()) -> LitAgent:
             known here, or a part of it is of a class that is not trusted, or cannot be made.
 
     """
-    name = read_checkpoint(checkpoint).get("agent", "LitDQN")  # the first checkpoints did not say
+    found = Checkpoint.read(checkpoint)
     agents: dict[str, type[LitAgent]] = {agent.__name__: agent for agent in (LitDQN, LitTD, LitActorCritic)}
     for agent in _subclasses(LitAgent):  # type: ignore[type-abstract]
         agents.setdefault(agent.__name__, agent)
-    if name not in agents:
+    if found.agent not in agents:
         raise ConfigError(
-            f"{checkpoint} holds a {name}, which is none of {', '.join(sorted(agents))}; import its class first."
+            f"{checkpoint} holds a {found.agent}, which is none of {', '.join(sorted(agents))}; import its class first."
         )
-    return agents[name].load_from_checkpoint(checkpoint, trust=trust)
+    return agents[found.agent].of_checkpoint(found, trust=trust)
 
 
 def _subclasses(cls: type[LitAgent]) -> Iterator[type[LitAgent]]:

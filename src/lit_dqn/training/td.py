@@ -86,14 +86,14 @@ class LitTD(LitAgent):
         """What the objective says of a batch."""
         return self.objective(self.online, self.target, batch)
 
-    def check_data(self, data: Data) -> None:
+    def check_can_learn_from(self, data: Data) -> None:
         """Refuse policies that ask the agent which action it prefers: V alone does not say.
 
         Raises:
             ConfigError: naming the key and the policy.
 
         """
-        super().check_data(data)
+        super().check_can_learn_from(data)
         policies = {"policy": data.policy, "warm_up_policy": data.warm_up_policy, "eval_policy": data.eval_policy}
         for key, policy in policies.items():
             if policy.asks_agent:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from lit_dqn.errors import ConfigError
+from lit_dqn.saving.layout import CONFIG
 
 _HERE = Path(__file__).parents[2]
 CONFIGS = next((folder for folder in (_HERE / "configs", _HERE.parents[1] / "configs") if folder.is_dir()), None)
@@ -26,7 +27,7 @@ def find_config(name: str) -> str:
     """
     path = Path(name)
     if path.is_dir():
-        inside = next((file for file in (path / "config.yaml", *sorted(path.glob("*.yaml"))) if file.is_file()), None)
+        inside = next((file for file in (path / CONFIG, *sorted(path.glob("*.yaml"))) if file.is_file()), None)
         hint = f"give a file of it: --config {inside}." if inside else "give a YAML file."
         raise ConfigError(f"config: {name} is a folder; {hint}")
     if path.exists() or "://" in name:

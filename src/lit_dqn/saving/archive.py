@@ -1,0 +1,102 @@
+"""A `.ckpt` as torch reads it, once it is sure that reading runs no code and takes no more memory than the file has."""
+
+import io
+import pickle
+import pickletools
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RECORDS = 100_000
+"""Parts of a `.ckpt`, which has one for each tensor."""
+
+READABLE = ("collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter")
+"""What a pickle may name besides torch's types. torch itself lets through more, such as a `bytearray` of any size."""
+
+
+def read_archive(path: Path) -> Any:
+    """What was saved, all of it compared with its checksums.
+
+    Raises:
+        pickle.UnpicklingError: if it holds more than tensors and plain values.
+        Exception: of many other types, saying what else is wrong.
+
+    """
+    _check_archive(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def glance_at_archive(path: Path) -> Any:
+    """What was saved, with tensors that are not looked at: they are read from the disk when they are used.
+
+    Raises:
+        Exception: as `read_archive`.
+
+    """
+    _check_archive(path, checksums=False)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+
+
+def _check_archive(path: Path, checksums: bool = True) -> None:
+    """Refuse what is damaged, and what would take more memory than its size says.
+
+    Raises:
+        OSError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError: saying what is wrong.
+
+    """
+    _check_outline(path)
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        if len(parts) > RECORDS or any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+            raise ValueError("its parts are compressed, or too many")
+        if sum(part.file_size for part in parts) > path.stat().st_size:
+            raise ValueError("its parts are larger than the file")
+        # torch reads on over flipped bits; the checksums of its zip file tell.
+        damaged = archive.testzip() if checksums else None
+        if damaged is not None:
+            raise OSError(f"its part {damaged} does not match its checksum")
+        for part in parts:
+            if part.filename.lower().endswith(".pkl"):  # torch finds names in either case
+                _check_pickle(archive.read(part))
+
+
+def _check_outline(path: Path) -> None:
+    """Refuse a file that torch could read otherwise than Python, by which it is checked.
+
+    What does not begin as a zip file torch takes for a pickle. And there are several ways to find the list of parts,
+    which agree if it is the last thing before the end.
+
+    Raises:
+        ValueError: saying so.
+
+    """
+    with path.open("rb") as file:
+        begin = file.read(4)
+        size = file.seek(0, io.SEEK_END)
+        file.seek(-min(size, 98), io.SEEK_END)
+        end = file.read(98).rjust(98, b"\0")
+    record, locator, last = end[:56], end[56:76], end[76:]
+    list_end = size - len(last)
+    length, offset, comment = struct.unpack("<12xIIH", last)
+    agrees = begin == b"PK\3\4" and last[:4] == b"PK\5\6" and comment == 0
+    if locator[:4] == b"PK\6\7":  # zip64
+        list_end = size - len(end)
+        length, offset = struct.unpack("<40xQQ", record)
+        agrees &= record[:4] == b"PK\6\6" and struct.unpack("<8xQ4x", locator) == (list_end,)
+    if not agrees or offset + length != list_end:
+        raise ValueError("it is no zip file, or more than one file")
+
+
+def _check_pickle(content: bytes) -> None:
+    for opcode, argument, _ in pickletools.genops(io.BytesIO(content)):
+        if opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "BYTEARRAY8"):
+            raise pickle.UnpicklingError(opcode.name)
+        if opcode.name == "GLOBAL" and argument not in READABLE:
+            module, _, name = str(argument).partition(" ")
+            kind = getattr(torch, name, None) if module == "torch" else None
+            is_type = name in ("Size", "device") or name.endswith("Storage")
+            if not (isinstance(kind, torch.dtype) or (kind is not None and is_type)):
+                raise pickle.UnpicklingError(argument)

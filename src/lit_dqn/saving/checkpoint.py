@@ -1,0 +1,158 @@
+import pickle
+from pathlib import Path
+from typing import Any
+
+from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.saving import durable
+from lit_dqn.saving.archive import glance_at_archive, read_archive
+from lit_dqn.saving.contents import AGENT_SETTINGS, MANIFEST_CRC32, REPLAY_FOLDER, SEGMENTS, Contents
+from lit_dqn.saving.layout import run_of_checkpoint
+from lit_dqn.saving.schema import check_agent, check_training
+from lit_dqn.saving.sidecar import Sidecar
+
+
+class Checkpoint(Contents):
+    """A checkpoint: where it lies, what it holds, and the segments of its replay.
+
+    It is read once, by `Checkpoint.read`, and handed on.
+
+    Args:
+        contents: as Lightning has them.
+        path: of the `.ckpt`.
+
+    """
+
+    def __init__(self, contents: dict[str, Any], path: Path) -> None:
+        super().__init__(contents)
+        self.path = path
+        self._segments: Sidecar | None = None  # once they were opened
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Checkpoint":
+        """Read a `.ckpt`, without its replay, and bring what an older release wrote to today's form.
+
+        Nothing in it is executed: only tensors and plain values are read, and never more than the file is long.
+
+        Raises:
+            ConfigError: if it is missing, damaged, or no checkpoint of lit_dqn.
+
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ConfigError(
+                f"ckpt_path: there is no checkpoint {path}; give a .ckpt file, a run folder, last or best."
+            )
+        try:
+            contents = read_archive(path)
+        except pickle.UnpicklingError as error:
+            raise ConfigError(
+                f"ckpt_path: {path} holds more than tensors and plain values, and reading it could run code of whoever "
+                "made it; only checkpoints of lit_dqn can be continued."
+            ) from error
+        except Exception as error:  # torch.load says what is wrong by exceptions of many types
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ConfigError(
+                f"ckpt_path: {path} is damaged or no checkpoint ({reason}); take an earlier one."
+            ) from error
+        try:
+            check_agent(contents)
+        except ValueError as error:
+            raise _unusable(path, error) from error
+        return cls(contents, path).migrate()
+
+    @classmethod
+    def glance(cls, path: Path) -> "Checkpoint":
+        """A `.ckpt` whose tensors are not read, whose contents are not checked, and which may be of an older form.
+
+        Raises:
+            Exception: of many types, if it cannot be read; `read` says what is wrong.
+
+        """
+        return cls(glance_at_archive(path), path)
+
+    # --- its replay ---
+
+    @property
+    def replay_folder(self) -> Path | None:
+        """Where the segments lie; None if there are none."""
+        name = (self.replay or {}).get(REPLAY_FOLDER)
+        return None if name is None else self.path.with_name(name)
+
+    def segments(self) -> Sidecar | None:
+        """The arrays of the replay on disk; None if it was saved without one, or holds them itself.
+
+        Raises:
+            ConfigError: if they are missing or damaged, as far as their manifest tells.
+
+        """
+        folder, replay = self.replay_folder, self.replay
+        if folder is None or replay is None or self._segments is not None:
+            return self._segments
+        try:
+            segments = Sidecar.open(folder, replay[MANIFEST_CRC32])
+            heads = replay["arrays"]["head"].tolist()
+            if (list(segments.extent.heads), segments.extent.next_start) != (heads, replay["next_start"]):
+                raise ValueError("its manifest does not belong to the checkpoint")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _unreadable(self.path, error) from error
+        self._segments = segments
+        return segments
+
+    def attach_segments(self) -> Sidecar | None:
+        """Let the store find its arrays on disk, if they are there.
+
+        Raises:
+            ConfigError: as `segments`.
+
+        """
+        segments = self.segments()
+        if segments is not None and self.replay is not None:
+            self.replay[SEGMENTS] = segments
+        return segments
+
+    # --- checks ---
+
+    def verify(self, replay: bool = True, training: bool | None = None) -> "Checkpoint":
+        """Check all of it.
+
+        Args:
+            replay: whether its replay counts, too.
+            training: whether a run shall be resumed from it, which takes more than its agent; None: as `replay`.
+
+        Returns:
+            Itself.
+
+        Raises:
+            ConfigError: if a part is missing or damaged, or its run's folder holds what would lead elsewhere.
+
+        """
+        run = run_of_checkpoint(self.path)
+        strange = None if run is None else next(durable.strange_files(run), None)
+        if strange is not None:
+            raise ConfigError(
+                f"ckpt_path: {strange} is a link or no file, and what the run writes there would land elsewhere; "
+                "remove it."
+            )
+        if replay if training is None else training:
+            try:
+                check_training(self.contents, replay)
+            except ValueError as error:
+                raise _unusable(self.path, error) from error
+        segments = self.segments() if replay else None
+        if segments is not None:
+            try:
+                segments.verify(self.contents[AGENT_SETTINGS]["num_actions"])
+            except OSError as error:
+                raise _unreadable(self.path, error) from error
+        return self
+
+
+def _unusable(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"ckpt_path: {path} is no checkpoint that can be used ({one_line(error)}); take another one.")
+
+
+def _unreadable(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"ckpt_path: the replay of the checkpoint {path} cannot be read ({one_line(error)}); take another checkpoint, "
+        f"or start anew from its weights with --model.init_from {path}."
+    )

@@ -1,0 +1,69 @@
+"""Where everything lies in the folder of a run.
+
+lightning_logs/cartpole/version_0/     a run, one of all versions of its name
+config.yaml  run.lock  episodes.csv  metrics.csv  results.json
+checkpoints/
+env_step_104.ckpt  last.ckpt  best.ckpt      last and best are second names of numbered ones
+env_step_104.replay/                         the replay of a checkpoint
+predictions/env_step_104/  export/env_step_104/  what was made of a checkpoint
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+CHECKPOINTS, PREDICTIONS, EXPORT = "checkpoints", "predictions", "export"
+
+CONFIG, EPISODES, RESULTS, LOCK = "config.yaml", "episodes.csv", "results.json", "run.lock"
+
+METRICS = "metrics.csv"
+"""Of Lightning's CSVLogger."""
+
+CKPT_SUFFIX, REPLAY_SUFFIX = ".ckpt", ".replay"
+
+LAST, BEST = f"last{CKPT_SUFFIX}", f"best{CKPT_SUFFIX}"
+
+VERSION = re.compile(r"version_(\d+)")
+
+NUMBERED = re.compile(rf"env_step_(\d+){re.escape(CKPT_SUFFIX)}")
+
+OF_AN_ENV_STEP = re.compile(r"env_step_(\d+)\.")
+"""A checkpoint, its replay, or what is left of one that was not finished."""
+
+
+def version_folder(runs: Path, version: int | str) -> Path:
+    """The folder of a version, by its number or by its own name, as Lightning's loggers call it."""
+    return runs / (version if isinstance(version, str) else f"version_{version}")
+
+
+def checkpoints_of_versions(runs: Path) -> Iterator[Path]:
+    """The `checkpoints/` of all versions of a run."""
+    return runs.glob(f"*/{CHECKPOINTS}")
+
+
+def name_at(env_step: int) -> str:
+    """What is made at an env step is called, without a suffix."""
+    return f"env_step_{env_step}"
+
+
+def env_step_of(checkpoint: Path) -> int:
+    """The env step in the name of a numbered checkpoint."""
+    number = NUMBERED.fullmatch(checkpoint.name)
+    assert number is not None
+    return int(number[1])
+
+
+def run_of_checkpoint(checkpoint: Path) -> Path | None:
+    """The folder of the run that a checkpoint belongs to; None if it lies alone."""
+    return checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else None
+
+
+def output_folder(checkpoint: Path, env_step: int, parent: str) -> Path:
+    """Where a verb writes what it makes of a checkpoint: `<run>/<parent>/env_step_<n>`.
+
+    Of a checkpoint that lies alone, `<parent>/<its name>` beside it.
+    """
+    run = run_of_checkpoint(checkpoint)
+    if run is None:
+        return checkpoint.parent / parent / checkpoint.stem
+    return run / parent / name_at(env_step)

@@ -1,0 +1,299 @@
+"""What a checkpoint must hold: which keys, of which types, in which ranges. All that is read passes through here.
+
+A checkpoint may be damaged, made by another program, or by a stranger; whoever uses it afterwards may rely on this.
+What older releases wrote passes, too.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lit_dqn.saving import contents as key
+from lit_dqn.saving.checks import (
+    Check,
+    all_of,
+    either,
+    flag,
+    list_of,
+    mapping,
+    number,
+    optional,
+    record,
+    refuse,
+    seconds,
+    sequence_of,
+    short,
+    tensor,
+    text,
+    whole,
+)
+from lit_dqn.saving.layout import REPLAY_SUFFIX
+from lit_dqn.saving.optimizer_state import check_saved_optimizer
+from lit_dqn.saving.plain import check_plain
+
+REPLAY_NAME = re.compile(rf"[^/\\\x00.][^/\\\x00]*{re.escape(REPLAY_SUFFIX)}")
+
+LIGHTNING_VERSION = re.compile(r"[2-9]\d{0,3}(\.\d{1,8}){1,3}((a|b|rc|\.post|\.dev)\d{1,8})?", re.ASCII)
+
+MAX_THREADS = 1024
+
+
+def replay_name(value: Any, where: str) -> None:
+    """The name of a replay's folder, which lies beside its checkpoint and nowhere else."""
+    if type(value) is not str or not REPLAY_NAME.fullmatch(value):
+        refuse(where, f"is {short(value)}, not the name of a folder beside it that ends with {REPLAY_SUFFIX}")
+
+
+def lightning_version(value: Any, where: str) -> None:
+    """A version of Lightning, which would bring what an older one than 2 has saved into another form."""
+    if type(value) is not str or not LIGHTNING_VERSION.fullmatch(value):
+        refuse(where, f"is {short(value)}, not a version of Lightning from 2.0 on")
+
+
+# --- what every checkpoint is ---
+
+EPISODE = sequence_of(whole(), whole(), whole(), number, whole(), flag)
+
+CALLBACKS: dict[str, Check] = {
+    "StoppingRules": record({"returns": list_of(number)}),
+    "TrainingStatistics": record(
+        {
+            "recent": list_of(EPISODE),
+            "outputs": mapping,
+            "logged_at": sequence_of(seconds, whole()),
+            "seconds": seconds,
+        }
+    ),
+    "Checkpoints": all_of(
+        either("best_grade", "best_mean_reward", number),
+        record({}, {"best_env_step": optional(whole()), "session": whole(high=key.MAX_SESSIONS)}),
+    ),
+    "MazeView": record({"evaluations": whole()}, {"shown_at": whole(-1)}),
+    "EpisodeView": record({"evaluations": whole()}, {"shown_at": whole(-1)}),
+}
+
+AGENT = record(
+    {
+        key.WEIGHTS: mapping,
+        key.ENV_STEP: whole(),
+        key.AGENT_SETTINGS: record(
+            {"observation_shape": list_of(whole(1, 2**31)), "num_actions": whole(1, 2**31)},
+        ),
+    },
+    {
+        key.AGENT_NAME: text,
+        "pytorch-lightning_version": lightning_version,
+        key.CALLBACKS_STATE: record({}, CALLBACKS),
+        key.DATA_SETTINGS: mapping,
+        key.DATA_STATE: record({}, {key.REPLAY_STATE: record({}, {key.REPLAY_FOLDER: replay_name})}),
+    },
+)
+
+
+def check_agent(checkpoint: Any) -> None:
+    """Refuse what holds no agent.
+
+    Args:
+        checkpoint: as `torch.load` gives it.
+
+    Raises:
+        ValueError: saying what is wrong, and where.
+
+    """
+    check_plain(checkpoint)
+    if not isinstance(checkpoint, dict) or key.WEIGHTS not in checkpoint or key.ENV_STEP not in checkpoint:
+        raise ValueError("it is no checkpoint of lit_dqn")
+    AGENT(checkpoint, "it")
+    for name, weight in checkpoint[key.WEIGHTS].items():
+        text(name, "a weight's name")
+        if not isinstance(weight, Tensor):
+            refuse(f"the weight {name}", f"is {short(weight)}, not a tensor")
+        if weight.is_floating_point() and torch.isnan(weight).any():
+            refuse(f"the weight {name}", "is NaN")
+    outputs = checkpoint.get(key.CALLBACKS_STATE, {}).get("TrainingStatistics", {}).get("outputs", {})
+    lengths = {len(value) for name, value in outputs.items() if _is_row(name, value)}
+    if len(lengths) > 1 or not all(_is_row(name, value) for name, value in outputs.items()):
+        raise ValueError("its callbacks.TrainingStatistics.outputs are no rows of one length")
+
+
+def _is_row(name: Any, value: Any) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor) and value.is_floating_point() and value.dim() == 1
+
+
+# --- what a run needs besides, to be resumed ---
+
+
+def _counts(*names: str) -> Check:
+    count = record(dict.fromkeys(names, whole()))
+    return record({"total": count, "current": count})
+
+
+def _progress() -> Check:
+    batches = _counts("ready", "started", "processed", "completed")
+    last = record({"is_last_batch": flag})
+
+    def check(value: Any, where: str) -> None:
+        batches(value, where)
+        last(value, where)
+
+    return check
+
+
+LOOPS = record(
+    {
+        "fit_loop": record(
+            {
+                "state_dict": mapping,
+                "epoch_progress": _counts("ready", "started", "processed", "completed"),
+                "epoch_loop.state_dict": record({"_batches_that_stepped": whole()}),
+                "epoch_loop.batch_progress": _progress(),
+                "epoch_loop.scheduler_progress": _counts("ready", "completed"),
+                "epoch_loop.automatic_optimization.state_dict": mapping,
+                "epoch_loop.automatic_optimization.optim_progress": record(
+                    {
+                        "optimizer": record(
+                            {
+                                "step": _counts("ready", "completed"),
+                                "zero_grad": _counts("ready", "started", "completed"),
+                            }
+                        )
+                    }
+                ),
+                "epoch_loop.manual_optimization.state_dict": mapping,
+                "epoch_loop.manual_optimization.optim_step_progress": _counts("ready", "completed"),
+                "epoch_loop.val_loop.state_dict": mapping,
+                "epoch_loop.val_loop.batch_progress": _progress(),
+            }
+        )
+    }
+)
+"""Lightning's."""
+
+GENERATOR = record(
+    {
+        "bit_generator": text,
+        "state": record({"state": whole(high=2**128 - 1), "inc": whole(high=2**128 - 1)}),
+        "has_uint32": whole(high=1),
+        "uinteger": whole(high=2**32 - 1),
+    }
+)
+"""NumPy's PCG64."""
+
+WORD = whole(high=2**32 - 1)
+
+RANDOM = record(
+    {
+        "python": sequence_of(whole(3, 3), list_of(WORD, 625), optional(number)),
+        "numpy": sequence_of(text, list_of(WORD, 624), whole(high=624), whole(high=1), number),
+        "torch": tensor((torch.uint8,)),
+        "cuda": list_of(tensor((torch.uint8,))),
+    }
+)
+
+OPTIMIZER = record({"state": mapping, "param_groups": list_of(record({"params": list_of(whole())}))})
+
+HEAD = tensor((torch.int64,))
+
+REPLAY = record(
+    {
+        "arrays": record({"head": HEAD}),
+        "windows": sequence_of(whole(1), whole(1)),
+        "next_start": whole(),
+        "oldest_start": whole(),
+        "identity": text,
+        key.REPLAY_FOLDER: replay_name,
+        key.MANIFEST_CRC32: WORD,
+    }
+)
+
+
+def _training(num_envs: int, num_actions: int) -> Check:
+    running = record(
+        {
+            "seed": whole(),
+            "actions": tensor((torch.uint8, torch.int32)),
+            "total_reward": number,
+            "frame_hash": text,
+        }
+    )
+    collector = record(
+        {
+            "env_step": whole(),
+            "episodes": whole(),
+            "episode_of_env": list_of(whole(), num_envs),
+            "generators": list_of(GENERATOR, num_envs),
+            "finished": list_of(EPISODE),
+            "running": list_of(running),
+        }
+    )
+    return record(
+        {
+            "epoch": whole(),
+            "global_step": whole(),
+            "pytorch-lightning_version": lightning_version,
+            key.LOOPS_STATE: LOOPS,
+            key.CALLBACKS_STATE: record({"Checkpoints": mapping}),
+            key.OPTIMIZERS: list_of(OPTIMIZER, 1),
+            "lr_schedulers": list_of(mapping, 0),
+            key.THREADS: whole(1, MAX_THREADS),
+            key.RANDOM_STATE: RANDOM,
+            key.DATA_STATE: record(
+                {"collector": collector, "sampling": GENERATOR, "seed": whole()},
+            ),
+        }
+    )
+
+
+def check_training(checkpoint: Mapping[str, Any], replay: bool = True) -> None:
+    """Refuse what a run cannot be resumed from.
+
+    Args:
+        checkpoint: that `check_agent` lets through.
+        replay: whether with its replay, if it was saved with one.
+
+    Raises:
+        ValueError: saying what is wrong, and where.
+
+    """
+    record({key.DATA_SETTINGS: record({"num_envs": whole(1)})})(checkpoint, "it")
+    num_envs = checkpoint[key.DATA_SETTINGS]["num_envs"]
+    num_actions = checkpoint[key.AGENT_SETTINGS]["num_actions"]
+    _training(num_envs, num_actions)(checkpoint, "it")
+    data = checkpoint[key.DATA_STATE]
+    for generator in (data["sampling"], *data["collector"]["generators"]):
+        if generator["bit_generator"] != "PCG64":
+            raise ValueError("its generators are of another kind")
+    running = data["collector"]["running"]
+    if len(running) not in (0, num_envs):
+        raise ValueError(f"it has {len(running)} running episodes of {num_envs} envs")
+    for episode in running:
+        actions = episode["actions"]
+        if len(actions) and not 0 <= int(actions.min()) <= int(actions.max()) < num_actions:
+            raise ValueError("its running episodes hold actions that the env does not have")
+    random = checkpoint[key.RANDOM_STATE]
+    if random["numpy"][0] != "MT19937" or random["python"][1][624] > 624:
+        raise ValueError("its random generators are of another kind")
+    weights = [weight for name, weight in checkpoint[key.WEIGHTS].items() if name.startswith(key.ONLINE)]
+    optimizer = checkpoint[key.AGENT_SETTINGS].get("optimizer")
+    class_path = str(optimizer.get("class_path")) if isinstance(optimizer, Mapping) else ""
+    check_saved_optimizer(checkpoint[key.OPTIMIZERS][0], weights, class_path)
+    if replay and key.REPLAY_STATE in data:
+        REPLAY(data[key.REPLAY_STATE], "its replay")
+        _check_replay(checkpoint, num_envs)
+
+
+def _check_replay(checkpoint: Mapping[str, Any], num_envs: int) -> None:
+    replay, settings = checkpoint[key.DATA_STATE][key.REPLAY_STATE], checkpoint[key.DATA_SETTINGS]
+    head = replay["arrays"]["head"]
+    if len(head) != num_envs or int(head.min()) < 0 or int(head.max()) > 2**62:
+        raise ValueError("its replay's head does not fit its envs")
+    if checkpoint[key.ENV_STEP] > 0 and not head.any():
+        raise ValueError("its replay is empty")
+    if not replay["oldest_start"] <= replay["next_start"]:
+        raise ValueError("its replay's oldest start is after its next one")
+    record({"capacity": whole(1)})(settings, "its datamodule_hyper_parameters")
+    if replay["next_start"] - replay["oldest_start"] > settings["capacity"]:
+        raise ValueError("its replay has more starts than places for them")
