@@ -118,4 +118,4 @@ def summarize(episodes: list[Episode]) -> dict[str, Any]:
 def _append(path: Path, entry: dict[str, Any]) -> None:
     entries = json.loads(path.read_text()) if path.exists() else []
     text = json.dumps([*entries, entry], indent=1) + "\n"
-    durable.replace_file(path, [memoryview(text.encode())])
+    durable.replace_text(path, text)

@@ -29,9 +29,8 @@ def make_run_folder(trainer: lightning.Trainer, version_is_chosen: bool) -> None
     logger = _logger_with_a_folder(trainer)
     while logger is not None:
         folder = Path(logger.log_dir)
-        durable.make_folder(folder.parent)
         try:
-            folder.mkdir()
+            durable.claim_folder(folder)
             return
         except FileExistsError:
             if version_is_chosen:
@@ -80,10 +79,9 @@ def make_new_folder(folder: Path, key: str) -> Path:
     """
     numbered, number = folder, 1
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         while True:
             try:
-                numbered.mkdir()
+                durable.claim_folder(numbered)
             except FileExistsError:
                 number += 1
                 numbered = folder.with_name(f"{folder.name}_{number}")

@@ -1,8 +1,6 @@
-import contextlib
 import csv
 import io
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -82,7 +80,7 @@ class TrainingStatistics(Callback):
             lines += [line for line in list(csv.reader(whole_lines))[1:] if int(line[1]) <= env_step]
         content = io.StringIO(newline="")
         csv.writer(content).writerows(lines)
-        durable.replace_file(path, [memoryview(content.getvalue().encode())])
+        durable.replace_text(path, content.getvalue())
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *args: Any
@@ -135,15 +133,11 @@ class TrainingStatistics(Callback):
 
     def _write(self, path: Path) -> None:
         """Append the lines that are not in the file yet; those that cannot be written now are tried again later."""
-        size = None
+        content = io.StringIO(newline="")
+        csv.writer(content).writerows(self._unwritten)
         try:
-            with path.open("a", newline="") as file:
-                size = file.tell()
-                csv.writer(file).writerows(self._unwritten)
+            durable.append_text(path, content.getvalue())
         except OSError as error:
-            if size is not None:
-                with contextlib.suppress(OSError):
-                    os.truncate(path, size)  # a part may have been written
             if not self._told:
                 log.warning(
                     "%s cannot be written: %s. The run continues, and the next episode tries again.", path, error

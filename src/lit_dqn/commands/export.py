@@ -14,10 +14,12 @@ import yaml
 from torch import Tensor, nn
 
 from lit_dqn.errors import TrainingError
+from lit_dqn.saving import durable
+from lit_dqn.saving.layout import CONFIG
 
 log = logging.getLogger("lit_dqn")
 
-WEIGHTS, CONFIG, ONNX = "model.safetensors", "config.yaml", "model.onnx"
+WEIGHTS, ONNX = "model.safetensors", "model.onnx"
 
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
@@ -43,12 +45,13 @@ def export_agent(
         TrainingError: if what was written does not give the values of the live network.
 
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(folder)
     online = copy.deepcopy(online).cpu().eval()
     with torch.no_grad():
         values = online(observation)
-    safetensors.torch.save_file({k: v.contiguous() for k, v in online.state_dict().items()}, folder / WEIGHTS)
-    (folder / CONFIG).write_text(yaml.safe_dump(dict(settings), sort_keys=False))
+    weights = safetensors.torch.save({name: weight.contiguous() for name, weight in online.state_dict().items()})
+    durable.replace_file(folder / WEIGHTS, [memoryview(weights)])
+    durable.replace_text(folder / CONFIG, yaml.safe_dump(dict(settings), sort_keys=False))
     _check_weights(online, observation, values, folder / WEIGHTS)
     log.info(
         "%s: equal to the network on %d observations; train on from it with --model.init_from %s",

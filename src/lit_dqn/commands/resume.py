@@ -73,7 +73,7 @@ def with_settings_of(checkpoint: Checkpoint, words: Sequence[str], config: Names
         checkpoint, imported(agent), Trust.of({"data": given.data.as_dict(), "model": given.model.as_dict()})
     )
     settings["model"] = {"class_path": agent, "init_args": settings["model"]}
-    file.write_text(yaml.safe_dump(settings))
+    durable.replace_text(file, yaml.safe_dump(settings))
     place = words.index(config.subcommand) + 1
     return [*words[:place], "--config", str(file), *words[place:]]
 
@@ -102,7 +102,7 @@ def _set_aside(metrics: Path, env_step: int) -> None:
         writer = csv.DictWriter(text, reader.fieldnames or [])
         writer.writeheader()
         writer.writerows(points)
-        durable.replace_file(aside, [memoryview(text.getvalue().encode())])
+        durable.replace_text(aside, text.getvalue())
 
 
 def check_env(checkpoint: Checkpoint, env_id: str, verb: str) -> None:

@@ -1,6 +1,7 @@
 """Files that survive a crash: whatever a reader finds under a final name is whole, and was on the disk before.
 
-Every change of a file system that a checkpoint makes goes through here, so that tests can fail or kill each one.
+Every change of a file system goes through here, so that tests can fail or kill each one that a checkpoint makes. What
+other libraries write themselves (curves, pictures, ONNX) does not: no run is resumed from that.
 """
 
 import contextlib
@@ -68,6 +69,35 @@ def replace_file(path: Path, parts: Iterable[memoryview]) -> Content:
     os.replace(temporary, path)
     sync_folder(path.parent)
     return content
+
+
+def replace_text(path: Path, text: str) -> None:
+    """As `replace_file`, of a text.
+
+    Raises:
+        OSError: if it cannot be written whole; the old file stays.
+
+    """
+    replace_file(path, [memoryview(text.encode())])
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to the end of a file, in one piece or not at all; without waiting for the disk.
+
+    Raises:
+        OSError: if it cannot be written; the file stays as it was.
+
+    """
+    size = None
+    try:
+        with path.open("a", newline="") as file:
+            size = file.tell()
+            file.write(text)
+    except OSError:
+        if size is not None:
+            with contextlib.suppress(OSError):
+                os.truncate(path, size)  # a part may have been written
+        raise
 
 
 def verify(path: Path, content: Content) -> None:
@@ -148,6 +178,19 @@ def make_folder(folder: Path) -> None:
         with contextlib.suppress(FileExistsError):  # another process has just made it
             os.mkdir(parent)
         sync_folder(parent.parent)
+
+
+def claim_folder(folder: Path) -> None:
+    """Make a folder and those above it, this one for oneself alone.
+
+    Raises:
+        FileExistsError: if it is there, for another process may have just made it.
+        OSError: if it cannot be made.
+
+    """
+    make_folder(folder.parent)
+    os.mkdir(folder)
+    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:
