@@ -4,6 +4,7 @@ import logging
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.policies import UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.replay import ReplayBuffer
+from lit_dqn.saving import checkpoint as checkpoint_module
 from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.saving.find import find_checkpoint
 from lit_dqn.saving.random_state import random_state, set_random_state
@@ -407,6 +409,21 @@ def test_the_checkpoint_of_this_release_still_goes_on(folder, monkeypatch, capsy
     before, after = verify_checkpoint(FIXTURE / "checkpoints/last.ckpt"), read_checkpoint(checkpoints() / "last.ckpt")
     assert (before["env_step"], after["env_step"]) == (104, 200)
     assert after["ReplayDataModule"]["collector"]["episodes"] > before["ReplayDataModule"]["collector"]["episodes"]
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict", "export"])
+def test_a_command_reads_its_checkpoint_once(folder, monkeypatch, verb):
+    shutil.copytree(FIXTURE, folder / "lightning_logs/cartpole/version_0")
+    read, inodes = checkpoint_module.read_archive, []
+
+    def counted(path):
+        inodes.append(path.stat().st_ino)
+        return read(path)
+
+    monkeypatch.setattr(checkpoint_module, "read_archive", counted)
+    last = (checkpoints() / "last.ckpt").stat().st_ino
+    assert run(monkeypatch, verb, *CARTPOLE, *tiny(**{"stop.max_env_steps": 200}), *SMALL, "--ckpt_path=last") == 0
+    assert inodes.count(last) == 1
 
 
 def test_last_is_the_newest_version_and_in_it_the_latest_whole_env_step(folder, monkeypatch, caplog):

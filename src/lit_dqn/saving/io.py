@@ -91,6 +91,8 @@ class ReplayCheckpointIO(CheckpointIO):
         """
         checkpoint = self.read(path)
         self._checkpoint = None  # its memory is free once it is loaded
+        folder = checkpoint.replay_folder
+        self._references[_identity(checkpoint.path)] = None if folder is None else folder.name
         if self.load_replay:
             self._previous = checkpoint.attach_segments()
         else:
