@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from helpers import CONFIGS, run, tiny
+from helpers import CONFIGS, make_agent, make_data, make_trainer, run, tiny
 from lit_dqn.callbacks.results import summarize
 from lit_dqn.envs import human_normalised_score
 from lit_dqn.types import Episode
@@ -51,8 +51,6 @@ def test_a_test_leaves_its_results_beside_the_protocol(tmp_path, monkeypatch, ca
 
 
 def test_other_episodes_are_tested_than_the_best_checkpoint_was_chosen_by():
-    from test_dqn import make_agent, make_data, make_trainer
-
     data = make_data(eval_episodes=3)
     data.trainer = make_trainer()
     data.trainer.strategy.connect(make_agent())

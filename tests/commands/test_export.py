@@ -94,10 +94,8 @@ def test_onnx_gives_the_action_values_of_every_head_and_torso(network, tmp_path)
 
 def test_an_export_that_is_not_the_network_is_refused(tmp_path, monkeypatch):
     network, observation = MLP((4,), 2), torch.randn(8, 4)
-    save = safetensors.torch.save_file
-    monkeypatch.setattr(
-        safetensors.torch, "save_file", lambda weights, path: save({k: v + 1 for k, v in weights.items()}, path)
-    )
+    save = safetensors.torch.save
+    monkeypatch.setattr(safetensors.torch, "save", lambda weights: save({k: v + 1 for k, v in weights.items()}))
     with pytest.raises(TrainingError, match=r"model\.safetensors does not give the values of the network"):
         export.export_agent(network, observation, {}, tmp_path, output_name="q_values")
 
