@@ -53,6 +53,8 @@ NASTY = [
     torch.zeros(8, dtype=torch.uint8),
 ]
 HANGS_AFTER = 60
+LEAST = 10
+"""Tries, however slow the machine is."""
 
 
 def places(value: object, path: tuple = ()) -> list[tuple]:
@@ -97,7 +99,7 @@ def fuzz(folder: Path, checkpoint: Path, monkeypatch, capsys, seed: int, seconds
     manifest = json.loads(sidecar.read_text())
     tries = let_through = 0
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    while tries < LEAST or time.monotonic() < until:
         tries += 1
         contents, what = copy.deepcopy(whole), ""
         if generator.random() < 0.25:
@@ -157,8 +159,7 @@ def ends_when_it_hangs(monkeypatch):
 def test_what_is_changed_is_refused_or_works(folder, checkpoint, monkeypatch, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        tries, _ = fuzz(folder, checkpoint, monkeypatch, capsys, seed=0, seconds=15)
-    assert tries >= 10
+        fuzz(folder, checkpoint, monkeypatch, capsys, seed=0, seconds=15)
 
 
 @pytest.mark.slow
