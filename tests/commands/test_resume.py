@@ -20,8 +20,8 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Timer
 from torch import nn
 
-from helpers import CARTPOLE, make_data, make_trainer, read_checkpoint, run, tiny, verify_checkpoint
-from lit_dqn import MLP, ConfigError, LitDQN, ReplayCheckpointIO
+from helpers import CARTPOLE, make_data, make_trainer, read_checkpoint, run, same, tiny, verify_checkpoint
+from lit_dqn import MLP, ConfigError, LitDQN, ReplayCheckpointIO, load_agent
 from lit_dqn.commands.resume import _set_aside, resume_in_its_folder
 from lit_dqn.envs import make_vec
 from lit_dqn.playing.collector import Collector
@@ -34,8 +34,11 @@ from lit_dqn.saving.find import find_checkpoint
 from lit_dqn.saving.random_state import random_state, set_random_state
 from prove_resume import differences, flat, points
 
-FIXTURE = Path(__file__).parents[1] / "fixtures/cartpole_0.1.0"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 SMALL = ["--model.network.init_args.hidden_sizes=[8]"]
+VALUES = {"0.1.0": [[-0.028744947, -0.09155409]], "0.2.0": [[-0.028759595, -0.091566995]]}
+"""Q(s, ·) of one state, as each release has computed it."""
+
 PROOF = Path(__file__).parents[1] / "prove_resume.py"
 
 
@@ -399,21 +402,34 @@ def test_a_checkpoint_that_would_run_code_is_refused(folder, monkeypatch, capsys
     assert not (folder / "was_here").exists()
 
 
-def test_the_checkpoint_of_this_release_still_goes_on(folder, monkeypatch, capsys):
-    """The run of `tiny()` in test_cli.py, with hidden sizes [8]; made once, never again."""
-    limit = {"stop.max_env_steps": 200}
-    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(**limit), *SMALL, f"--ckpt_path={FIXTURE}") == 0
+@pytest.mark.parametrize("release", ["0.1.0", "0.2.0"])
+def test_the_checkpoint_of_a_release_still_resumes(folder, monkeypatch, capsys, release):
+    """The run of `tiny()`, with hidden sizes [8]; made once with each release, never again."""
+    fixture, limit = FIXTURES / f"cartpole_{release}", {"stop.max_env_steps": 200}
+    last = fixture / "checkpoints/last.ckpt"
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(**limit), *SMALL, f"--ckpt_path={fixture}") == 0
     said = capsys.readouterr().err
-    assert f"resume: {FIXTURE / 'checkpoints/last.ckpt'}, env step 104\n" in said
+    assert f"resume: {last}, env step 104\n" in said
     assert " now; it was " not in said
-    before, after = verify_checkpoint(FIXTURE / "checkpoints/last.ckpt"), read_checkpoint(checkpoints() / "last.ckpt")
+    before, after = verify_checkpoint(last), read_checkpoint(checkpoints() / "last.ckpt")
     assert (before["env_step"], after["env_step"]) == (104, 200)
     assert after["ReplayDataModule"]["collector"]["episodes"] > before["ReplayDataModule"]["collector"]["episodes"]
 
 
+@pytest.mark.parametrize("release", ["0.1.0", "0.2.0"])
+def test_the_checkpoint_of_a_release_holds_the_agent_that_it_held(release):
+    last = FIXTURES / f"cartpole_{release}/checkpoints/last.ckpt"
+    saved, agent = torch.load(last, weights_only=True), load_agent(last)
+    assert same(saved["state_dict"], agent.state_dict())
+    assert agent.env_step == 104
+    assert Checkpoint.read(last).agent == "LitDQN"
+    values = agent.preferences(np.array([[0.1, -0.2, 0.3, -0.4]], np.float32))
+    assert values == pytest.approx(VALUES[release], rel=1e-5)
+
+
 @pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict", "export"])
 def test_a_command_reads_its_checkpoint_once(folder, monkeypatch, verb):
-    shutil.copytree(FIXTURE, folder / "lightning_logs/cartpole/version_0")
+    shutil.copytree(FIXTURES / "cartpole_0.2.0", folder / "lightning_logs/cartpole/version_0")
     read, inodes = checkpoint_module.read_archive, []
 
     def counted(path):
