@@ -30,7 +30,13 @@ from lit_dqn.commands.launch_checks import check_accelerator, check_alone
 from lit_dqn.commands.parser import PROGRAM, Parser, explained, sentence_of
 from lit_dqn.commands.process_settings import prepare_process
 from lit_dqn.commands.report import fold
-from lit_dqn.commands.resume import check_can_resume, check_env, resume_in_its_folder, warn_of_other_env, with_settings_of
+from lit_dqn.commands.resume import (
+    check_can_resume,
+    check_env,
+    resume_in_its_folder,
+    warn_of_other_env,
+    with_settings_of,
+)
 from lit_dqn.commands.run_config import SaveRunConfig
 from lit_dqn.commands.run_name import as_list, expand_folders, folder_of_runs, name_run, run_logger
 from lit_dqn.commands.trainer import Trainer

@@ -28,5 +28,4 @@ class SaveRunConfig(SaveConfigCallback):
         folder = run_folder(trainer)
         assert folder is not None
         durable.make_folder(folder)
-        text = self.parser.dump(self.config, skip_none=False)
-        durable.replace_file(folder / self.config_filename, [memoryview(text.encode())])
+        durable.replace_text(folder / self.config_filename, self.parser.dump(self.config, skip_none=False))
