@@ -35,6 +35,7 @@ def name_of(monkeypatch, capsys, *arguments: object) -> str:
         ([PONG, CONFIGS / "atari/nature.yaml"], "nature-Pong-v5"),
         ([CONFIGS / "random_walk_td.yaml", CONFIGS / "random_walk_19.yaml"], "random_walk_19"),
         (["--data.env_id=lit_dqn/Maze-v0"], "Maze-v0"),
+        (["--config={data: {env_id: lit_dqn/Maze-v0}}"], "Maze-v0"),
         ([CONFIGS / "lesson/e1_latest_32.yaml"], "e1_latest_32"),
         ([CONFIGS / "atari/space_invaders.yaml", "--data.env_id=ALE/Pong-v5"], "space_invaders-Pong-v5"),
         ([CONFIGS / "cartpole.yaml", CONFIGS / "minatar/breakout.yaml"], "minatar_breakout"),

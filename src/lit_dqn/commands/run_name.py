@@ -90,7 +90,8 @@ def name_run(config: Namespace) -> None:
     logger, env_id = run_logger(config.trainer.logger), config.data.get("env_id")
     if env_id is None or "name" not in logger.init_args:
         return
-    name, paths = logger.init_args.name, config.get("config") or []
+    name = logger.init_args.name
+    paths = [path for path in config.get("config") or [] if path is not None]  # None: a config that came as text
     if name is None:
         of_env = _file_of_env(paths)
         name = env_name(env_id) if of_env is None else of_env[0]
