@@ -71,7 +71,7 @@ def test_another_place_can_be_named_and_one_that_cannot_be_is_told(version, monk
     assert (
         f"error: trajectories.output_dir: {Path('lightning_logs/cartpole/version_0/predictions/env_step_104')}" in said
     )
-    assert "cannot be made (File exists); set --trajectories.output_dir" in said
+    assert "cannot be made (Not a directory); set --trajectories.output_dir" in said
 
 
 def export(monkeypatch, capsys, *arguments: object) -> str:
