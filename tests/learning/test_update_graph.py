@@ -79,7 +79,7 @@ def test_a_capture_leaves_no_trace_when_it_is_given_up():
     )
     state, (batch,) = torch.get_rng_state(), batches(1)
     with pytest.raises(update_graph.NotCapturedError, match="random numbers"):
-        learner._replay([batch])
+        learner._replay([batch], None)
     assert torch.equal(torch.get_rng_state(), state)
     learner.release()
     after = [learner.online.state_dict(), learner.target.state_dict(), learner.optimizer.state_dict()]

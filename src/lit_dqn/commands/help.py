@@ -6,6 +6,8 @@ from argparse import Action
 
 from jsonargparse import DefaultHelpFormatter
 
+from lit_dqn.exports import EXPORTS
+
 KNOWN = re.compile(r"known subclasses: ([\w.]+(?:, [\w.]+)*)")
 OTHERS = 10
 """Classes of other packages that are named where there are more."""
@@ -31,9 +33,10 @@ class HelpFormatter(DefaultHelpFormatter):
 def own_first(paths: list[str]) -> str:
     """The classes that may stand for a setting, in words."""
     own = [path for path in paths if path.startswith("lit_dqn.")]
-    others = [path for path in paths if path not in own]
-    if others:  # an agent is a torch module, too, but no network
-        own = [path for path in own if not path.startswith("lit_dqn.Lit")]
+    own = [path for path in own if path.removeprefix("lit_dqn.") in EXPORTS] or own  # not what networks are made of
+    others = [path for path in paths if not path.startswith("lit_dqn.")]
+    if others:  # agents and heads are torch modules, too, but no networks
+        own = [path for path in own if not (path.startswith("lit_dqn.Lit") or path.endswith("Head"))]
     named = [] if own else others[:OTHERS]
     rest = len(others) - len(named)
     packages = ", ".join(sorted({path.partition(".")[0] for path in others}))

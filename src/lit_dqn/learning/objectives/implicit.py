@@ -48,7 +48,7 @@ class ImplicitQuantileLearning(Objective):
         if self.double and self.munchausen is not None:
             raise ConfigError(
                 "double: true picks one action at s', and munchausen takes the mean over a policy; set "
-                "--model.objective.double false, or --model.objective.munchausen null."
+                "--model.objective.double false."
             )
 
     @property
