@@ -112,6 +112,7 @@ def test_fit_then_resume_then_look(folder, monkeypatch, capsys):
     assert [path.name for path in folder.iterdir()] == ["lightning_logs"]
 
 
+@pytest.mark.slow
 def test_every_verb_takes_the_config_that_a_run_has_kept(folder, monkeypatch, capsys):
     pytest.importorskip("onnxruntime")
     runs = folder / "lightning_logs/cartpole"

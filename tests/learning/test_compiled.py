@@ -74,12 +74,24 @@ def _compiler(request, monkeypatch):
     [
         {"weight": torch.linspace(0.1, 1.0, 8)},
         pytest.param({"objective": QLearning(huber_delta=1.0), "max_grad_norm": None}, marks=pytest.mark.slow),
-        {"objective": MunchausenQLearning(), "target_update_period": 1, "target_update_tau": 0.3},
-        {"network": lambda shape, actions: QuantileNetwork(shape, actions, SMALL), "objective": QuantileRegression()},
-        {"network": partial(CNN, filters=(4,), kernel_sizes=(3,), strides=(2,), dense_size=8), "shape": (2, 9, 9)},
+        pytest.param(
+            {"objective": MunchausenQLearning(), "target_update_period": 1, "target_update_tau": 0.3},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {
+                "network": lambda shape, actions: QuantileNetwork(shape, actions, SMALL),
+                "objective": QuantileRegression(),
+            },
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"network": partial(CNN, filters=(4,), kernel_sizes=(3,), strides=(2,), dense_size=8), "shape": (2, 9, 9)},
+            marks=pytest.mark.slow,
+        ),
         {"network": partial(SMALL, noise=0.5, dueling=True, head=CategoricalHead), "objective": CategoricalQLearning()},
         {"network": partial(SMALL, head=ImplicitQuantileHead), "objective": ImplicitQuantileLearning(4, 4), "draws": 8},
-        {"optimizer": partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.1)},
+        pytest.param({"optimizer": partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.1)}, marks=pytest.mark.slow),
         {"optimizer": partial(torch.optim.Adam, lr=1e-2, weight_decay=0.1, amsgrad=True)},
     ],
     ids=lambda case: " ".join(case) or "as it is",

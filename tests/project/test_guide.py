@@ -64,6 +64,7 @@ def test_the_script_under_a_plain_trainer_runs_and_draws_the_curves(tmp_path, mo
     assert [point.step for point in events.Scalars("train/loss")] == [1010, 1020, 1030, 1040]
 
 
+@pytest.mark.slow
 def test_every_command_of_the_guide_is_understood(my_parts, monkeypatch, capsys):
     (my_parts / "configs").symlink_to(ROOT / "configs")
     commands = [line for line in COMMANDS if line.startswith("python -m lit_dqn ") and "my_package" not in line]

@@ -51,7 +51,8 @@ def test_the_stored_lesson_ran_to_its_end_and_nothing_in_it_failed():
     assert silent == ["QUICK = True", "%matplotlib inline", "from lit_dqn.learning.networks import build_network"]
 
 
-@pytest.mark.parametrize("name", [pytest.param("lesson15", marks=pytest.mark.slow), "your_own_env"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_the_notebook_runs_from_top_to_bottom(tmp_path, name):
     for folder in ("configs", "docs"):
         (tmp_path / folder).symlink_to(ROOT / folder)

@@ -74,6 +74,7 @@ def test_the_guide_shows_the_readme_s_run_in_python():
     assert blocks(COMMANDS, "python") == [IN_PYTHON]
 
 
+@pytest.mark.slow
 def test_every_command_of_lit_dqn_is_understood(project, monkeypatch, capsys):
     assert len(VERBS) >= 20
     for line in dict.fromkeys(VERBS):

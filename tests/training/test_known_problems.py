@@ -59,7 +59,10 @@ LEARNERS = {
 }
 
 
-CASES = [*((name, False) for name in LEARNERS), ("implicit", True)]
+CASES = [
+    *(pytest.param(name, False, marks=[pytest.mark.slow] if name == "implicit" else []) for name in LEARNERS),
+    pytest.param("implicit", True, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize(("name", "dueling"), CASES)

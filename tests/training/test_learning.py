@@ -54,7 +54,11 @@ def test_q_values_of_the_random_walk_are_those_of_bellmans_equation(objective, n
         np.testing.assert_allclose(q_values, np.stack([left, right], axis=1), atol=0.05)
 
 
-@pytest.mark.parametrize("objective", [QLearning(), DoubleQLearning()], ids=lambda objective: type(objective).__name__)
+@pytest.mark.parametrize(
+    "objective",
+    [pytest.param(QLearning(), marks=pytest.mark.slow), DoubleQLearning()],
+    ids=lambda objective: type(objective).__name__,
+)
 def test_the_greedy_path_through_the_maze_is_as_short_as_can_be(objective):
     agent, data = learn(
         "lit_dqn/Maze-v0",
