@@ -7,11 +7,13 @@ import yaml
 from helpers import CONFIGS, run, tiny
 
 ALL = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
-BREAKOUT = Path("atari/breakout.yaml")
+BREAKOUT, MINATAR = Path("atari/breakout.yaml"), Path("minatar/breakout.yaml")
+RECIPES = ("btr", "c51", "hl_gauss", "iqn", "m_iqn", "rainbow")
 OVERLAYS = {
     Path("double.yaml"): Path("maze.yaml"),
     Path("prioritized.yaml"): Path("cartpole.yaml"),
     **{Path(f"{name}.yaml"): BREAKOUT for name in ("c51", "dueling", "hl_gauss", "iqn", "m_iqn", "noisy")},
+    **{Path(f"{name}.yaml"): MINATAR for name in ("btr", "rainbow")},
     Path("atari/nature.yaml"): BREAKOUT,
     Path("atari/dopamine.yaml"): BREAKOUT,
     Path("atari/fast.yaml"): BREAKOUT,
@@ -25,13 +27,23 @@ OVERLAYS = {
 
 @pytest.mark.parametrize("config", ALL, ids=str)
 def test_every_config_trains_for_a_moment(config, tmp_path, monkeypatch):
-    if config.parent.name == "minatar":
-        pytest.importorskip("minatar")
     monkeypatch.chdir(tmp_path)
     files = [OVERLAYS[config], config] if config in OVERLAYS else [config]
+    if files[0].parent.name == "minatar":
+        pytest.importorskip("minatar")
     arguments = [f"--config={CONFIGS / file}" for file in files]
     assert run(monkeypatch, "fit", *arguments, *tiny()) == 0
     assert len(list(tmp_path.glob("lightning_logs/*/version_0/checkpoints/last.ckpt"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", [BREAKOUT, MINATAR], ids=str)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_one_for_atari_and_for_minatar(recipe, base, tmp_path, monkeypatch):
+    pytest.importorskip("minatar")
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "fit", *(f"--config={CONFIGS / file}" for file in (base, f"{recipe}.yaml")), *tiny()) == 0
+    assert len(list(tmp_path.glob(f"lightning_logs/*{recipe}*/version_0/checkpoints/last.ckpt"))) == 1
 
 
 def test_the_overlay_changes_the_objective_and_nothing_else_of_the_agent(tmp_path, monkeypatch):
@@ -102,8 +114,8 @@ def test_what_a_run_of_a_config_of_two_lines_keeps_can_be_read(agent, tmp_path, 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ALL, ids=str)
 def test_what_a_run_of_every_config_keeps_can_be_read(config, tmp_path, monkeypatch, capsys):
-    if config.parent.name == "minatar":
-        pytest.importorskip("minatar")
     monkeypatch.chdir(tmp_path)
     files = [OVERLAYS[config], config] if config in OVERLAYS else [config]
+    if files[0].parent.name == "minatar":
+        pytest.importorskip("minatar")
     check_that_a_run_can_be_read(monkeypatch, capsys, *(f"--config={CONFIGS / file}" for file in files), *tiny())
