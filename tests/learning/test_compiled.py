@@ -100,6 +100,20 @@ def test_compiled_updates_are_the_eager_ones_within_rounding(case):
     assert_alike(learn(Update.compiled, **case), learn(Update.eager, **case))
 
 
+@pytest.mark.usefixtures("_compiler")
+def test_a_learning_rate_of_0_moves_nothing_not_even_units_without_a_gradient():
+    torch.manual_seed(0)
+    online = SMALL((4,), 2)
+    with torch.no_grad():
+        next(module for module in online.modules() if isinstance(module, torch.nn.Linear)).bias.fill_(-1e3)
+    target = copy.deepcopy(online).requires_grad_(False)
+    learner = Learner(online, target, QLearning(), ADAM(online.parameters()), update=Update.compiled)
+    learner.set_learning_rate(0.0)
+    learner.update_many(batches(2, (4,)))
+    for name, weights in target.state_dict().items():
+        assert torch.equal(online.state_dict()[name], weights), name
+
+
 @pytest.mark.parametrize(
     ("network", "optimizer", "reason"),
     [

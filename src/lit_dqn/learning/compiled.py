@@ -8,6 +8,7 @@ from torch.optim.adam import adam
 
 from lit_dqn.errors import one_line
 from lit_dqn.learning.losses import weighed_mean
+from lit_dqn.learning.update_graph import capturable_learning_rate
 from lit_dqn.types import Batch, Learned, LossOutput
 
 COMPILED_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW)
@@ -86,7 +87,7 @@ class CompiledUpdate:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Learned:
         """One update, as `Learner.update` has it."""
-        self._learning_rate.fill_(self._group["lr"])
+        self._learning_rate.fill_(capturable_learning_rate(self._group["lr"]))
         mean, metrics, priority = self._update(tuple(batch))
         return Learned({"loss": mean, **metrics}, None if batch.weight is None else priority)
 

@@ -15,6 +15,10 @@ CHANGES_BUFFERS = "the network changes its buffers, as batch norm does"
 DRAWS = "it draws random numbers, as dropout does"
 
 
+# Torch's capturable Adam divides by the learning rate: at 0 a unit without a gradient would become 0 / 0.
+_SMALLEST_LEARNING_RATE = 1e-30
+
+
 class NotCapturedError(Exception):
     """Why an update cannot be captured; a sentence without its subject."""
 
@@ -176,6 +180,11 @@ def _columns(batches: Sequence[Batch]) -> list[list[Tensor]]:
     return list(map(list, zip(*(batch.tensors for batch in batches), strict=True)))
 
 
+def capturable_learning_rate(learning_rate: float) -> float:
+    """The learning rate that a capturable optimiser is given: the same, but for 0 one that moves no weight."""
+    return max(learning_rate, _SMALLEST_LEARNING_RATE)
+
+
 class Capturable:
     """Lets an optimiser's steps be captured; its learning rate becomes a tensor, which is filled in place.
 
@@ -189,14 +198,15 @@ class Capturable:
         self._before = [{key: group[key] for key in ("capturable", "lr")} for group in optimizer.param_groups]
         for group in optimizer.param_groups:
             group["capturable"] = True
-            group["lr"] = torch.tensor(float(group["lr"]), device=group["params"][0].device)
+            learning_rate = capturable_learning_rate(float(group["lr"]))
+            group["lr"] = torch.tensor(learning_rate, device=group["params"][0].device)
         self._move_steps(to_host=False)
 
     def set_learning_rate(self, learning_rate: float) -> None:
         """For the next steps, captured or not."""
         for group, before in zip(self._optimizer.param_groups, self._before, strict=True):
             if before["lr"] != learning_rate:
-                group["lr"].fill_(learning_rate)
+                group["lr"].fill_(capturable_learning_rate(learning_rate))
                 before["lr"] = learning_rate
 
     def restore(self, param_groups: Iterable[dict[str, Any]]) -> None:
