@@ -31,7 +31,7 @@ def measure(work: Work, num_envs: int, seconds: float) -> dict[str, float]:
     from lit_dqn.learning.networks import MLP, NatureCNN
     from lit_dqn.playing.collector import Collector
     from lit_dqn.playing.policies import EpsilonGreedy
-    from lit_dqn.replay import ReplayBuffer
+    from lit_dqn.replay import Replay, ReplayBuffer, Uniform
 
     envs = make_vec(work.env_id, num_envs)
     space = envs.single_observation_space
@@ -46,7 +46,7 @@ def measure(work: Work, num_envs: int, seconds: float) -> dict[str, float]:
     agent = SimpleNamespace(num_actions=num_actions, preferences=preferences)
     dtype = stored_dtype(space)
     replay = ReplayBuffer(50_000, num_envs, space.shape, dtype, gamma=work.gamma, frame_stack=frame_stack)
-    collector = Collector(envs, EpsilonGreedy(work.epsilon), replay, work.seed)
+    collector = Collector(envs, EpsilonGreedy(work.epsilon), Replay(replay, Uniform()), work.seed)
     collector.collect(agent, 100 * num_envs)
     collector_speed = _speed(lambda: collector.collect(agent, 10 * num_envs), 10 * num_envs, seconds)
     envs.close()

@@ -87,12 +87,12 @@ class BareLoop:
             update=update,
         )
         self.store = Replay(buffer, sampler)
-        self.collector = Collector(envs, EpsilonGreedy(epsilon), buffer, seed)
+        self.collector = Collector(envs, EpsilonGreedy(epsilon), self.store, seed)
         self.batch_size = batch_size
         self.gradient_steps = gradient_steps
         self.env_steps_per_chunk = gradient_steps * env_steps_per_update
         self._generator = np.random.default_rng(seed)
-        self.collector.warm_up(self, min_replay_size, starts=batch_size)
+        self.collector.warm_up(self, min_replay_size, transitions=batch_size)
 
     @torch.inference_mode()
     def preferences(self, observation: NDArray[Any]) -> NDArray[np.float32]:

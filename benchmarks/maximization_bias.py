@@ -24,7 +24,7 @@ from lit_dqn.envs.maximization_bias import LEFT, MAXIMIZATION_BIAS_ID, STATE_A, 
 from lit_dqn.learning.networks import update_target
 from lit_dqn.learning.objectives import Objective
 from lit_dqn.playing.collector import Collector
-from lit_dqn.replay import ReplayBuffer
+from lit_dqn.replay import Replay, ReplayBuffer
 
 DOCS = Path(__file__).parent.parent / "docs"
 EPISODES, EPSILON, STEP_SIZE, TARGET_UPDATE_PERIOD = 300, 0.1, 0.1, 50
@@ -65,14 +65,15 @@ def play(objective: Objective, seed: int, episodes: int = EPISODES) -> NDArray[n
     num_states, num_actions = envs.single_observation_space.shape[0], int(envs.single_action_space.n)
     online = Linear(num_states, num_actions)
     target = copy.deepcopy(online)
-    agent, sampler = Agent(online, num_actions), Latest()
+    agent = Agent(online, num_actions)
     optimizer = torch.optim.SGD(online.parameters(), lr=STEP_SIZE)
-    replay = ReplayBuffer(1, 1, (num_states,), np.float32, gamma=1.0)
-    collector = Collector(envs, EpsilonGreedy(EPSILON), replay, seed)
+    store = Replay(ReplayBuffer(1, 1, (num_states,), np.float32, gamma=1.0), Latest())
+    collector = Collector(envs, EpsilonGreedy(EPSILON), store, seed)
     went_left, updates = np.zeros(episodes, bool), 0
+    generator = np.random.default_rng()  # the newest transition is no draw
     while (episode := collector.episodes) < episodes:
         collector.collect(agent, 1)
-        batch = replay.sample(sampler.sample(replay.starts, 1, np.random.default_rng()))
+        batch = store.draw(1, 1, generator, collector.env_step).batches[0]
         if batch.observation[0, STATE_A]:
             went_left[episode] = action_in_a(int(batch.action)) == LEFT
         optimizer.zero_grad()

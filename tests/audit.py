@@ -12,7 +12,7 @@ from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.policies import UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.seeds import episode_seed
-from lit_dqn.replay import DeviceFrames, ReplayBuffer
+from lit_dqn.replay import DeviceFrames, Replay, ReplayBuffer, Uniform
 
 AUDIT_ENV = "lit_dqn_tests/Audit-v0"
 Key = tuple[int, int, int]  # (env, episode, t)
@@ -103,7 +103,7 @@ def audit_collector(
         frame_stack=frame_stack,
         reward_clip=reward_clip,
     )
-    return Collector(envs, UniformRandom(), replay, seed)
+    return Collector(envs, UniformRandom(), Replay(replay, Uniform()), seed)
 
 
 class Audit:
@@ -113,7 +113,7 @@ class Audit:
     """
 
     def __init__(self, collector: Collector) -> None:
-        self.collector, self.replay = collector, collector.replay
+        self.collector, self.replay = collector, collector.store.buffer
         self.envs: list[AuditEnv] = [env.unwrapped for env in collector.envs.envs]
         self.shadows = []
         for env in self.envs:

@@ -98,8 +98,26 @@ class Store(Protocol):
     device: torch.device
     """Where the batches lie."""
 
+    @property
+    def frame_stack(self) -> int:
+        """Frames in an observation."""
+        ...
+
+    def __len__(self) -> int:
+        """How many transitions can be drawn now."""
+        ...
+
     def add(self, timestep: Timestep) -> None:
         """Store one step of every env."""
+        ...
+
+    def cut_episodes(self, envs: NDArray[np.bool_] | None = None) -> None:
+        """End the episodes that are running, as a truncation: what follows is another episode.
+
+        Args:
+            envs: [N], whose episodes; None: of all.
+
+        """
         ...
 
     def draw(self, updates: int, batch_size: int, generator: np.random.Generator, env_step: int) -> Drawn:

@@ -27,7 +27,7 @@ from lit_dqn.envs import make_vec
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.policies import UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
-from lit_dqn.replay import ReplayBuffer
+from lit_dqn.replay import Replay, ReplayBuffer, Uniform
 from lit_dqn.saving import checkpoint as checkpoint_module
 from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.saving.find import find_checkpoint
@@ -101,7 +101,7 @@ class Noisy(gymnasium.Env):
 def collector_of(envs, frame_stack: int = 1) -> Collector:
     shape = envs.single_observation_space.shape
     replay = ReplayBuffer(300, envs.num_envs, shape, np.float32, gamma=0.9, n_step=3, frame_stack=frame_stack)
-    return Collector(envs, UniformRandom(), replay, seed=3)
+    return Collector(envs, UniformRandom(), Replay(replay, Uniform()), seed=3)
 
 
 class Agent:
@@ -109,8 +109,8 @@ class Agent:
 
 
 def resumed(collector: Collector, envs, resume_env: ResumeEnv = ResumeEnv.exact) -> Collector:
-    other = collector_of(envs, collector.replay.frame_stack)
-    other.replay.load_state_dict(collector.replay.state_dict())
+    other = collector_of(envs, collector.store.buffer.frame_stack)
+    other.store.buffer.load_state_dict(collector.store.buffer.state_dict())
     other.load_state_dict(collector.state_dict(), resume_env)
     return other
 
@@ -125,8 +125,8 @@ def test_envs_that_are_played_again_go_on_as_if_nothing_had_been(played):
         collector.collect(Agent(), 3 * 60)
     assert dict(flat(one.state_dict())) == dict(flat(other.state_dict()))
     assert np.array_equal(one.stage.observation, other.stage.observation)
-    starts = np.array(one.replay.starts)
-    for a, b in zip(one.replay.sample(starts).tensors, other.replay.sample(starts).tensors, strict=True):
+    starts = np.array(one.store.buffer.starts)
+    for a, b in zip(one.store.buffer.sample(starts).tensors, other.store.buffer.sample(starts).tensors, strict=True):
         assert torch.equal(a, b)
 
 
@@ -144,8 +144,8 @@ def test_an_env_that_does_not_come_back_is_named_and_begins_anew_alone(caplog):
     assert [len(episode["actions"]) for episode in other.state_dict()["running"]] == [20, 0]
     assert other.state_dict()["episode_of_env"] == [1, 2]
     # The episode that was cut is a truncation: its windows are complete, and its end is no terminal.
-    assert len(other.replay.starts) == len(one.replay.starts) + 2
-    assert other.replay.sample(np.array(other.replay.starts)).discount.min() > 0
+    assert len(other.store.buffer.starts) == len(one.store.buffer.starts) + 2
+    assert other.store.buffer.sample(np.array(other.store.buffer.starts)).discount.min() > 0
 
 
 def test_new_episodes_can_be_asked_for():

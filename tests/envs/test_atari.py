@@ -13,7 +13,7 @@ from lit_dqn.envs import AtariProtocol, make_env, make_env_with_pictures, make_v
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.policies import UniformRandom
 from lit_dqn.playing.seeds import episode_seed
-from lit_dqn.replay import ReplayBuffer
+from lit_dqn.replay import Replay, ReplayBuffer, Uniform
 
 BREAKOUT = "ALE/Breakout-v5"
 
@@ -50,7 +50,7 @@ def test_every_transition_is_what_gymnasiums_own_wrappers_show(num_envs, n_step,
     envs.step = recording_step
     capacity = 300
     replay = ReplayBuffer(capacity, num_envs, (size, size), np.uint8, gamma=0.9, n_step=n_step, frame_stack=4)
-    collector = Collector(envs, UniformRandom(), replay, seed=3)
+    collector = Collector(envs, UniformRandom(), Replay(replay, Uniform()), seed=3)
     collector.collect(Asked(), 700 * num_envs)
 
     # What each env has shown, [(stack before, action, reward, no future, ended, stack after)].

@@ -14,7 +14,7 @@ from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.evaluation import play_episodes
 from lit_dqn.playing.policies import UniformRandom
 from lit_dqn.playing.trajectories import play_episode
-from lit_dqn.replay import ReplayBuffer
+from lit_dqn.replay import Replay, ReplayBuffer, Uniform
 
 ENV = "test_env_checks:lit_dqn_tests/Faulty-v0"
 NAN = float("nan")
@@ -78,9 +78,10 @@ IGNORED = ("ignore::UserWarning", "ignore::DeprecationWarning")  # Gymnasium's o
 pytestmark = [pytest.mark.filterwarnings(filter) for filter in IGNORED]
 
 
-def collector(num_envs=3, **env_kwargs):
-    envs = make_vec(ENV, num_envs, env_kwargs)
-    return Collector(envs, UniformRandom(), ReplayBuffer(60, num_envs, (2,), np.float32, gamma=1), seed=0)
+def collector(num_envs=3, first_env=0, **env_kwargs):
+    envs = make_vec(ENV, num_envs, env_kwargs, first_env=first_env)
+    buffer = ReplayBuffer(60, num_envs, (2,), np.float32, gamma=1)
+    return Collector(envs, UniformRandom(), Replay(buffer, Uniform()), seed=0, first_env=first_env)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -96,15 +97,21 @@ def test_an_observation_with_nan_is_named_with_its_step_and_place():
     playing.collect(NobodyAsks(), 18)
     with pytest.raises(TrainingError, match=OBSERVATION.format(7)):
         playing.collect(NobodyAsks(), 3)
-    assert playing.replay.state_dict()  # what was stored before is there
+    assert playing.store.buffer.state_dict()  # what was stored before is there
     with pytest.raises(TrainingError, match=OBSERVATION.format(0)):
         collector(fault="observation", step=0).collect(NobodyAsks(), 3)
+
+
+def test_an_env_is_named_by_its_number_over_the_whole_run():
+    playing = collector(fault="none", first_env=5)
+    with pytest.raises(TrainingError, match=f"^env_id: env 5 of {ENV}"):
+        playing.collect(NobodyAsks(), 30)
 
 
 def test_large_numbers_are_none_that_are_wrong():
     playing = collector(fault="large")  # its square overflows
     playing.collect(NobodyAsks(), 60)
-    assert playing.replay.sample(np.array([18])).next_observation.max() == pytest.approx(3e38)
+    assert playing.store.buffer.sample(np.array([18])).next_observation.max() == pytest.approx(3e38)
 
 
 @pytest.mark.parametrize("fault", ["none", "observation"])
@@ -119,11 +126,11 @@ def test_evaluations_are_looked_at_as_well(fault):
 
 @pytest.mark.parametrize("fault", ["none", "shape"])
 def test_in_a_process_of_its_own_too(fault):
-    envs = make_vec(ENV, 2, {"fault": fault, "step": 2}, processes=True)
+    envs = make_vec(ENV, 2, {"fault": fault, "step": 2}, first_env=6, processes=True)
     try:
         envs.reset(seed=[0, 1])
         envs.step(np.zeros(2, np.int64))
-        with pytest.raises(TrainingError, match=r"env [01] of .* (the reward None|of shape \(3,\)) in step 2"):
+        with pytest.raises(TrainingError, match=r"env [67] of .* (the reward None|of shape \(3,\)) in step 2"):
             envs.step(np.zeros(2, np.int64))
     finally:
         envs.close(terminate=True)

@@ -100,7 +100,7 @@ def differences(one, other):
     ]
     for number, (outputs, outputs_2) in enumerate(zip(watch.outputs, watch_2.outputs, strict=True)):
         found += [f"{name} of chunk {number}" for name in outputs if not torch.equal(outputs[name], outputs_2[name])]
-    arrays, arrays_2 = (part.collector.replay.state_dict()["arrays"] for part in (data, data_2))
+    arrays, arrays_2 = (part.collector.store.buffer.state_dict()["arrays"] for part in (data, data_2))
     found += [f"replay's {name}" for name in arrays if not torch.equal(arrays[name], arrays_2[name])]
     if trainer.global_step != trainer_2.global_step:
         found.append("global_step")
@@ -169,7 +169,7 @@ class LargeRewards(lightning.Callback):
 
     def on_train_batch_end(self, trainer, agent, outputs, chunk, batch_idx):
         if batch_idx == 4:
-            trainer.datamodule.collector.replay._reward[:] = 1e6
+            trainer.datamodule.collector.store.buffer._reward[:] = 1e6
 
 
 def test_a_loss_that_is_no_number_is_told_with_its_update_one_chunk_late():
@@ -321,5 +321,5 @@ def test_what_was_learned_on_the_gpu_is_near_what_a_cpu_learns():
     on_gpu, on_cpu = fit(**settings), fit(**settings, accelerator="cpu")
     for name, value in on_cpu[0].state_dict().items():
         torch.testing.assert_close(on_gpu[0].state_dict()[name].cpu(), value, rtol=2e-2, atol=2e-3, msg=name)
-    arrays, arrays_2 = (run[1].collector.replay.state_dict()["arrays"] for run in (on_gpu, on_cpu))
+    arrays, arrays_2 = (run[1].collector.store.buffer.state_dict()["arrays"] for run in (on_gpu, on_cpu))
     assert all(torch.equal(arrays[name], arrays_2[name]) for name in arrays)  # the host decides

@@ -8,7 +8,7 @@ from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.policies import EpsilonGreedy, Policy, UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.seeds import episode_seed
-from lit_dqn.replay import ReplayBuffer
+from lit_dqn.replay import Replay, ReplayBuffer, Uniform
 from lit_dqn.replay.stacking import FrameStack
 from lit_dqn.types import Episode
 
@@ -54,15 +54,15 @@ def tape_collector(script):
     tape = []
     makers = [lambda: TapeEnv(tape, 0, 2, terminates=True), lambda: TapeEnv(tape, 1, 3, terminates=False)]
     envs = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED)
-    replay = ReplayBuffer(16, 2, (1,), np.float32, gamma=0.5)
-    add = replay.add
+    store = Replay(ReplayBuffer(16, 2, (1,), np.float32, gamma=0.5), Uniform())
+    add = store.add
 
     def tape_add(timestep):
         tape.append(("add", *(np.asarray(field).flatten().tolist() for field in timestep)))
         add(timestep)
 
-    replay.add = tape_add
-    return Collector(envs, TapePolicy(tape, script), replay, SEED), tape
+    store.add = tape_add
+    return Collector(envs, TapePolicy(tape, script), store, SEED), tape
 
 
 def test_the_tape_of_four_steps_reads_act_step_add_and_resets_what_ended():
@@ -211,27 +211,27 @@ def test_finished_episodes_are_what_the_envs_played():
 @pytest.mark.parametrize(("num_envs", "n_step", "size"), [(1, 1, 50), (4, 1, 50), (3, 5, 50)])
 def test_warming_up_plays_until_the_replay_is_large_enough_and_no_longer(num_envs, n_step, size):
     collector = audit_collector(num_envs, n_step=n_step, termination=0, truncation=0)
-    collector.warm_up(NobodyAsks(), size, starts=8)
+    collector.warm_up(NobodyAsks(), size, transitions=8)
     assert size <= collector.env_step < size + num_envs
-    collector.warm_up(NobodyAsks(), 10, starts=size)
-    assert size <= len(collector.replay.starts) < size + num_envs
+    collector.warm_up(NobodyAsks(), 10, transitions=size)
+    assert size <= len(collector.store.buffer.starts) < size + num_envs
     assert collector.env_step == num_envs * (-(-size // num_envs) + n_step - 1)
     before = collector.env_step
-    collector.warm_up(NobodyAsks(), size, starts=size)
+    collector.warm_up(NobodyAsks(), size, transitions=size)
     assert collector.env_step == before
 
 
 def test_warming_up_ends_although_short_episodes_leave_no_room_for_all_timesteps():
     collector = audit_collector(1, capacity=4000, termination=0.9, truncation=0)
-    collector.warm_up(NobodyAsks(), 4000, starts=32)
+    collector.warm_up(NobodyAsks(), 4000, transitions=32)
     assert collector.env_step == 4000
-    assert 32 <= len(collector.replay.starts) <= 4000
+    assert 32 <= len(collector.store.buffer.starts) <= 4000
 
 
 def test_warming_up_plays_uniformly_at_random_whatever_the_policy():
     collector = audit_collector(4, capacity=4000)
     collector.policy = EpsilonGreedy(0.0)
-    collector.warm_up(NobodyAsks(), 4000, starts=1)
+    collector.warm_up(NobodyAsks(), 4000, transitions=1)
     actions = [step.action for steps, _ in played(collector) for step in steps]
     assert np.bincount(actions, minlength=4) == pytest.approx(np.full(4, 1000), abs=150)
     assert isinstance(collector.policy, EpsilonGreedy)
@@ -243,7 +243,7 @@ def test_warming_up_plays_by_another_policy_if_one_is_given():
             return np.full(len(observation), 2)
 
     collector = audit_collector(4, capacity=400)
-    collector.warm_up(NobodyAsks(), 40, starts=1, policy=AlwaysTwo())
+    collector.warm_up(NobodyAsks(), 40, transitions=1, policy=AlwaysTwo())
     assert {step.action for steps, _ in played(collector) for step in steps} == {2}
 
 
@@ -252,7 +252,7 @@ def test_a_restored_collector_goes_on_with_the_same_streams_and_counters():
     collector.collect(NobodyAsks(), 100)
     state = collector.state_dict()
     other = audit_collector(2, n_step=3, seed=SEED)
-    other.replay.load_state_dict(collector.replay.state_dict())
+    other.store.buffer.load_state_dict(collector.store.buffer.state_dict())
     other.load_state_dict(state, ResumeEnv.new_episode)
     assert other.state_dict() == state | {"running": []}
     assert (other.env_step, other.episodes, other.finished) == (100, collector.episodes, collector.finished)

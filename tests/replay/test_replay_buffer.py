@@ -43,7 +43,7 @@ def test_every_transition_of_every_moment_is_what_was_played(num_envs, n_step, f
         audit.play()
         audit.check_newest(audit.check_transitions())
         audit.check_last_episodes()
-    assert len(collector.replay.starts) == capacity
+    assert len(collector.store.buffer.starts) == capacity
 
 
 @pytest.mark.parametrize(
@@ -243,11 +243,11 @@ def test_a_restored_buffer_draws_the_same_and_goes_on_alike(num_envs, n_step, fr
     collector = audit_collector(num_envs, capacity, n_step=n_step, frame_stack=frame_stack)
     collector.collect(NobodyAsks(), 50 * num_envs)
     file = io.BytesIO()
-    torch.save(collector.replay.state_dict(), file)
+    torch.save(collector.store.buffer.state_dict(), file)
     file.seek(0)
-    other = audit_collector(num_envs, capacity, n_step=n_step, frame_stack=frame_stack).replay
+    other = audit_collector(num_envs, capacity, n_step=n_step, frame_stack=frame_stack).store.buffer
     other.load_state_dict(torch.load(file, weights_only=True))
-    original = collector.replay
+    original = collector.store.buffer
 
     def check():
         assert other.starts == original.starts

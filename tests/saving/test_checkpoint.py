@@ -32,7 +32,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
     assert (old.env_step, old.episodes, first.env_step) == (new.env_step, new.episodes, second.env_step)
     assert old.state_dict()["generators"] == new.state_dict()["generators"]
     assert first_data.state_dict()["sampling"] == second_data.state_dict()["sampling"]
-    old_arrays, new_arrays = old.replay.state_dict()["arrays"], new.replay.state_dict()["arrays"]
+    old_arrays, new_arrays = old.store.buffer.state_dict()["arrays"], new.store.buffer.state_dict()["arrays"]
     assert torch.equal(old_arrays["observation"], new_arrays["observation"])
     third, third_data, third_trainer = train(tmp_path / "third.ckpt", 16, resume=path, num_envs=2, gradient_steps=2)
     assert third_trainer.global_step == 16

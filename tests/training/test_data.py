@@ -14,7 +14,7 @@ from gymnasium.vector import SyncVectorEnv
 from torch import nn
 
 from helpers import SMALL, make_agent, make_data, make_trainer
-from lit_dqn import ConfigError, Greedy, Latest, LitDQN, ReplayCheckpointIO, ReplayDataModule
+from lit_dqn import ConfigError, Greedy, Latest, LitDQN, ReplayCheckpointIO, ReplayDataModule, UniformRandom
 from lit_dqn.callbacks import TrainingStatistics
 from lit_dqn.envs.processes import ProcessVec
 from lit_dqn.playing.ahead import check_draws_nothing
@@ -88,7 +88,7 @@ def test_a_run_that_plays_ahead_does_not_depend_on_which_thread_is_faster(monkey
             patch.setattr(LitDQN, "preferences", lambda *args: (time.sleep(seconds_to_act), preferences(*args))[1])
             patch.setattr(LitDQN, "batch_loss", lambda *args: (time.sleep(seconds_to_learn), step(*args))[1])
             make_trainer(max_epochs=2).fit(agent, datamodule=data)
-        return [*agent.state_dict().values(), data.collector.replay.sample(np.arange(20)).observation]
+        return [*agent.state_dict().values(), data.collector.store.buffer.sample(np.arange(20)).observation]
 
     slow_env, slow_updates = train(0.003, 0), train(0, 0.003)
     assert all(map(torch.equal, slow_env, slow_updates))
@@ -101,7 +101,7 @@ def test_a_run_that_plays_ahead_with_a_network_that_drops_units_is_resumed_exact
         trainer = make_trainer(max_epochs=epochs, plugins=[ReplayCheckpointIO()])
         trainer.fit(agent, datamodule=data, ckpt_path=ckpt_path)
         trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt", weights_only=False)
-        return [*agent.state_dict().values(), data.collector.replay.sample(np.arange(20)).observation]
+        return [*agent.state_dict().values(), data.collector.store.buffer.sample(np.arange(20)).observation]
 
     whole = train(4)
     train(2)
@@ -168,7 +168,7 @@ def test_what_goes_wrong_in_learning_waits_for_what_is_played_ahead(monkeypatch)
     # What ends a run by an exception has told the worker to end, which it may have done by now.
     threads = set(threading.enumerate()) - before
     assert {thread.name for thread in threads} <= {"worker"}
-    replay = weakref.ref(data.collector.replay)
+    replay = weakref.ref(data.collector.store.buffer)
     del agent, data
     gc.collect()
     for thread in threads:
@@ -207,6 +207,21 @@ def test_a_chunk_holds_the_batches_of_its_updates():
     assert chunk.env_step == data.collector.env_step == 50 + 5
 
 
+def test_data_that_play_a_part_of_the_envs_of_a_run_play_them_by_their_numbers():
+    def running(num_envs, first_env):
+        data = make_data(num_envs=num_envs, env_steps_per_update=num_envs)
+        data.first_env = first_env
+        data.setup("fit")
+        data.collector.collect(make_agent(), 40 * num_envs, UniformRandom())
+        return [
+            (episode.seed, episode.actions.tolist(), episode.frame_hash) for episode in data.collector.stage.running()
+        ]
+
+    whole = running(3, 0)
+    assert running(2, 1) == whole[1:]
+    assert len({seed for seed, *_ in whole}) == 3
+
+
 def chunks_of(data: ReplayDataModule) -> ReplayDataset:
     data.trainer = make_trainer()
     data.trainer.strategy.connect(make_agent())
@@ -219,7 +234,7 @@ def test_the_batches_of_a_chunk_are_drawn_when_it_is_played_or_before_it_is_play
     data = make_data(sampler=Latest(), batch_size=1, env_steps_per_update=4, play_ahead=play_ahead)
     drawn, newest = [], []
     dataset = chunks_of(data)
-    replay = data.collector.replay
+    replay = data.collector.store.buffer
     add = replay.add
     replay.add = lambda timestep: (add(timestep), newest.append(timestep.observation[0].tolist()))
     for chunk in dataset:

@@ -97,8 +97,8 @@ def test_v_of_a_checkpoints_policy_is_that_policys(tmp_path):
     (result,) = make_trainer().validate(agent, datamodule=other, verbose=False)
     assert result["eval/value_rms_error"] < 0.05
     # It is on-policy from the first step, which is still there; after a uniformly random warm-up as many would go left.
-    assert other.collector.replay.starts[0] == 0
-    assert other.collector.replay.sample(np.arange(200)).action.float().mean() > 0.8
+    assert other.collector.store.buffer.starts[0] == 0
+    assert other.collector.store.buffer.sample(np.arange(200)).action.float().mean() > 0.8
     probabilities = policy.probabilities(agent, np.eye(7, dtype=np.float32), 0)
     np.testing.assert_allclose(probabilities, np.tile([0.1, 0.9], (7, 1)))
 

@@ -100,11 +100,11 @@ def draw_last_episode(data: Any, agent: Any) -> Figure:
     """The picture of an agent (`LitAgent`) in the grid world that a data module plays."""
     world, collector = grid_world_of(data), data.collector
     assert world is not None
-    path = grid_path(world, collector.replay.last_episode(env=0))
+    path = grid_path(world, data.store.buffer.last_episode(env=0))
     title = f"env step {collector.env_step:,}, episode {collector.episodes:,}"
     if path:
         title += f": the last episode took {len(path) - 1:,} steps"
-    return draw_agent(world, agent, frame_stack=collector.replay.frame_stack, path=path, title=title)
+    return draw_agent(world, agent, frame_stack=data.frame_stack, path=path, title=title)
 
 
 def _draw_the_rest(world: GridWorld, agent: Any, data: Any) -> tuple[str, Figure]:

@@ -52,14 +52,15 @@ class Trainer(lightning.Trainer):
         model.load_state_dict(checkpoint.weights())
         datamodule.capacity = min(datamodule.capacity, SMALL_CAPACITY)
         datamodule.setup("fit")
-        collector = datamodule.collector
-        assert collector is not None
+        assert datamodule.collector is not None
+        assert datamodule.store is not None
         try:
-            collector.warm_up(model, OBSERVATIONS, starts=1)
+            datamodule.collector.warm_up(model, OBSERVATIONS, transitions=1)
         finally:
             datamodule.teardown("fit")
-        starts = np.array(collector.replay.starts[-OBSERVATIONS:])
-        batch = collector.replay.sample(np.resize(starts, max(len(starts), 2)))
+        buffer = datamodule.store.buffer
+        starts = np.array(buffer.starts[-OBSERVATIONS:])
+        batch = buffer.sample(np.resize(starts, max(len(starts), 2)))
         trust = Trust.of({"model": dict(model.hparams), "data": dict(datamodule.hparams)})
         settings = settings_of(checkpoint, type(model), trust)
         settings["model"] = {**specification(type(model)), "init_args": settings["model"]}

@@ -25,7 +25,7 @@ def make_env(
     wrappers: Sequence[Wrapper] = (),
     *,
     render_mode: str | None = None,
-    index: int = 0,
+    number: int = 0,
 ) -> gymnasium.Env:
     """One env with discrete actions and array observations.
 
@@ -37,7 +37,7 @@ def make_env(
         env_kwargs: handed to `gymnasium.make`; for ALE's games, the fields of `AtariProtocol`.
         wrappers: put around the env, the first one innermost.
         render_mode: as Gymnasium's; None for an env that is not looked at.
-        index: among envs that are played side by side.
+        number: of the env over the whole run, for the sentences about it.
 
     Raises:
         ConfigError: if there is no such env, it cannot be made, or it is none that Q-learning can play.
@@ -64,7 +64,7 @@ def make_env(
     try:
         for wrapper in wrappers:
             env = _wrapped(env_id, env, wrapper)
-        return CheckedEnv(_as_arrays(env_id, env), f"env {index} of {env_id}")
+        return CheckedEnv(_as_arrays(env_id, env), f"env {number} of {env_id}")
     except ConfigError:
         env.close()
         raise
@@ -164,6 +164,7 @@ def make_vec(
     env_kwargs: Mapping[str, Any] | None = None,
     wrappers: Sequence[Wrapper] = (),
     *,
+    first_env: int = 0,
     processes: bool = False,
 ) -> VectorEnv:
     """A vector env of `num_envs` copies that never resets itself: whoever steps it resets what ended.
@@ -175,6 +176,7 @@ def make_vec(
         num_envs: copies.
         env_kwargs: as for `make_env`.
         wrappers: likewise.
+        first_env: the number of the first env over the whole run, for the sentences about it; the others follow.
         processes: each copy in a process of its own, which pays where a step takes milliseconds; ALE's games have
             threads of their own instead. Envs that a script registers are not known there: write `module:id`.
 
@@ -187,9 +189,10 @@ def make_vec(
     # Gymnasium's own checker, a call in each step, has seen the one env that was made before; each is checked here.
     env_kwargs = {"disable_env_checker": True, **(env_kwargs or {})}
     # Without auto-reset no step ever joins the end of one episode to the start of the next.
-    makes = [partial(make_env, env_id, env_kwargs, wrappers, index=index) for index in range(num_envs)]
+    numbers = range(first_env, first_env + num_envs)
+    makes = [partial(make_env, env_id, env_kwargs, wrappers, number=number) for number in numbers]
     if processes:
-        return ProcessVec(env_id, makes)
+        return ProcessVec(env_id, makes, first_env)
     return SyncVectorEnv(makes, copy=False, autoreset_mode=AutoresetMode.DISABLED)
 
 

@@ -66,14 +66,16 @@ class ProcessVec(AsyncVectorEnv):
     Args:
         env_id: for the sentences about it.
         makes: make one env each.
+        first_env: the number of the first env over the whole run, likewise.
 
     Raises:
         ConfigError: if an env cannot be made in a process of its own.
 
     """
 
-    def __init__(self, env_id: str, makes: Sequence[Callable[[], gymnasium.Env]]) -> None:
+    def __init__(self, env_id: str, makes: Sequence[Callable[[], gymnasium.Env]], first_env: int = 0) -> None:
         self.env_id = env_id
+        self.first_env = first_env
         self._steps = 0
         self.processes = []
         if START_METHOD == "forkserver":
@@ -131,11 +133,10 @@ class ProcessVec(AsyncVectorEnv):
                 process.join(0.1)  # one that has just ended is not yet known to have
             dead = [index for index, process in enumerate(self.processes) if not process.is_alive()]
             self.close(terminate=True)
-            which = f"env {dead[0]}" if dead else "one"
+            which = f"env {self.first_env + dead[0]}" if dead else f"one of the {self.num_envs} envs"
             reason = "its process was ended from outside" if dead else f"no answer within {ANSWER_SECONDS:g} s"
             raise TrainingError(
-                f"env_id: {which} of the {self.num_envs} envs of {self.env_id} failed in {verb} {self._steps:,}: "
-                f"{reason}."
+                f"env_id: {which} of {self.env_id} failed in {verb} {self._steps:,}: {reason}."
             ) from error
 
     def _await_answers(self) -> None:

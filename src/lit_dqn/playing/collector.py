@@ -1,4 +1,4 @@
-"""Playing to learn: the collector fills the replay."""
+"""Playing to learn: the collector fills the store."""
 
 import logging
 from collections import deque
@@ -12,8 +12,7 @@ from lit_dqn.playing.policies import Policy, UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv, resimulate
 from lit_dqn.playing.seeds import exploration_generator
 from lit_dqn.playing.stage import Finished, RunningEpisode, Stage
-from lit_dqn.replay import ReplayBuffer
-from lit_dqn.types import ActionPreferences, Episode
+from lit_dqn.types import ActionPreferences, Episode, Store
 
 log = logging.getLogger("lit_dqn")
 
@@ -24,17 +23,17 @@ class Collector:
     Args:
         envs: a vector env that does not reset itself (`make_vec`).
         policy: how actions follow from action values.
-        replay: where timesteps go.
+        store: where timesteps go.
         seed: of the run; the seeds of episodes and of each env's exploration follow from it.
         first_env: the number of the first env over the whole run.
 
     """
 
-    def __init__(self, envs: VectorEnv, policy: Policy, replay: ReplayBuffer, seed: int, first_env: int = 0) -> None:
+    def __init__(self, envs: VectorEnv, policy: Policy, store: Store, seed: int, first_env: int = 0) -> None:
         self.envs = envs
-        self.stage = Stage(envs, replay.frame_stack, seed, first_env)
+        self.stage = Stage(envs, store.frame_stack, seed, first_env)
         self.policy = policy
-        self.replay = replay
+        self.store = store
         self.seed = seed
         self.env_step = 0
         self.episodes = 0
@@ -51,7 +50,7 @@ class Collector:
         for _ in range(env_steps // num_envs):
             action = policy.act(agent, stage.observation, self.env_step, self._generators)
             timestep, finished = stage.step(action)
-            self.replay.add(timestep)
+            self.store.add(timestep)
             self.env_step += num_envs
             if finished:
                 self._finish_episodes(finished)
@@ -61,7 +60,7 @@ class Collector:
         self,
         agent: ActionPreferences,
         env_steps: int,
-        starts: int,
+        transitions: int,
         policy: Policy = UniformRandom(),  # noqa: B008 - policies have no state
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -70,16 +69,16 @@ class Collector:
         Args:
             agent: as for `collect`.
             env_steps: played in all.
-            starts: that the replay must hold besides, so that a batch can be drawn.
+            transitions: that the store must hold besides, so that a batch can be drawn.
             policy: how actions are chosen meanwhile.
             stopped: asked before each step; True ends the warm-up where it is.
 
         """
-        while (self.env_step < env_steps or len(self.replay.starts) < starts) and not stopped():
+        while (self.env_step < env_steps or len(self.store) < transitions) and not stopped():
             self.collect(agent, self.envs.num_envs, policy)
 
     def refill(self, agent: ActionPreferences, env_steps: int, stopped: Callable[[], bool]) -> None:
-        """Play so many env steps by the collector's own policy, for a replay that was not saved."""
+        """Play so many env steps by the collector's own policy, for a store that was not saved."""
         until = self.env_step + env_steps
         while self.env_step < until and not stopped():
             self.collect(agent, self.envs.num_envs)
@@ -101,7 +100,7 @@ class Collector:
         }
 
     def load_state_dict(self, state: dict[str, Any], resume_env: ResumeEnv = ResumeEnv.exact) -> None:
-        """Go on from a saved state; the replay must have been restored before.
+        """Go on from a saved state; the store must have been restored before.
 
         Args:
             state: of `state_dict`.
@@ -116,7 +115,7 @@ class Collector:
         self.finished.clear()
         self.finished.extend(Episode(*episode) for episode in state["finished"])
         if resume_env is ResumeEnv.new_episode:
-            self.replay.cut_episodes()
+            self.store.cut_episodes()
         elif state["running"]:
             self._go_on_with([RunningEpisode.from_state_dict(episode) for episode in state["running"]])
 
@@ -132,5 +131,5 @@ class Collector:
                 differences[env],
             )
         if lost.any():
-            self.replay.cut_episodes(lost)
+            self.store.cut_episodes(lost)
             self.stage.begin(lost)

@@ -29,9 +29,22 @@ class Replay:
         self.device = torch.device("cpu") if frames is None else frames.device
         self.sampler = sampler.for_replay(buffer.capacity) if isinstance(sampler, PrioritySampler) else sampler
 
+    @property
+    def frame_stack(self) -> int:
+        """Frames in an observation."""
+        return self.buffer.frame_stack
+
+    def __len__(self) -> int:
+        """How many transitions can be drawn now."""
+        return len(self.buffer.starts)
+
     def add(self, timestep: Timestep) -> None:
         """Store one step of every env."""
         self.buffer.add(timestep)
+
+    def cut_episodes(self, envs: NDArray[np.bool_] | None = None) -> None:
+        """End the episodes that are running, as a truncation; `envs` [N] says whose, None is all."""
+        self.buffer.cut_episodes(envs)
 
     def draw(self, updates: int, batch_size: int, generator: np.random.Generator, env_step: int) -> Drawn:
         """The batches of some updates, chosen by the sampler among all transitions of now."""

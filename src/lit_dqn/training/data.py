@@ -83,6 +83,9 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
 
     """
 
+    first_env = 0
+    """The number of the first env over the whole run, which its seeds follow from; here this process plays all envs."""
+
     def __init__(
         self,
         env_id: str,
@@ -179,7 +182,7 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
             self.check_memory()
             learns_on = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
             device = self.device_of_frames(learns_on)
-            envs = self._make_vec(self.num_envs)
+            envs = self._make_vec(self.num_envs, self.first_env)
             buffer = ReplayBuffer(
                 self.capacity,
                 self.num_envs,
@@ -190,9 +193,9 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
                 frame_stack=self.frame_stack,
                 reward_clip=self.reward_clip,
             )
-            self.collector = Collector(envs, self.policy, buffer, self.seed)
-            self._play_ahead = PlayAhead(self.collector) if self.play_ahead else None
             self.store = Replay(buffer, self.sampler, DeviceFrames(buffer, device) if device is not None else None)
+            self.collector = Collector(envs, self.policy, self.store, self.seed, self.first_env)
+            self._play_ahead = PlayAhead(self.collector) if self.play_ahead else None
 
     def train_dataloader(self) -> ReplayDataset:
         """The dataset itself: it gives whole chunks and plays in this process, so a DataLoader has nothing to do.

@@ -89,8 +89,15 @@ class EvaluationData(lightning.LightningDataModule):
             "frame_stack": self.frame_stack,
         }
 
-    def _make_vec(self, num_envs: int) -> VectorEnv:
-        return make_vec(self.env_id, num_envs, self.env_kwargs, self.wrappers, processes=self.env_processes)
+    def _make_vec(self, num_envs: int, first_env: int = 0) -> VectorEnv:
+        return make_vec(
+            self.env_id,
+            num_envs,
+            self.env_kwargs,
+            self.wrappers,
+            first_env=first_env,
+            processes=self.env_processes,
+        )
 
     def _agent(self) -> CopiedAgent:
         # The policy acts by the weights of the module, which this room must not import.
