@@ -1,0 +1,48 @@
+"""An env that goes wrong. It imports little, for each env that has a process of its own imports this file."""
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+NAN = float("nan")
+
+
+class Faulty(gymnasium.Env):
+    """Right until a step of its first episode, where `fault` takes the place of what it should give."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, fault=None, step=7):
+        self.fault, self.faulty_step = fault, step
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        observation = np.zeros(2, np.float32)
+        if self.faulty_step == 0:
+            wrong = {"observation": np.array([0, NAN], np.float32), "no observation": None, "shape": np.zeros(3)}
+            observation = wrong.get(self.fault, observation)
+        return observation if self.fault == "no info" else (observation, {})
+
+    def step(self, action):
+        self.steps += 1
+        observation, reward = np.zeros(2, np.float32), 1.0
+        if self.steps == self.faulty_step:
+            rewards = {"reward": NAN, "infinite": float("-inf"), "none": None, "word": "1"}
+            reward = rewards.get(self.fault, reward)
+            observations = {
+                "observation": np.array([0, NAN], np.float32),
+                "no observation": None,
+                "shape": np.zeros(3, np.float32),
+                "large": np.full(2, 3e38, np.float32),
+            }
+            observation = observations.get(self.fault, observation)
+            if self.fault == "four values":
+                return observation, reward, False, {}
+            if self.fault == "one value":
+                return observation
+        return observation, reward, False, self.steps == 20, {}
+
+
+gymnasium.register("lit_dqn_tests/Faulty-v0", Faulty)
