@@ -6,6 +6,7 @@ import pytest
 
 from helpers import CONFIGS, run
 from lit_dqn import EpsilonGreedy
+from lit_dqn.commands.plan import _folded
 
 CARTPOLE = f"--config={CONFIGS / 'cartpole.yaml'}"
 
@@ -121,3 +122,14 @@ def test_ctrl_c_ends_a_plan_without_a_word_of_saving(tmp_path, monkeypatch, capf
     assert run(monkeypatch, "fit", "--plan", CARTPOLE) == 130
     assert "SIGINT: the run ends after this chunk; Ctrl-C again" in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_long_line_is_folded_at_the_width_of_the_terminal(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    words = [f"word{number}" for number in range(60)]
+    first, *rest = _folded("protocol", " ".join(words)).splitlines()
+    assert first.startswith("protocol    word0")
+    assert all(line.startswith(" " * 12 + "word") for line in rest)
+    assert columns - 8 < len(first) <= columns
+    assert " ".join([first, *rest]).split()[1:] == words

@@ -1,5 +1,7 @@
 """`python -m lit_dqn fit ... --plan`: what a run will need and how long it will take, without running it."""
 
+import shutil
+import textwrap
 import time
 from typing import Any
 
@@ -14,6 +16,9 @@ from lit_dqn.playing.policies import EpsilonGreedy, Policy, Softmax
 from lit_dqn.replay import available_bytes, device_bytes
 from lit_dqn.training.agent import LitAgent
 from lit_dqn.training.data import ReplayDataModule
+
+MIN_COLUMNS = 40
+"""Of a narrower terminal the lines run over."""
 
 WARM_UP_SECONDS, TRIAL_SECONDS = 2.0, 10.0
 TRIAL_CAPACITY = 5_000
@@ -33,7 +38,7 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
 
     """
     for word, sentence in _sizes(trainer, model, data, stop).items():
-        print(f"{word:<11} {sentence}", flush=True)
+        print(_folded(word, sentence), flush=True)
     env_steps = _env_steps(trainer, data, stop)
     end = f"ends after {stop.max_episodes:,} episodes" if stop.max_episodes else "has no limit that is known before"
     or_sooner = f", or after {stop.max_episodes:,} episodes" if stop.max_episodes else ""
@@ -64,6 +69,12 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
         )
     else:
         print(f"{'the run':<11} {end}; how many env steps that takes is not known")
+
+
+def _folded(word: str, sentence: str) -> str:
+    """A line of the plan, folded under its own beginning at the width of the terminal."""
+    columns = max(shutil.get_terminal_size().columns, MIN_COLUMNS)
+    return textwrap.fill(f"{word:<11} {sentence}", columns, subsequent_indent=" " * 12)
 
 
 def _sizes(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, stop: StoppingRules) -> dict[str, str]:
