@@ -6,7 +6,7 @@ import pytest
 from lit_dqn import ConfigError, Linear, Prioritized, TrainingError
 from lit_dqn.replay import Sampler
 from lit_dqn.replay.prioritized import SMALLEST
-from lit_dqn.replay.sum_tree import FANOUT, SumTree
+from lit_dqn.replay.sum_tree import FANOUT, SumTree, tree_bytes
 
 
 class Twin(Sampler):
@@ -201,3 +201,9 @@ def test_numbers_fall_on_the_leaf_that_they_lie_on_and_never_on_one_of_0(size):
     found = tree.find(edges)
     assert (values[found] > 0).all()
     assert found[:3].tolist() == [*np.flatnonzero(values)[[0, -1, -1]]]
+
+
+@pytest.mark.parametrize("size", [1, FANOUT, FANOUT + 1, FANOUT**2 + 1, 50_000])
+def test_the_memory_of_a_tree_is_that_of_its_arrays(size):
+    assert tree_bytes(size) == sum(level.nbytes for level in SumTree(size)._levels)
+    assert Prioritized().bytes_for(size) == tree_bytes(size)

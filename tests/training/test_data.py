@@ -14,7 +14,16 @@ from gymnasium.vector import SyncVectorEnv
 from torch import nn
 
 from helpers import SMALL, make_agent, make_data, make_trainer
-from lit_dqn import ConfigError, Greedy, Latest, LitDQN, ReplayCheckpointIO, ReplayDataModule, UniformRandom
+from lit_dqn import (
+    ConfigError,
+    Greedy,
+    Latest,
+    LitDQN,
+    Prioritized,
+    ReplayCheckpointIO,
+    ReplayDataModule,
+    UniformRandom,
+)
 from lit_dqn.callbacks import TrainingStatistics
 from lit_dqn.envs.processes import ProcessVec
 from lit_dqn.playing.ahead import check_draws_nothing
@@ -346,3 +355,8 @@ def test_a_replay_that_does_not_fit_is_refused_for_training_and_for_nothing_else
         ConfigError, match=r"capacity: a replay of 10,000,000,000,000 timesteps .* set --data\.capacity"
     ):
         data.setup("fit")
+
+
+def test_the_memory_of_a_replay_counts_what_its_sampler_keeps():
+    without, with_priorities = make_data(), make_data(sampler=Prioritized())
+    assert with_priorities.replay_bytes(10_000) == without.replay_bytes(10_000) + Prioritized().bytes_for(10_000)

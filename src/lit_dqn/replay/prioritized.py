@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.replay.samplers import PrioritySampler
-from lit_dqn.replay.sum_tree import SumTree
+from lit_dqn.replay.sum_tree import SumTree, tree_bytes
 from lit_dqn.schedules import Constant, Schedule
 
 SMALLEST = 1e-6
@@ -52,6 +52,10 @@ class Prioritized(PrioritySampler):
         own = type(self)(self.alpha, self.beta)
         own._tree = SumTree(capacity)
         return own
+
+    def bytes_for(self, capacity: int) -> int:
+        """Memory of the priorities and their sums, in bytes."""
+        return tree_bytes(capacity)
 
     def sample(self, starts: range, batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
         """[batch_size], each start with the probability P(i)."""

@@ -34,6 +34,10 @@ class PrioritySampler(Sampler):
         """The same rule for a replay of so many starts, of which it knows nothing yet."""
 
     @abstractmethod
+    def bytes_for(self, capacity: int) -> int:
+        """Memory that it takes for a replay of so many starts, in bytes."""
+
+    @abstractmethod
     def weight(self, start: NDArray[np.int64], env_step: int) -> NDArray[np.float32]:
         """The importance weights of what was just drawn.
 

@@ -22,11 +22,9 @@ class SumTree:
     """
 
     def __init__(self, size: int) -> None:
-        nodes = -(-size // FANOUT)
-        self._levels: list[NDArray[np.floating]] = [np.zeros((nodes, FANOUT), np.float32)]  # from the leaves up
-        while nodes > 1:
-            nodes = -(-nodes // FANOUT)
-            self._levels.append(np.zeros((nodes, FANOUT), np.float64))
+        leaves, *sums = _nodes(size)
+        self._levels: list[NDArray[np.floating]] = [np.zeros((leaves, FANOUT), np.float32)]  # from the leaves up
+        self._levels += [np.zeros((nodes, FANOUT), np.float64) for nodes in sums]
         self.leaves: NDArray[np.float32] = self._levels[0].reshape(-1)[:size]
 
     @property
@@ -69,6 +67,20 @@ class SumTree:
         for level, above in itertools.pairwise(self._levels):
             above.reshape(-1)[nodes] = _running_sums(level[nodes])[:, -1]
             nodes = np.unique(nodes // FANOUT)
+
+
+def tree_bytes(size: int) -> int:
+    """Memory of a tree of so many places, in bytes."""
+    leaves, *sums = _nodes(size)
+    return FANOUT * (4 * leaves + 8 * sum(sums))
+
+
+def _nodes(size: int) -> list[int]:
+    """How many nodes each level has, from the leaves up."""
+    nodes = [-(-size // FANOUT)]
+    while nodes[-1] > 1:
+        nodes.append(-(-nodes[-1] // FANOUT))
+    return nodes
 
 
 def _running_sums(nodes: NDArray[np.floating]) -> NDArray[np.float64]:

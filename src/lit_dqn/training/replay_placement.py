@@ -7,7 +7,7 @@ import torch
 from numpy.typing import DTypeLike
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.replay import check_fits, device_bytes
+from lit_dqn.replay import PrioritySampler, Sampler, check_fits, device_bytes
 from lit_dqn.replay.layout import frames_bytes, replay_bytes
 
 log = logging.getLogger("lit_dqn")
@@ -34,12 +34,14 @@ class ReplayPlacement(lightning.LightningDataModule):
     n_step: int
     frame_stack: int
     replay_device: ReplayDevice
+    sampler: Sampler
     _frame_shape: tuple[int, ...]
     _frame_dtype: DTypeLike
 
     def replay_bytes(self, capacity: int) -> int:
-        """Memory of a full replay of so many timesteps, in bytes."""
-        return replay_bytes(
+        """Memory of a full replay of so many timesteps with what its sampler keeps of them, in bytes."""
+        priorities = self.sampler.bytes_for(capacity) if isinstance(self.sampler, PrioritySampler) else 0
+        return priorities + replay_bytes(
             capacity,
             self.num_envs,
             self._frame_shape,
