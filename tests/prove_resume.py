@@ -122,6 +122,21 @@ CASES["cartpole_draws"] = [  # noise while acting and in updates, levels drawn f
     "--model.objective.init_args.num_samples=4",
     "--model.objective.init_args.num_target_samples=4",
 ]
+CASES["pqn"] = [  # rollouts, returns by the weights of now, no target network
+    CASES["cartpole"][0],
+    f"--config={CONFIGS}/pqn.yaml",
+    "--data.num_envs=4",
+    "--data.capacity=64",
+    "--data.env_steps_per_update=16",
+    "--data.gradient_steps=4",
+    "--data.batch_size=32",
+    "--data.updates_per_epoch=120",
+    "--data.eval_episodes=2",
+    "--data.eval_max_steps=60",
+    "--data.frame_stack=2",
+    "--stop.max_env_steps=7000",
+    "--trainer.log_every_n_steps=7",
+]
 CASES["cartpole_processes"] = [*CASES["cartpole"], "--data.env_processes=true", "--data.num_envs=2"]
 CHUNKS_BETWEEN_EVALUATIONS = dict.fromkeys(CASES, 30) | {"pong": 10}
 SEGMENT_BYTES = 20_000

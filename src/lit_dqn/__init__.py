@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         TDLearning,
     )
     from lit_dqn.playing.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom
-    from lit_dqn.replay import Latest, Prioritized, Uniform
+    from lit_dqn.replay import Latest, Prioritized, Rollout, Uniform
     from lit_dqn.saving.io import ReplayCheckpointIO
     from lit_dqn.schedules import Constant, Exponential, Linear
     from lit_dqn.training.actor_critic import LitActorCritic
@@ -79,6 +79,7 @@ __all__ = [
     "QuantileRegression",
     "ReplayCheckpointIO",
     "ReplayDataModule",
+    "Rollout",
     "Run",
     "Softmax",
     "TDLearning",

@@ -33,14 +33,17 @@ class Batch(NamedTuple):
     action: Tensor  # [B] int64
     reward: Tensor  # [B] float32, the discounted sum of the window's rewards
     discount: Tensor  # [B] float32, γ to the length of the window, or 0 if the episode terminated inside it
-    next_observation: Tensor  # [B, *shape], the observation at the end of the window
+    next_observation: Tensor | None = None  # [B, *shape], at the end of the window; None: the rewards are whole returns
     weight: Tensor | None = None  # [B] float32, importance weights of the losses; None: all count the same
     uniform: Tensor | None = None  # [B, D] float32 in [0, 1), where an objective draws; the learner adds them
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """Those that a store gave; `Batch(*batch.tensors)` is that batch again."""
-        return self[:5] if self.weight is None else (*self[:5], self.weight)
+        if self.next_observation is None:
+            return self[:4]
+        given = (*self[:4], self.next_observation)
+        return given if self.weight is None else (*given, self.weight)
 
 
 class Lookup(NamedTuple):
@@ -51,6 +54,7 @@ class Lookup(NamedTuple):
     action: NDArray[np.int64]  # [B]
     reward: NDArray[np.float32]  # [B]
     discount: NDArray[np.float32]  # [B]
+    last: NDArray[np.bool_]  # [B], whether the episode ended with the window
 
 
 class StaticBatches(Sequence[Batch]):
@@ -207,6 +211,10 @@ class CopiedAgent(ActionPreferences, Protocol):
 
     def acting_copy(self, earlier: Self | None) -> Self:
         """An agent that acts as this one does now, with its noise; an earlier copy is brought up to date."""
+        ...
+
+    def state_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        """V(s) of observations [N, *shape], as [N]."""
         ...
 
     def exploring(self) -> AbstractContextManager[None]:

@@ -12,6 +12,7 @@ RECIPES = ("btr", "c51", "hl_gauss", "iqn", "m_iqn", "rainbow")
 OVERLAYS = {
     Path("double.yaml"): Path("maze.yaml"),
     Path("prioritized.yaml"): Path("cartpole.yaml"),
+    Path("pqn.yaml"): MINATAR,
     **{Path(f"{name}.yaml"): BREAKOUT for name in ("c51", "dueling", "hl_gauss", "iqn", "m_iqn", "noisy")},
     **{Path(f"{name}.yaml"): MINATAR for name in ("btr", "rainbow")},
     Path("atari/nature.yaml"): BREAKOUT,
@@ -24,6 +25,18 @@ OVERLAYS = {
     Path("random_walk_image.yaml"): Path("random_walk_td.yaml"),
 }
 
+SMALLER = {
+    Path("pqn.yaml"): {
+        "data.num_envs": 4,
+        "data.capacity": 32,
+        "data.min_replay_size": 0,
+        "data.env_steps_per_update": 8,
+        "data.gradient_steps": 4,
+        "data.batch_size": 16,
+    }
+}
+"""What is tiny for configs that refuse what is tiny for others."""
+
 
 @pytest.mark.parametrize("config", ALL, ids=str)
 def test_every_config_trains_for_a_moment(config, tmp_path, monkeypatch):
@@ -32,7 +45,7 @@ def test_every_config_trains_for_a_moment(config, tmp_path, monkeypatch):
     if files[0].parent.name == "minatar":
         pytest.importorskip("minatar")
     arguments = [f"--config={CONFIGS / file}" for file in files]
-    assert run(monkeypatch, "fit", *arguments, *tiny()) == 0
+    assert run(monkeypatch, "fit", *arguments, *tiny(**SMALLER.get(config, {}))) == 0
     assert len(list(tmp_path.glob("lightning_logs/*/version_0/checkpoints/last.ckpt"))) == 1
 
 
@@ -118,4 +131,6 @@ def test_what_a_run_of_every_config_keeps_can_be_read(config, tmp_path, monkeypa
     files = [OVERLAYS[config], config] if config in OVERLAYS else [config]
     if files[0].parent.name == "minatar":
         pytest.importorskip("minatar")
-    check_that_a_run_can_be_read(monkeypatch, capsys, *(f"--config={CONFIGS / file}" for file in files), *tiny())
+    check_that_a_run_can_be_read(
+        monkeypatch, capsys, *(f"--config={CONFIGS / file}" for file in files), *tiny(**SMALLER.get(config, {}))
+    )

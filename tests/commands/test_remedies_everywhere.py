@@ -21,6 +21,7 @@ from remedies import KEY, alternatives, messages, says
 HERE = Path(__file__).parents[1]
 CARTPOLE = f"fit --config {HERE.parent / 'configs/cartpole.yaml'} "
 IMPLICIT = CARTPOLE + "--model.network.head lit_dqn.ImplicitQuantileHead --model.objective ImplicitQuantileLearning "
+PQN = CARTPOLE + f"--config {HERE.parent / 'configs/pqn.yaml'} "
 MAZE_TD = f"fit --config {HERE.parent / 'configs/maze_td.yaml'} "
 ACTOR_CRITIC = f"fit --config {HERE.parent / 'configs/cartpole_actor_critic.yaml'} "
 FIXTURE = HERE / "fixtures/cartpole_0.1.0"
@@ -92,6 +93,17 @@ CASES = [
     CARTPOLE + "--data.sampler Latest",
     CARTPOLE + "--data.sampler Prioritized --model.objective test_remedies_everywhere.NoPriority",
     ACTOR_CRITIC + "--data.sampler Prioritized",
+    CARTPOLE + "--data.sampler Rollout",
+    PQN + "--data.capacity 5000",
+    PQN + "--data.min_replay_size 1000",
+    PQN + "--data.play_ahead true",
+    PQN + "--data.batch_size 100",
+    PQN + "--data.gradient_steps 63 --data.updates_per_epoch 63",
+    PQN + "--data.num_envs 2 --data.env_steps_per_update 128",
+    PQN + "--data.replay_device cuda",
+    PQN + "--data.sampler Prioritized",
+    PQN + "--model.target_update_period 250",
+    PQN + "--model.objective MunchausenQLearning",
     CARTPOLE + "--data.updates_per_epoch 7",
     CARTPOLE + "--data.n_step 60000",
     CARTPOLE + "--data.capacity 100000000000000",

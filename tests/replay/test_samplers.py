@@ -5,9 +5,19 @@ import inspect
 import numpy as np
 import pytest
 
-from lit_dqn.replay import Latest, Prioritized, PrioritySampler, Sampler, Uniform, prioritized, samplers
+from lit_dqn.replay import (
+    Latest,
+    Prioritized,
+    PrioritySampler,
+    Rollout,
+    Sampler,
+    Uniform,
+    prioritized,
+    rollout,
+    samplers,
+)
 
-SAMPLERS = [Uniform(), Uniform(replacement=True), Latest(), Prioritized()]
+SAMPLERS = [Uniform(), Uniform(replacement=True), Latest(), Prioritized(), Rollout()]
 STARTS = [range(32), range(1_000_003, 1_000_043), range(2**40, 2**40 + 32)]  # filled once, wrapped, after a long run
 
 
@@ -31,6 +41,7 @@ uniform_samplers = pytest.mark.parametrize("sampler", SAMPLERS[:2], ids=name)
 
 def test_the_suite_knows_every_sampler():
     classes = [*inspect.getmembers(samplers, inspect.isclass), *inspect.getmembers(prioritized, inspect.isclass)]
+    classes += inspect.getmembers(rollout, inspect.isclass)
     concrete = {made for _, made in classes if issubclass(made, Sampler) and not inspect.isabstract(made)}
     assert concrete == {type(sampler) for sampler in SAMPLERS}
 
@@ -113,7 +124,7 @@ def test_more_than_there_is_cannot_be_drawn_without_replacement(sampler):
         sampler.sample(range(10, 20), 11, generator())
 
 
-@every_sampler
+@pytest.mark.parametrize("sampler", [one for one in SAMPLERS if not one.is_rollout], ids=name)
 @pytest.mark.parametrize("size", [31, 32])
 def test_many_batches_at_once_are_those_of_one_call_each(sampler, size):
     sampler, one, other = fresh(sampler), np.random.default_rng(3), np.random.default_rng(3)
@@ -122,3 +133,9 @@ def test_many_batches_at_once_are_those_of_one_call_each(sampler, size):
         assert many.shape == (5, size)
         assert (many == [sampler.sample(starts, size, other) for _ in range(5)]).all()
         assert one.bit_generator.state == other.bit_generator.state
+
+
+def test_a_rollout_is_passed_over_in_another_order_each_time():
+    numbers = Rollout().sample_many(range(40, 60), 12, 5, generator()).reshape(3, 20)
+    assert [sorted(one) for one in numbers.tolist()] == [list(range(40, 60))] * 3
+    assert len({tuple(one) for one in numbers.tolist()}) == 3

@@ -69,6 +69,40 @@ def td_target(reward: Tensor, discount: Tensor, bootstrap_value: Tensor) -> Tens
     return reward + discount * bootstrap_value
 
 
+def lambda_returns(reward: Tensor, discount: Tensor, last: Tensor, next_value: Tensor, trace_decay: float) -> Tensor:
+    """G_t = R_{t+1} + discount ((1 - λ) V(s_{t+1}) + λ G_{t+1}) over T steps of each of N envs (eq. 12.18).
+
+    Sutton & Barto (2020), section 12.8; with V(s) = max_a Q(s, a) it is Peng's Q(λ) (Peng & Williams 1994). Where an
+    episode ended nothing follows that is its own, so that the whole of V(s_{t+1}) stands in for G_{t+1}, as it does
+    after the last step (section 12.3). Whether the end was a termination the discount says.
+
+    Args:
+        reward: [N, T].
+        discount: [N, T], γ, or 0 where the step has no future.
+        last: [N, T] bool, where an episode ended, terminated or truncated.
+        next_value: [N, T], V(s_{t+1}); where `last`, of the last observation of the episode.
+        trace_decay: λ in [0, 1]; 0 bootstraps after each step, 1 where the rewards end.
+
+    Returns:
+        [N, T].
+
+    Raises:
+        ValueError: if the shapes differ from these.
+
+    """
+    shapes = [tuple(tensor.shape) for tensor in (reward, discount, last, next_value)]
+    if reward.ndim != 2 or len(set(shapes)) != 1:
+        raise ValueError(f"lambda_returns takes tensors of one shape [N, T], not {', '.join(map(str, shapes))}.")
+    returns = torch.empty_like(reward)
+    following = next_value[:, -1]
+    for step in reversed(range(reward.shape[1])):
+        value = next_value[:, step]
+        mixed = torch.lerp(value, following, trace_decay)
+        following = reward[:, step] + discount[:, step] * torch.where(last[:, step], value, mixed)
+        returns[:, step] = following
+    return returns
+
+
 def squared(td_error: Tensor) -> Tensor:
     """½ δ², elementwise: its gradient is the TD error itself (Sutton & Barto 2020, eq. 9.4)."""
     return 0.5 * td_error.square()

@@ -2,6 +2,7 @@ from lit_dqn.replay.buffer import ReplayBuffer
 from lit_dqn.replay.device_frames import DeviceFrames, device_bytes
 from lit_dqn.replay.memory import available_bytes, check_fits
 from lit_dqn.replay.prioritized import Prioritized
+from lit_dqn.replay.rollout import Rollout, RolloutStore
 from lit_dqn.replay.samplers import Latest, PrioritySampler, Sampler, Uniform
 from lit_dqn.replay.stacking import stack_frames, stacked_shape
 from lit_dqn.replay.store import Replay
@@ -13,6 +14,8 @@ __all__ = [
     "PrioritySampler",
     "Replay",
     "ReplayBuffer",
+    "Rollout",
+    "RolloutStore",
     "Sampler",
     "Uniform",
     "available_bytes",

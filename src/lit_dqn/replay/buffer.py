@@ -168,6 +168,7 @@ class ReplayBuffer:
             self._action[column, row],
             reward,
             discount,
+            ~goes_on,
         )
 
     @property

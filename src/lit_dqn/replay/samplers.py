@@ -12,6 +12,9 @@ class Sampler(ABC):
     random = True
     """Whether two batches from the same starts differ."""
 
+    is_rollout = False
+    """Whether it learns from the newest steps alone, in a store of its own (`Rollout`)."""
+
     @abstractmethod
     def sample(self, starts: range, batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
         """`batch_size` numbers out of `starts`, as [batch_size]."""
@@ -19,7 +22,7 @@ class Sampler(ABC):
     def sample_many(
         self, starts: range, count: int, batch_size: int, generator: np.random.Generator
     ) -> NDArray[np.int64]:
-        """What `count` calls of `sample` give one after the other, as [count, batch_size]."""
+        """The numbers of `count` batches, as [count, batch_size]; as a rule those of so many calls of `sample`."""
         return np.stack([self.sample(starts, batch_size, generator) for _ in range(count)])
 
 

@@ -13,21 +13,10 @@ from lit_dqn.replay.samplers import PrioritySampler, Sampler
 from lit_dqn.types import Batch, Drawn, Timestep
 
 
-class Replay:
-    """The `Store` of learning off-policy: a buffer that keeps timesteps, and a sampler that chooses among them.
+class BufferedStore:
+    """What every store of a buffer does with it while the envs are played."""
 
-    Args:
-        buffer: where timesteps lie.
-        sampler: which transitions make a batch.
-        frames: a copy of the buffer's frames on a device, where batches are put together then; None: by the CPU.
-
-    """
-
-    def __init__(self, buffer: ReplayBuffer, sampler: Sampler, frames: DeviceFrames | None = None) -> None:
-        self.buffer = buffer
-        self.frames = frames
-        self.device = torch.device("cpu") if frames is None else frames.device
-        self.sampler = sampler.for_replay(buffer.capacity) if isinstance(sampler, PrioritySampler) else sampler
+    buffer: ReplayBuffer
 
     @property
     def frame_stack(self) -> int:
@@ -45,6 +34,23 @@ class Replay:
     def cut_episodes(self, envs: NDArray[np.bool_] | None = None) -> None:
         """End the episodes that are running, as a truncation; `envs` [N] says whose, None is all."""
         self.buffer.cut_episodes(envs)
+
+
+class Replay(BufferedStore):
+    """The `Store` of learning off-policy: a buffer that keeps timesteps, and a sampler that chooses among them.
+
+    Args:
+        buffer: where timesteps lie.
+        sampler: which transitions make a batch.
+        frames: a copy of the buffer's frames on a device, where batches are put together then; None: by the CPU.
+
+    """
+
+    def __init__(self, buffer: ReplayBuffer, sampler: Sampler, frames: DeviceFrames | None = None) -> None:
+        self.buffer = buffer
+        self.frames = frames
+        self.device = torch.device("cpu") if frames is None else frames.device
+        self.sampler = sampler.for_replay(buffer.capacity) if isinstance(sampler, PrioritySampler) else sampler
 
     def draw(self, updates: int, batch_size: int, generator: np.random.Generator, env_step: int) -> Drawn:
         """The batches of some updates, chosen by the sampler among all transitions of now."""

@@ -1,4 +1,5 @@
 import copy
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, cast
@@ -8,16 +9,13 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lit_dqn.errors import ConfigError
 from lit_dqn.learning.asking import Asked
-from lit_dqn.learning.compiled import why_no_steps_are_compiled, why_nothing_is_compiled
 from lit_dqn.learning.graphs import make_deterministic
 from lit_dqn.learning.learner import Learner, Update, check_device
 from lit_dqn.learning.loss_watch import LossWatch
 from lit_dqn.learning.networks import Noise, build_network
-from lit_dqn.learning.update_graph import why_not_captured, why_not_repeated
 from lit_dqn.playing.ahead import check_draws_nothing
-from lit_dqn.replay import PrioritySampler
+from lit_dqn.replay import PrioritySampler, Rollout
 from lit_dqn.saving.loops import count_updates, restore_process_state
 from lit_dqn.saving.specification import INSTANTIATOR, specification
 from lit_dqn.saving.weights import load_network_weights
@@ -26,9 +24,11 @@ from lit_dqn.training.acting import Acting
 from lit_dqn.training.checkpointed import Checkpointed
 from lit_dqn.training.checks import (
     check_max_grad_norm,
+    check_no_target,
     check_optimizer,
     check_priority,
     check_target_updates,
+    check_update,
     learning_rate_schedule,
 )
 from lit_dqn.training.evaluated import Evaluated
@@ -119,7 +119,7 @@ class LitAgent(Acting, Evaluated, Checkpointed):
             "max_grad_norm": max_grad_norm,
             "update": self.update_way,
         }
-        if target_update_period is not None:
+        if "target_update_period" in inspect.signature(type(self)).parameters:
             arguments |= {"target_update_period": target_update_period, "target_update_tau": target_update_tau}
         # A checkpoint builds the agent again from these, and `RunDescription` logs them; the weights to begin with are
         # no part of what it is.
@@ -148,7 +148,8 @@ class LitAgent(Acting, Evaluated, Checkpointed):
     def check_can_learn_from(self, data: Data) -> None:
         """Refuse what this agent cannot learn from.
 
-        Here: to play ahead where acting draws random numbers, and priorities that the objective does not give.
+        Here: to play ahead where acting draws random numbers, priorities that the objective does not give, and whole
+        returns where it makes its own target, or a target network is kept for nothing.
 
         Args:
             data: the data module.
@@ -165,14 +166,28 @@ class LitAgent(Acting, Evaluated, Checkpointed):
                 check_draws_nothing(type(self.online).__name__, lambda: self.online(observation))
         if isinstance(data.sampler, PrioritySampler):
             check_priority(self.loss_of_blanks().priority, type(self.objective).__name__, type(data.sampler).__name__)
+        if isinstance(data.sampler, Rollout):
+            check_no_target(self.target_update_period)
+            self.loss_of_blanks(whole_returns=True)
 
-    def loss_of_blanks(self) -> LossOutput:
-        """What the objective says of two transitions of nothing but zeros."""
+    @property
+    def target_network(self) -> nn.Module:
+        """What grades s': the online network itself where there is no other."""
+        return self.online if self.target_update_period is None else self.target
+
+    def loss_of_blanks(self, whole_returns: bool = False) -> LossOutput:
+        """What the objective says of two transitions of nothing but zeros.
+
+        Args:
+            whole_returns: whether their rewards are whole returns, so that there are no next observations.
+
+        """
         device = next(self.online.parameters()).device
         observation, zeros = torch.zeros(2, *self.observation_shape, device=device), torch.zeros(2, device=device)
         levels = torch.full((2, getattr(self.objective, "draws", 0)), 0.5, device=device)
+        following = None if whole_returns else observation
         with torch.no_grad():
-            return self.batch_loss(Batch(observation, zeros.long(), zeros, zeros, observation, uniform=levels))
+            return self.batch_loss(Batch(observation, zeros.long(), zeros, zeros, following, uniform=levels))
 
     def check_device(self, device: torch.device) -> None:
         """Refuse an update that cannot be computed as `update` asks.
@@ -185,20 +200,7 @@ class LitAgent(Acting, Evaluated, Checkpointed):
 
         """
         check_device(self.update_way, device)
-        if self.update_way is Update.graph:
-            optimizer = self.make_optimizer(self.online.parameters())
-            reason = why_not_captured(self.online, self.observation_shape, optimizer)
-            if reason is not None:
-                raise ConfigError(f"update: graph cannot capture this update: {reason}; set --model.update eager.")
-        if self.update_way is Update.compiled:
-            optimizer = self.make_optimizer(self.online.parameters())
-            reason = (
-                why_no_steps_are_compiled(optimizer)
-                or why_not_repeated(self.online, self.observation_shape)
-                or why_nothing_is_compiled()
-            )
-            if reason is not None:
-                raise ConfigError(f"update: compiled cannot compile this update: {reason}; set --model.update eager.")
+        check_update(self.update_way, self.online, self.observation_shape, self.make_optimizer)
 
     def setup(self, stage: str) -> None:
         """Check that agent, data and device belong together, once for each stage."""

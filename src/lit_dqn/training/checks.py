@@ -7,6 +7,9 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.learning.compiled import why_no_steps_are_compiled, why_nothing_is_compiled
+from lit_dqn.learning.learner import Update
+from lit_dqn.learning.update_graph import why_not_captured, why_not_repeated
 from lit_dqn.saving.specification import made_by
 from lit_dqn.schedules import Constant, Schedule
 
@@ -26,6 +29,23 @@ def check_target_updates(period: int | None, tau: float) -> None:
         raise ConfigError(f"target_update_period: {period} must be at least 1 update.")
     if not 0 < tau <= 1:
         raise ConfigError(f"target_update_tau: {tau} must lie in (0, 1]; 1 copies the weights.")
+
+
+def check_no_target(period: int | None) -> None:
+    """Refuse a target network that nobody would ask, because what is learned are whole returns.
+
+    Args:
+        period: as of `check_target_updates`.
+
+    Raises:
+        ConfigError: if there is one.
+
+    """
+    if period is not None:
+        raise ConfigError(
+            f"target_update_period: {period} updates of a target network, which a rollout has no use for: its returns "
+            "are whole; set --model.target_update_period null."
+        )
 
 
 def check_max_grad_norm(max_grad_norm: float | None) -> None:
@@ -78,6 +98,35 @@ def check_optimizer(optimizer: OptimizerCallable, parameters: Iterable[nn.Parame
         raise ConfigError(
             f"optimizer: {name} wants the loss several times for each step; set --model.optimizer torch.optim.Adam."
         )
+
+
+def check_update(
+    way: Update, network: nn.Module, observation_shape: tuple[int, ...], make_optimizer: OptimizerCallable
+) -> None:
+    """Refuse to compute updates in a way that they cannot be computed in.
+
+    Args:
+        way: in which.
+        network: that learns.
+        observation_shape: of one observation.
+        make_optimizer: called with its parameters.
+
+    Raises:
+        ConfigError: saying why.
+
+    """
+    if way is Update.graph:
+        reason = why_not_captured(network, observation_shape, make_optimizer(network.parameters()))
+        if reason is not None:
+            raise ConfigError(f"update: graph cannot capture this update: {reason}; set --model.update eager.")
+    if way is Update.compiled:
+        reason = (
+            why_no_steps_are_compiled(make_optimizer(network.parameters()))
+            or why_not_repeated(network, observation_shape)
+            or why_nothing_is_compiled()
+        )
+        if reason is not None:
+            raise ConfigError(f"update: compiled cannot compile this update: {reason}; set --model.update eager.")
 
 
 def check_priority(priority: Tensor | None, objective: str, sampler: str) -> None:

@@ -25,6 +25,8 @@ from lit_dqn.replay import (
     DeviceFrames,
     Replay,
     ReplayBuffer,
+    Rollout,
+    RolloutStore,
     Sampler,
     Uniform,
     stacked_shape,
@@ -34,6 +36,7 @@ from lit_dqn.training.checkpointed_data import CheckpointedData
 from lit_dqn.training.dataset import ReplayDataset
 from lit_dqn.training.evaluation_data import EvaluationData
 from lit_dqn.training.replay_placement import ReplayDevice, ReplayPlacement
+from lit_dqn.training.rollout_settings import check_rollout
 from lit_dqn.training.settings import check_policies, check_settings
 from lit_dqn.types import Chunk, StaticBatches
 
@@ -50,10 +53,10 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
         num_envs: envs that are played side by side.
         env_processes: play each of them in a process of its own, which pays where a step takes milliseconds.
         frame_stack: frames in an observation.
-        capacity: timesteps that the replay keeps, over all envs.
+        capacity: timesteps that the replay keeps, over all envs; of a `Rollout` all that a training step plays.
         replay_device: where batches are put together: `cuda` keeps a copy of all frames on the GPU and sends it new
             ones only, `cpu` sends whole batches, `auto` takes the GPU that learns, if the frames fit there.
-        min_replay_size: env steps that are played by `warm_up_policy` before the first update.
+        min_replay_size: env steps that are played by `warm_up_policy` before the first update; 0 with a `Rollout`.
         env_steps_per_update: env steps, over all envs, for each update.
         gradient_steps: updates for each training step of Lightning; their env steps are played before the first of
             them. 1 is the textbook loop, more is faster where the network is small.
@@ -143,6 +146,8 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
         self.resume_env = resume_env
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         check_settings(vars(self))
+        if sampler.is_rollout:
+            check_rollout(vars(self))
 
         env = make_env(env_id, env_kwargs, wrappers)
         check_first_step(env_id, env)
@@ -160,7 +165,7 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
 
         self.collector: Collector | None = None
         self._play_ahead: PlayAhead | None = None
-        self.store: Replay | None = None
+        self.store: Replay | RolloutStore | None = None
         self.stopped = False  # set from outside when the run shall end: filling the replay then ends, too
         self._refill = False
         self._sampling = sampling_generator(self.seed)
@@ -193,9 +198,14 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
                 frame_stack=self.frame_stack,
                 reward_clip=self.reward_clip,
             )
-            self.store = Replay(buffer, self.sampler, DeviceFrames(buffer, device) if device is not None else None)
+            self.store = self._make_store(buffer, DeviceFrames(buffer, device) if device is not None else None)
             self.collector = Collector(envs, self.policy, self.store, self.seed, self.first_env)
             self._play_ahead = PlayAhead(self.collector) if self.play_ahead else None
+
+    def _make_store(self, buffer: ReplayBuffer, frames: DeviceFrames | None) -> Replay | RolloutStore:
+        if isinstance(self.sampler, Rollout):
+            return RolloutStore(buffer, self.sampler, lambda observation: self._agent().state_values(observation))
+        return Replay(buffer, self.sampler, frames)
 
     def train_dataloader(self) -> ReplayDataset:
         """The dataset itself: it gives whole chunks and plays in this process, so a DataLoader has nothing to do.

@@ -55,7 +55,8 @@ class ReplayDataset(IterableDataset[Chunk]):
         if self.refill:
             collector.refill(self.agent, self.min_replay_size, self.stopped)
             self.refill = False
-        collector.warm_up(self.agent, self.min_replay_size, self.batch_size, self.warm_up_policy, self.stopped)
+        if self.min_replay_size > 0:
+            collector.warm_up(self.agent, self.min_replay_size, self.batch_size, self.warm_up_policy, self.stopped)
         if self.stopped():
             return
         for _ in range(self.chunks_per_epoch):

@@ -29,7 +29,8 @@ class LitDQN(LitAgent):
         objective: the loss of a batch.
         optimizer: called with the parameters of the online network.
         learning_rate: of the optimiser, a number or a schedule over env steps; None keeps the optimiser's own.
-        target_update_period: updates from one update of the target network to the next (Mnih et al. 2015: C).
+        target_update_period: updates from one update of the target network to the next (Mnih et al. 2015: C). None:
+            there is none, and the online network grades s' itself (Mnih et al. 2013), where anything is graded.
         target_update_tau: τ of target <- τ online + (1 - τ) target; 1 copies. For Polyak averaging take a small τ
             with the period 1.
         max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
@@ -56,7 +57,7 @@ class LitDQN(LitAgent):
         objective: Objective = QLearning(),  # noqa: B008 - it cannot change
         optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
         learning_rate: Schedule | float | None = None,
-        target_update_period: int = 1000,
+        target_update_period: int | None = 1000,
         target_update_tau: float = 1.0,
         max_grad_norm: float | None = None,
         update: Update = Update.auto,
@@ -97,7 +98,7 @@ class LitDQN(LitAgent):
 
     def batch_loss(self, batch: Batch) -> LossOutput:
         """What the objective says of a batch."""
-        return self.objective(self.online, self.target, batch)
+        return self.objective(self.online, self.target_network, batch)
 
     def q_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
         """Q(s, ·) by the online network.

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import DTypeLike
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.replay import PrioritySampler, Sampler, check_fits, device_bytes
+from lit_dqn.replay import PrioritySampler, Rollout, Sampler, check_fits, device_bytes
 from lit_dqn.replay.layout import frames_bytes, replay_bytes
 
 log = logging.getLogger("lit_dqn")
@@ -94,7 +94,7 @@ class ReplayPlacement(lightning.LightningDataModule):
 
         """
         if self.replay_device is ReplayDevice.cpu or (
-            self.replay_device is ReplayDevice.auto and device.type != "cuda"
+            self.replay_device is ReplayDevice.auto and (device.type != "cuda" or isinstance(self.sampler, Rollout))
         ):
             return None
         if device.type != "cuda":

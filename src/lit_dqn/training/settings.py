@@ -43,9 +43,11 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         ConfigError: naming the first key that is out of its range, its value, and one that fits.
 
     """
+    is_rollout = settings["sampler"].is_rollout
     for key in COUNTS:
-        if not 1 <= settings[key] <= MOST:
-            raise ConfigError(f"{key}: {settings[key]} must be at least 1, and at most 10^15.")
+        least = 0 if is_rollout and key == "min_replay_size" else 1
+        if not least <= settings[key] <= MOST:
+            raise ConfigError(f"{key}: {settings[key]} must be at least {least}, and at most 10^15.")
     if not 0 <= settings["gamma"] <= 1:
         raise ConfigError(f"gamma: {settings['gamma']} is a discount per step and must lie in [0, 1].")
     if settings["reward_clip"] is not None and not settings["reward_clip"] > 0:
@@ -54,8 +56,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         raise ConfigError(f"seed: {settings['seed']} must lie between 0 and {LARGEST_SEED}; set --data.seed 1.")
     if settings["env_processes"] and is_atari(settings["env_id"]):
         raise ConfigError(f"env_processes: true is not for {settings['env_id']}: ALE plays on threads of its own.")
-    _check_replay(settings["batch_size"], settings["min_replay_size"], settings["capacity"])
-    _check_windows(settings)
+    if not is_rollout:
+        _check_replay(settings["batch_size"], settings["min_replay_size"], settings["capacity"])
+        _check_windows(settings)
     _check_chunk(settings)
 
 

@@ -33,7 +33,7 @@ class LitTD(LitAgent):
         optimizer: called with the parameters of the online network.
         learning_rate: of the optimiser, a number or a schedule over env steps; None keeps the optimiser's own.
         target_update_period: updates from one update of the target network to the next. 1 is the book's
-            semi-gradient TD, where the network that learns also grades s'.
+            semi-gradient TD, where the network that learns also grades s'; None is the same without a copy.
         target_update_tau: τ of target <- τ online + (1 - τ) target; 1 copies.
         max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
         update: how updates are computed: `graph` captures one as a CUDA graph and replays it, `eager` computes
@@ -61,7 +61,7 @@ class LitTD(LitAgent):
         objective: TDLearning = TDLearning(),  # noqa: B008 - it cannot change
         optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
         learning_rate: Schedule | float | None = None,
-        target_update_period: int = 1,
+        target_update_period: int | None = 1,
         target_update_tau: float = 1.0,
         max_grad_norm: float | None = None,
         update: Update = Update.auto,
@@ -84,7 +84,7 @@ class LitTD(LitAgent):
 
     def batch_loss(self, batch: Batch) -> LossOutput:
         """What the objective says of a batch."""
-        return self.objective(self.online, self.target, batch)
+        return self.objective(self.online, self.target_network, batch)
 
     def check_can_learn_from(self, data: Data) -> None:
         """Refuse policies that ask the agent which action it prefers: V alone does not say.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 from lit_dqn.commands.inputs.classes import Argument, Class, Classes, Hint
 from lit_dqn.commands.inputs.faults import REMEDIES, Faults
@@ -109,8 +110,15 @@ def _check_together(faults: Faults, data: Class) -> None:
         )
     if faults.others.get("ckpt_path") is None:  # otherwise its settings count, too
         settings = {key: argument.default for key, argument in data.arguments.items()} | given
-        # Whichever sampler it is, which only its class can say.
-        check_settings(settings | {"seed": settings["seed"] or 0, "sampler": SimpleNamespace(random=True)})
+        # What else a sampler says only its class knows.
+        sampler = SimpleNamespace(random=True, is_rollout=_class_name(given.get("sampler")) == "Rollout")
+        check_settings(settings | {"seed": settings["seed"] or 0, "sampler": sampler})
+
+
+def _class_name(described: Any) -> str:
+    """Of a class path, or of a mapping with one; empty if it is neither."""
+    path = described.get("class_path") if isinstance(described, dict) else described
+    return path.rpartition(".")[2] if isinstance(path, str) else ""
 
 
 def _with_files(setting: Setting) -> list[Setting]:

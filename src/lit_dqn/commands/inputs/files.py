@@ -37,7 +37,7 @@ def find_config(name: str) -> str:
     short = re.sub(r"\.ya?ml$", "", path.as_posix()).removeprefix("./").removeprefix("configs/")
     if short in names:
         return str(names[short])
-    near = difflib.get_close_matches(short, names, n=1, cutoff=0.5) or [n for n in names if n.endswith(f"/{short}")]
+    near = [n for n in names if n.endswith(f"/{short}")] or difflib.get_close_matches(short, names, n=1, cutoff=0.5)
     hint = f"did you mean --config {near[0]}?" if near else f"it brings {', '.join(sorted(names))}."
     raise ConfigError(f"config: there is no file {name}, and lit_dqn brings no config of that name; {hint}")
 

@@ -12,7 +12,7 @@ from lit_dqn.errors import ConfigError
 from lit_dqn.learning.graphs import side_by_side
 from lit_dqn.learning.losses import gaussian_histogram, project, select, td_target
 from lit_dqn.learning.networks import CategoricalHead
-from lit_dqn.learning.objectives.objective import Objective, head_of, without_gradient
+from lit_dqn.learning.objectives.objective import Objective, head_of, observation_after, without_gradient
 from lit_dqn.types import Batch, LossOutput
 
 
@@ -92,7 +92,7 @@ class CategoricalQLearning(Objective):
         logits_tm1, *logits_t = side_by_side(
             batch.reward.device,
             partial(logits_of, batch.observation),
-            *(partial(without_gradient, grader, batch.next_observation) for grader in graders),
+            *(partial(without_gradient, grader, observation_after(batch, self)) for grader in graders),
         )
         with torch.no_grad():
             best = (logits_t[-1].softmax(dim=2) @ support).argmax(dim=1)

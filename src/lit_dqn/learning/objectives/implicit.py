@@ -9,7 +9,7 @@ from lit_dqn.errors import ConfigError
 from lit_dqn.learning.losses import munchausen_bonus, quantile_huber, select, soft_value
 from lit_dqn.learning.networks import ImplicitQuantileHead
 from lit_dqn.learning.objectives.munchausen import Munchausen
-from lit_dqn.learning.objectives.objective import Objective, head_of
+from lit_dqn.learning.objectives.objective import Objective, head_of, observation_after
 from lit_dqn.types import Batch, LossOutput
 
 
@@ -65,13 +65,14 @@ class ImplicitQuantileLearning(Objective):
 
         theta_tm1 = head.quantiles(features(batch.observation), levels)
         with torch.no_grad():
-            seen = target_features(batch.next_observation)
+            next_observation = observation_after(batch, self)
+            seen = target_features(next_observation)
             theta_t = target_head.quantiles(seen, target_levels)
             if self.munchausen is not None:
                 q_tm1, q_t = target(batch.observation), target_head.q_values(seen)
                 reward, sampled = self._soft(self.munchausen, batch, q_tm1, q_t, theta_t)
             else:
-                q_t = online(batch.next_observation) if self.double else target_head.q_values(seen)
+                q_t = online(next_observation) if self.double else target_head.q_values(seen)
                 reward, sampled = batch.reward, select(theta_t, q_t.argmax(dim=1))
             y = reward.unsqueeze(1) + batch.discount.unsqueeze(1) * sampled
         chosen = select(theta_tm1, batch.action)

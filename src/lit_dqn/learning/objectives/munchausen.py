@@ -9,7 +9,7 @@ from torch import nn
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.graphs import side_by_side
 from lit_dqn.learning.losses import munchausen_bonus, select, soft_value, td_target
-from lit_dqn.learning.objectives.objective import Objective, OfTDErrors, without_gradient
+from lit_dqn.learning.objectives.objective import Objective, OfTDErrors, observation_after, without_gradient
 from lit_dqn.types import Batch, LossOutput
 
 
@@ -46,7 +46,7 @@ class MunchausenQLearning(OfTDErrors, Objective):
             batch.reward.device,
             partial(online, batch.observation),
             partial(without_gradient, target, batch.observation),
-            partial(without_gradient, target, batch.next_observation),
+            partial(without_gradient, target, observation_after(batch, self)),
         )
         with torch.no_grad():
             bonus = munchausen_bonus(q_before, batch.action, self.temperature, self.lowest)

@@ -50,6 +50,25 @@ def without_gradient(function: Callable[[Tensor], Tensor], observation: Tensor) 
     return function(observation)
 
 
+def observation_after(batch: Batch, objective: object) -> Tensor:
+    """The observations at the end of the windows, for an objective that bootstraps by itself.
+
+    Args:
+        batch: of any store.
+        objective: that asks.
+
+    Raises:
+        ConfigError: if there are none, because the rewards are whole returns.
+
+    """
+    if batch.next_observation is None:
+        raise ConfigError(
+            f"objective: {type(objective).__name__} makes its target of what follows a transition, and a rollout gives "
+            "whole returns; set --model.objective QLearning."
+        )
+    return batch.next_observation
+
+
 def head_of(
     network: nn.Module, kind: type[HeadT], objective: object, observation: Tensor
 ) -> tuple[Callable[[Tensor], Tensor], HeadT]:

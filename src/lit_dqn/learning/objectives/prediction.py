@@ -1,5 +1,6 @@
 """What learns state values: TD learning, and the actor-critic with its policy."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,9 +29,7 @@ class TDLearning(OfTDErrors):
     def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
         """The loss [B] of a batch, and its metrics; the networks map observations to V, [B, 1]."""
         v_tm1 = online(batch.observation).squeeze(1)
-        with torch.no_grad():
-            v_t = target(batch.next_observation).squeeze(1)
-        td_error = td_target(batch.reward, batch.discount, v_t) - v_tm1
+        td_error = _target(batch, lambda observation: target(observation).squeeze(1)) - v_tm1
         size = td_error.detach().abs()
         metrics = {"state_value": v_tm1.detach().mean(), "td_error": size.mean()}
         return LossOutput(self.loss(td_error), metrics, size)
@@ -71,9 +70,7 @@ class ActorCritic:
         """
         output = network(batch.observation)
         logits, v_tm1 = output[:, :-1] / temperature, output[:, -1]
-        with torch.no_grad():
-            v_t = network(batch.next_observation)[:, -1]
-        advantage = td_target(batch.reward, batch.discount, v_t) - v_tm1
+        advantage = _target(batch, lambda observation: network(observation)[:, -1]) - v_tm1
         entropies = entropy(logits)
         loss = (
             policy_gradient(select(logits.log_softmax(dim=1), batch.action), advantage)
@@ -86,3 +83,11 @@ class ActorCritic:
             "entropy": entropies.detach().mean(),
         }
         return LossOutput(loss, metrics)
+
+
+@torch.no_grad()
+def _target(batch: Batch, state_value: Callable[[Tensor], Tensor]) -> Tensor:
+    """R + discount * V(s'), [B]; R itself where the rewards are whole returns."""
+    if batch.next_observation is None:
+        return batch.reward
+    return td_target(batch.reward, batch.discount, state_value(batch.next_observation))

@@ -4,10 +4,10 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from lit_dqn.learning.graphs import side_by_side
-from lit_dqn.learning.losses import q_learning_td_error
+from lit_dqn.learning.losses import q_learning_td_error, select
 from lit_dqn.learning.objectives.objective import Objective, OfTDErrors, without_gradient
 from lit_dqn.types import Batch, LossOutput
 
@@ -27,6 +27,8 @@ class _OfActionValues(OfTDErrors, Objective):
 
     def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
         """The loss [B] of a batch, and its metrics."""
+        if batch.next_observation is None:
+            return self._towards_returns(online, batch)
         selector = self.selector(online, target)
         graders = [target] if selector is target else [target, selector]
         q_tm1, *q_t = side_by_side(
@@ -34,7 +36,14 @@ class _OfActionValues(OfTDErrors, Objective):
             partial(online, batch.observation),
             *(partial(without_gradient, grader, batch.next_observation) for grader in graders),
         )
-        td_error = q_learning_td_error(q_tm1, batch, q_t_value=q_t[0], q_t_selector=q_t[-1])
+        return self._output(q_tm1, q_learning_td_error(q_tm1, batch, q_t_value=q_t[0], q_t_selector=q_t[-1]))
+
+    def _towards_returns(self, online: nn.Module, batch: Batch) -> LossOutput:
+        """Of a batch whose rewards are whole returns: no network is asked what follows."""
+        q_tm1 = online(batch.observation)
+        return self._output(q_tm1, batch.reward - select(q_tm1, batch.action))
+
+    def _output(self, q_tm1: Tensor, td_error: Tensor) -> LossOutput:
         size = td_error.detach().abs()
         metrics = {"q_value": q_tm1.detach().mean(), "td_error": size.mean()}
         return LossOutput(self.loss(td_error), metrics, size)

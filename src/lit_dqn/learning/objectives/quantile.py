@@ -11,7 +11,7 @@ from lit_dqn.errors import ConfigError
 from lit_dqn.learning.graphs import side_by_side
 from lit_dqn.learning.losses import quantile_huber, select
 from lit_dqn.learning.networks import QuantileHead
-from lit_dqn.learning.objectives.objective import Objective, head_of, without_gradient
+from lit_dqn.learning.objectives.objective import Objective, head_of, observation_after, without_gradient
 from lit_dqn.saving.specification import specification
 from lit_dqn.types import Batch, LossOutput
 
@@ -43,7 +43,7 @@ class QuantileRegression(Objective):
         theta_tm1, theta_t = side_by_side(
             batch.reward.device,
             partial(quantiles_tm1, batch.observation),
-            partial(without_gradient, quantiles_t, batch.next_observation),
+            partial(without_gradient, quantiles_t, observation_after(batch, self)),
         )
         chosen = select(theta_tm1, batch.action)
         with torch.no_grad():

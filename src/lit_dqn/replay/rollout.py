@@ -1,0 +1,136 @@
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lit_dqn.errors import ConfigError
+from lit_dqn.learning.losses import lambda_returns
+from lit_dqn.replay.buffer import ReplayBuffer
+from lit_dqn.replay.samplers import Sampler
+from lit_dqn.replay.stacking import observations_at
+from lit_dqn.replay.store import BufferedStore
+from lit_dqn.types import Batch, Drawn, Lookup
+
+LONGEST = 1024
+"""Steps of each env in a rollout: so many fit into its buffer, however short the episodes are."""
+
+StateValues = Callable[[NDArray[Any]], NDArray[np.float32]]
+"""V(s) of observations [B, *shape], as [B], by the weights of now."""
+
+
+class Rollout(Sampler):
+    """The newest steps of all envs, learned from as soon as they are played and then forgotten.
+
+    A training step plays one rollout, as many env steps as `capacity`, and makes its updates: each transition is in as
+    many batches as the rollout is passed over, in an order that is shuffled for each pass. What is learned is the
+    λ-return, G_t = R_{t+1} + γ ((1 - λ) V(s_{t+1}) + λ G_{t+1}), in place of a target with a bootstrap of its own
+    (`lambda_returns`). V is max_a Q(s, a) of `LitDQN` by its newest weights, which makes it PQN (Gallici et al. 2025),
+    and V(s) of the other agents.
+
+    Args:
+        trace_decay: λ; 0 bootstraps after each step, 1 after the last step of the rollout or of the episode.
+
+    Raises:
+        ConfigError: if λ leaves [0, 1].
+
+    """
+
+    is_rollout = True
+
+    def __init__(self, trace_decay: float = 0.65) -> None:
+        if not 0 <= trace_decay <= 1:
+            raise ConfigError(
+                f"trace_decay: {trace_decay} is λ and must lie in [0, 1]; 0 bootstraps after each step, 0.65 is PQN's."
+            )
+        self.trace_decay = trace_decay
+
+    def sample(self, starts: range, batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
+        """[batch_size], the first ones of a pass."""
+        return self.sample_many(starts, 1, batch_size, generator)[0]
+
+    def sample_many(
+        self, starts: range, count: int, batch_size: int, generator: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """[count, batch_size], pass after pass over all starts, each in a random order of its own."""
+        passes = -(-count * batch_size // len(starts))
+        numbers = np.concatenate([generator.permutation(len(starts)) for _ in range(passes)])
+        return starts.start + numbers[: count * batch_size].reshape(count, batch_size)
+
+
+class RolloutStore(BufferedStore):
+    """The `Store` of a `Rollout`: a buffer that holds one, and returns for it.
+
+    The values in the returns are computed when batches are drawn, by the weights that have just played. So nothing of
+    a rollout but its timesteps has to be saved, and a run that is resumed computes the same.
+
+    Args:
+        buffer: with one-step windows and room for one rollout, [T] steps of each of N envs.
+        rollout: λ, and in which order transitions are learned from.
+        state_values: what is to be had from a state on.
+
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, buffer: ReplayBuffer, rollout: Rollout, state_values: StateValues) -> None:
+        self.buffer = buffer
+        self.rollout = rollout
+        self.state_values = state_values
+
+    def draw(self, updates: int, batch_size: int, generator: np.random.Generator, env_step: int) -> Drawn:
+        """The batches of some updates; their rewards are λ-returns, and their discounts 0."""
+        starts = self.buffer.starts
+        start = self.rollout.sample_many(starts, updates, batch_size, generator)
+        found = self.buffer.lookup(np.arange(starts.start, starts.stop))
+        returns = self._returns(found, batch_size)
+        return Drawn([self._batch(found, returns, numbers - starts.start) for numbers in start], start)
+
+    def _returns(self, found: Lookup, batch_size: int) -> NDArray[np.float32]:
+        """The λ-return of each transition, in the order in which they were played: step by step, env by env."""
+        frames, rows = self.buffer.frames, found.next_rows
+        next_value = np.concatenate(
+            [
+                self.state_values(observations_at(frames, rows[first : first + batch_size]))
+                for first in range(0, len(rows), batch_size)
+            ]
+        )
+        returns = lambda_returns(
+            self._by_env(found.reward),
+            self._by_env(found.discount),
+            self._by_env(found.last),
+            self._by_env(next_value),
+            self.rollout.trace_decay,
+        )
+        return returns.T.reshape(-1).numpy()
+
+    def _by_env(self, numbers: NDArray[Any]) -> Tensor:
+        """[N, T] of what is in the order in which it was played."""
+        return torch.from_numpy(numbers).reshape(-1, self.buffer.num_envs).T
+
+    def _batch(self, found: Lookup, returns: NDArray[np.float32], places: NDArray[np.int64]) -> Batch:
+        return Batch(
+            observation=torch.from_numpy(observations_at(self.buffer.frames, found.rows[places])),
+            action=torch.from_numpy(found.action[places]),
+            reward=torch.from_numpy(returns[places]),
+            discount=torch.zeros(len(places)),
+        )
+
+    def settle(self, start: NDArray[np.int64], priority: Tensor) -> None:
+        """Nothing: no transition is drawn by its priority."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The timesteps; the tensors share memory with what they are of."""
+        return self.buffer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the state of a store of the same layout.
+
+        Raises:
+            ValueError: if the frame stack, or an array's shape or dtype differ.
+            OSError: if arrays on disk are damaged.
+
+        """
+        self.buffer.load_state_dict(state)
