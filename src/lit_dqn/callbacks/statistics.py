@@ -21,6 +21,9 @@ from lit_dqn.types import Episode
 
 log = logging.getLogger("lit_dqn")
 
+WRITE_SECONDS = 0.25
+"""Between two writings of finished episodes: where they are short, opening a file for each chunk takes longer."""
+
 FIELDS = ("episode", "env_step", "env", "return", "length", "terminated", "seconds")
 
 
@@ -28,8 +31,9 @@ class TrainingStatistics(Callback):
     """Watches the collector and the updates from outside and writes to the loggers, with env steps on the x-axis.
 
     It takes the finished episodes out of the collector, so callbacks that look at them (`StoppingRules`) must stand
-    before it. Every finished episode also becomes a line of `episodes.csv` in the run's folder. Means over updates are
-    logged every `trainer.log_every_n_steps` training steps.
+    before it. Every finished episode also becomes a line of `episodes.csv` in the run's folder, a moment later but
+    before any other point and any checkpoint. Means over updates are logged every `trainer.log_every_n_steps` training
+    steps.
 
     Args:
         window: episodes behind `rollout/ep_rew_mean` and `rollout/ep_len_mean`.
@@ -49,7 +53,9 @@ class TrainingStatistics(Callback):
         self._started = 0.0
         self._started_at = (0.0, 0)  # seconds, env step
         self._logged_at = (0.0, 0)
+        self._unlogged: list[Episode] = []
         self._unwritten: list[tuple[Any, ...]] = []  # lines of episodes.csv
+        self._written_at = 0.0  # on the clock of `time.monotonic`
         self._told = False  # that they cannot be written
 
     @property
@@ -88,8 +94,10 @@ class TrainingStatistics(Callback):
         """Take the finished episodes out of the collector, and log if it is time."""
         collector = trainer.datamodule.collector  # type: ignore[attr-defined]
         if collector.finished:
-            self._note_episodes(trainer, collector.finished)
+            self._note_episodes(collector.finished)
             collector.finished.clear()
+        if self._unlogged and time.monotonic() - self._written_at >= WRITE_SECONDS:
+            self._write_episodes(trainer)
         period: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if period == 0:
             return  # Lightning's word for never
@@ -100,8 +108,10 @@ class TrainingStatistics(Callback):
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Log the last updates of a run that ends here before a checkpoint is saved, which so knows of that point."""
-        if trainer.state.fn == "fit" and trainer.should_stop:
-            self._log_the_rest(trainer)
+        if trainer.state.fn == "fit":
+            self._write_episodes(trainer)
+            if trainer.should_stop:
+                self._log_the_rest(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Likewise, where nothing is evaluated."""
@@ -110,26 +120,51 @@ class TrainingStatistics(Callback):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Likewise, where nobody but the Trainer knew that the run would end."""
+        self._write_episodes(trainer)
         self._log_the_rest(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """What the checkpoint counts as played shall be found, also if the process is killed after it."""
+        if self._unlogged or self._unwritten:
+            self._write_episodes(trainer)
+            for logger in trainer.loggers:
+                logger.save()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Nothing of what has been noted shall be missing."""
+        self._write_episodes(trainer)
 
     def _log_the_rest(self, trainer: lightning.Trainer) -> None:
         """Log the updates since the last point. They stay in the next point of a run that is resumed from here."""
         if self._outputs and trainer.datamodule.collector.env_step > self._logged_at[1]:  # type: ignore[attr-defined]
             self._log_means(trainer)
 
-    def _note_episodes(self, trainer: lightning.Trainer, episodes: Iterable[Episode]) -> None:
+    def _note_episodes(self, episodes: Iterable[Episode]) -> None:
         self.recent.extend(episodes)
-        path = self._csv_path(trainer)
-        if path is not None:
-            self._unwritten += [
-                (e.number, e.env_step, e.env, e.total_reward, e.length, int(e.terminated), f"{self.seconds:.2f}")
-                for e in episodes
-            ]
-            self._write(path)
-        for episode in episodes:
+        self._unlogged.extend(episodes)
+        seconds = f"{self.seconds:.2f}"
+        self._unwritten += [
+            (e.number, e.env_step, e.env, e.total_reward, e.length, int(e.terminated), seconds) for e in episodes
+        ]
+
+    def _write_episodes(self, trainer: lightning.Trainer) -> None:
+        """Pass on what has been noted."""
+        self._written_at = time.monotonic()
+        if self._unwritten:
+            path = self._csv_path(trainer)
+            if path is None:
+                self._unwritten.clear()
+            else:
+                self._write(path)
+        for episode in self._unlogged:
             metrics = {"rollout/ep_rew": episode.total_reward, "rollout/ep_len": float(episode.length)}
             for logger in trainer.loggers:
                 logger.log_metrics(metrics, step=episode.env_step)
+        self._unlogged.clear()
 
     def _write(self, path: Path) -> None:
         """Append the lines that are not in the file yet; those that cannot be written now are tried again later."""
@@ -148,6 +183,7 @@ class TrainingStatistics(Callback):
             self._told = False
 
     def _log_means(self, trainer: lightning.Trainer) -> None:
+        self._write_episodes(trainer)  # some loggers take points in the order of their steps only
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         agent: Any = trainer.lightning_module
         env_step = data.collector.env_step

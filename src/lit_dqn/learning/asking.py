@@ -34,6 +34,7 @@ class Asked:
 
     def __init__(self, network: nn.Module, *, captures: bool, aside: bool = False) -> None:
         self._network = network
+        self._parameter = next(network.parameters())  # it stays the same one wherever the network is moved
         self._captures = captures
         self._aside = aside
         self._stream: torch.cuda.Stream | None = None
@@ -60,7 +61,7 @@ class Asked:
 
     @property
     def _device(self) -> torch.device:
-        return next(self._network.parameters()).device
+        return self._parameter.device
 
     def _on_stream(self) -> AbstractContextManager[Any]:
         return contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)

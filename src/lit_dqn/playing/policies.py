@@ -109,7 +109,7 @@ class EpsilonGreedy(Policy):
         if explore.all():
             return UniformRandom().act(agent, observation, env_step, generators)
         action = _best(agent.preferences(observation), generators, ~explore)
-        for env in map(int, np.flatnonzero(explore)):
+        for env in map(int, explore.nonzero()[0]):
             action[env] = generators[env].integers(agent.num_actions)
         return action
 
@@ -170,6 +170,8 @@ def _best(
     """The actions [N] with the highest values; in the envs of `mask` the generator is asked to break a tie."""
     best = preferences == preferences.max(axis=1, keepdims=True)
     action = preferences.argmax(axis=1)
+    if np.count_nonzero(best) == len(best):
+        return action  # no ties
     for env in map(int, np.flatnonzero((best.sum(axis=1) > 1) & mask)):
         action[env] = generators[env].choice(np.flatnonzero(best[env]))
     return action
