@@ -16,5 +16,5 @@ if __name__ == "__main__":
         __doc__,
         ["lit_dqn", "stable_baselines3", "cleanrl", "tianshou", "torchrl"],
         steps={PONG: 1600},
-        goals={PONG.name: 2.2},
+        goals={PONG.name: 1.4},
     ).main()
