@@ -1,6 +1,7 @@
 """An update as one compiled function: for small networks on a CPU, where Python and calls take most of the time."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,12 +84,19 @@ class CompiledUpdate:
             return mean, output.metrics, output.priority
 
         self._update = torch.compile(update, fullgraph=True, dynamic=False)
+        self._layouts: set[tuple[Any, ...]] = set()  # of the batches it was compiled for
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Learned:
         """One update, as `Learner.update` has it."""
         self._learning_rate.fill_(capturable_learning_rate(self._group["lr"]))
-        mean, metrics, priority = self._update(tuple(batch))
+        layout = tuple(None if field is None else (field.shape, field.dtype) for field in batch)
+        known = layout in self._layouts
+        self._layouts.add(layout)
+        # torch looks each time whether anything has changed since it compiled, which takes a fifth of an update. Only
+        # batches can, and as long as all have one layout there is one function to choose from.
+        with torch.compiler.set_stance(skip_guard_eval_unsafe=known and len(self._layouts) == 1):
+            mean, metrics, priority = self._update(tuple(batch))
         return Learned({"loss": mean, **metrics}, None if batch.weight is None else priority)
 
 
