@@ -12,7 +12,6 @@ from lit_dqn import (
     MLP,
     ConfigError,
     DoubleQLearning,
-    EpsilonGreedy,
     LitDQN,
     LitTD,
     MunchausenQLearning,
@@ -214,27 +213,3 @@ def test_an_agent_that_makes_its_own_target_is_refused(changes, sentence):
 def test_without_a_rollout_something_must_be_there_before_the_first_update():
     with pytest.raises(ConfigError, match="min_replay_size: 0 must be at least 1"):
         make_data(sampler=Prioritized())
-
-
-@pytest.mark.slow
-def test_cartpole_is_learned():
-    data = make_data(
-        env_id="CartPole-v1",
-        num_envs=16,
-        capacity=1024,
-        env_steps_per_update=32,
-        gradient_steps=32,
-        batch_size=64,
-        updates_per_epoch=1600,
-        gamma=0.99,
-        sampler=Rollout(0.95),
-        policy=EpsilonGreedy(0.1),
-        eval_episodes=10,
-        eval_max_steps=500,
-    )
-    torch.manual_seed(0)
-    network = partial(MLP, hidden_sizes=(64, 64), layer_norm=True)
-    agent = LitDQN((4,), 2, network=network, optimizer=partial(torch.optim.RAdam, lr=1e-3), target_update_period=None)
-    trainer = make_trainer(max_epochs=2, check_val_every_n_epoch=2)
-    trainer.fit(agent, datamodule=data)
-    assert trainer.callback_metrics["eval/mean_reward"] > 300
