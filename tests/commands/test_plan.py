@@ -4,9 +4,10 @@ import signal
 
 import pytest
 
-from helpers import CONFIGS, run
+from helpers import CONFIGS, make_data, make_trainer, run
 from lit_dqn import EpsilonGreedy
-from lit_dqn.commands.plan import _folded
+from lit_dqn.callbacks import StoppingRules
+from lit_dqn.commands.plan import _env_steps, _folded
 
 CARTPOLE = f"--config={CONFIGS / 'cartpole.yaml'}"
 
@@ -66,23 +67,26 @@ def test_a_run_that_ends_by_episodes_says_that_its_time_is_not_known(tmp_path, m
     assert "the run     ends after 50 episodes; how many env steps that takes is not known" in out
 
 
-def test_the_nearest_limit_counts(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    limits = ["--stop.max_env_steps=100000", "--trainer.max_epochs=3", "--trainer.max_steps=5000"]
-    for count, steps in ((1, 100_000), (2, 1000 + 3000 * 4), (3, 1000 + 3000 * 4)):
-        _, out, _ = plan(monkeypatch, capsys, CARTPOLE, *limits[:count])
-        assert f"for {steps:,} env steps" in out
-    _, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--trainer.max_steps=800", "--trainer.max_epochs=3")
-    assert f"for {1000 + 800 * 4:,} env steps" in out
+def test_the_nearest_limit_counts():
+    data = make_data(min_replay_size=100, env_steps_per_update=4)  # and ten updates an epoch
+    stop = StoppingRules(max_env_steps=1000)
+    for limits, expected in (
+        ({"max_epochs": -1}, 1000),
+        ({"max_epochs": 3}, 100 + 30 * 4),
+        ({"max_epochs": 3, "max_steps": 5000}, 100 + 30 * 4),
+        ({"max_epochs": 3, "max_steps": 8}, 100 + 8 * 4),
+    ):
+        assert _env_steps(make_trainer(**limits), data, stop) == expected
+    assert _env_steps(make_trainer(max_epochs=-1), data, StoppingRules(max_episodes=5)) is None
 
 
 def test_a_run_that_is_shorter_than_the_trial_does_not_cut_it_short(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for limit in ("--stop.max_env_steps=1032", "--trainer.max_steps=8", "--trainer.max_epochs=1"):
-        code, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--data.updates_per_epoch=8", limit)
-        assert code == 0
-        assert "for 1,032 env steps" in out
-        assert "the run     0 h 00 min" in out
+    limits = "--stop.max_env_steps=1032", "--trainer.max_steps=8", "--trainer.max_epochs=1"
+    code, out, _ = plan(monkeypatch, capsys, CARTPOLE, "--data.updates_per_epoch=8", *limits)
+    assert code == 0
+    assert "for 1,032 env steps" in out
+    assert "the run     0 h 00 min" in out
 
 
 @pytest.mark.parametrize("config", ["maze_td.yaml", "cartpole_actor_critic.yaml"])

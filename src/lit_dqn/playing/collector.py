@@ -100,7 +100,7 @@ class Collector:
         }
 
     def load_state_dict(self, state: dict[str, Any], resume_env: ResumeEnv = ResumeEnv.exact) -> None:
-        """Go on from a saved state; the store must have been restored before.
+        """Resume from a saved state; the store must have been restored before.
 
         Args:
             state: of `state_dict`.
@@ -117,9 +117,9 @@ class Collector:
         if resume_env is ResumeEnv.new_episode:
             self.store.cut_episodes()
         elif state["running"]:
-            self._go_on_with([RunningEpisode.from_state_dict(episode) for episode in state["running"]])
+            self._resume_episodes([RunningEpisode.from_state_dict(episode) for episode in state["running"]])
 
-    def _go_on_with(self, episodes: list[RunningEpisode]) -> None:
+    def _resume_episodes(self, episodes: list[RunningEpisode]) -> None:
         differences = resimulate(self.stage, episodes)
         lost = np.array([difference is not None for difference in differences])
         for env in map(int, np.flatnonzero(lost)):

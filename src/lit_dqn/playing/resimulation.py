@@ -12,7 +12,7 @@ class ResumeEnv(Enum):
     """What becomes of the episodes that were running when a run was saved."""
 
     exact = "exact"
-    """They go on: each is played again from its seed by its actions. The env must be a function of the two."""
+    """They resume: each is played again from its seed by its actions. The env must be a function of the two."""
 
     new_episode = "new_episode"
     """They are cut as by a truncation, and new ones begin: for envs that are not deterministic, or slow."""

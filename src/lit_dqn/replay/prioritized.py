@@ -114,7 +114,7 @@ class Prioritized(PrioritySampler):
         return {"priority": self._own_tree.leaves, "highest_priority": self._highest}
 
     def take_up(self, starts: range) -> None:
-        """Go on with `arrays` into which other values were written.
+        """Continue with `arrays` into which other values were written.
 
         Raises:
             ValueError: if they are no priorities.

@@ -74,7 +74,7 @@ class PrioritySampler(Sampler):
 
     @abstractmethod
     def take_up(self, starts: range) -> None:
-        """Go on with `arrays` into which those of a replay with these starts were written.
+        """Continue with `arrays` into which those of a replay with these starts were written.
 
         Raises:
             ValueError: if they cannot be its own.

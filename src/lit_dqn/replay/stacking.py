@@ -81,7 +81,7 @@ class FrameStack:
         self._window[mask] = frames[mask, None]
 
     def push(self, frames: NDArray[Any]) -> None:
-        """Go on with `frames` [N, *shape]."""
+        """Append `frames` [N, *shape]."""
         if self._frame_stack == 1:
             self._row, self._other_row = self._other_row, self._row
         else:

@@ -1,4 +1,4 @@
-"""What a checkpoint adds to Lightning's own, so that a run goes on as if it had never stopped."""
+"""What a checkpoint adds to Lightning's own, so that a run resumes as if it had never stopped."""
 
 import logging
 import warnings
@@ -87,14 +87,14 @@ def keep_settings_of_optimizer(
             if group.keys() != own.keys():
                 raise ConfigError(
                     "optimizer: the checkpoint's optimiser has other settings "
-                    f"({', '.join(sorted(group.keys() ^ own.keys()))}) and cannot go on as this one; set "
+                    f"({', '.join(sorted(group.keys() ^ own.keys()))}) and cannot resume as this one; set "
                     f"--model.optimizer {as_typed(checkpoint.settings.agent.get('optimizer'))}."
                 )
             group.update({key: value for key, value in own.items() if key != "params"})
 
 
 def restore_process_state(checkpoint: Contents) -> None:
-    """Restore the number of threads and, as the last thing before training goes on, the global generators."""
+    """Restore the number of threads and, as the last thing before training resumes, the global generators."""
     threads = torch.get_num_threads()
     if checkpoint.threads != threads:
         log.info(
@@ -105,5 +105,5 @@ def restore_process_state(checkpoint: Contents) -> None:
         )
         torch.set_num_threads(checkpoint.threads)
     set_random_state(checkpoint.random_state)
-    # Lightning takes an epoch that goes on in its middle for a mistake; the data module's state says where it was.
+    # Lightning takes an epoch that resumes in its middle for a mistake; the data module's state says where it was.
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")

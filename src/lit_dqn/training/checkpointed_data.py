@@ -86,7 +86,7 @@ class CheckpointedData(lightning.LightningDataModule):
                 )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a saved state, when training.
+        """Resume from a saved state, when training.
 
         Raises:
             ConfigError: if the saved replay is damaged.
