@@ -155,35 +155,38 @@ class Audit:
                 oldest = max(played.t - self.replay.n_step + 2, 0)
                 self.completed[-1] += [(index, played.episode, t) for t in range(oldest, played.t + 1)]
 
-    def transition(self, key: Key) -> tuple[float, float, Key]:
+    def transition(self, key: Key, n_step: int, gamma: float) -> tuple[float, float, Key]:
         """n-step return, discount, and where the window ends."""
         env, episode, t = key
         total, discount = 0.0, 1.0
-        for _ in range(self.replay.n_step):
+        for _ in range(n_step):
             played = self.history[env, episode, t]
             clip = self.replay.reward_clip or np.inf
             total += discount * min(max(played.reward, -clip), clip)
-            discount *= 0 if played.terminated or played.life_lost else self.replay.gamma
+            discount *= 0 if played.terminated or played.life_lost else gamma
             t += 1
             if played.terminated or played.truncated:
                 break
         return total, discount, (env, episode, t)
 
-    def check_transitions(self) -> list[Key]:
-        """Every start that can be drawn is drawn and compared; returns them in order."""
+    def check_transitions(self, *window) -> list[Key]:
+        """Every start that can be drawn is drawn, over a window of so many steps and with such a γ, and compared;
+        returns them in order.
+        """
+        n_step, gamma = window or (self.replay.n_step, self.replay.gamma)
         keys: list[Key] = []
         if not self.replay.starts:
             return keys
         starts = np.array(self.replay.starts)
-        batch = self.replay.sample(starts)
-        (gathered,) = self.device_frames.batches(self.replay.lookup(starts), 1)
+        batch = self.replay.sample(starts, *window)
+        (gathered,) = self.device_frames.batches(self.replay.lookup(starts, *window), 1)
         for name, one, other in zip(batch._fields[:5], batch.tensors, gathered.tensors, strict=True):
             assert one.dtype == other.dtype, name
             assert torch.equal(one, other), name
         for row, observation in enumerate(batch.observation.numpy()):
             key = tuple(map(int, observation.reshape(-1, 3)[-1]))
             assert key in self.history, f"{key} starts at a last observation, or was never played"
-            total, discount, end = self.transition(key)
+            total, discount, end = self.transition(key, n_step, gamma)
             shape = observation.shape  # Gymnasium keeps the stack as the first axis, we join images along it
             np.testing.assert_array_equal(observation, self.shown[key].reshape(shape))
             np.testing.assert_array_equal(batch.next_observation[row], self.shown[end].reshape(shape))

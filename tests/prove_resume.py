@@ -137,6 +137,20 @@ CASES["pqn"] = [  # rollouts, returns by the weights of now, no target network
     "--stop.max_env_steps=7000",
     "--trainer.log_every_n_steps=7",
 ]
+CASES["cartpole_horizon"] = [  # n and gamma change while it learns, and begin anew
+    *CASES["cartpole_ahead"],
+    "--data.n_step=Repeated",
+    "--data.n_step.init_args.schedule=Exponential",
+    "--data.n_step.init_args.schedule.init_args.start=10",
+    "--data.n_step.init_args.schedule.init_args.end=3",
+    "--data.n_step.init_args.schedule.init_args.env_steps=500",
+    "--data.n_step.init_args.every_env_steps=1000",
+    "--data.gamma=Exponential",
+    "--data.gamma.init_args.start=0.97",
+    "--data.gamma.init_args.end=0.997",
+    "--data.gamma.init_args.env_steps=2000",
+    "--data.gamma.init_args.towards=1.0",
+]
 CASES["cartpole_processes"] = [*CASES["cartpole"], "--data.env_processes=true", "--data.num_envs=2"]
 CHUNKS_BETWEEN_EVALUATIONS = dict.fromkeys(CASES, 30) | {"pong": 10}
 SEGMENT_BYTES = 20_000

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lit_dqn.playing.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom
     from lit_dqn.replay import Latest, Prioritized, Rollout, Uniform
     from lit_dqn.saving.io import ReplayCheckpointIO
-    from lit_dqn.schedules import Constant, Exponential, Linear
+    from lit_dqn.schedules import Constant, Exponential, Linear, Repeated
     from lit_dqn.training.actor_critic import LitActorCritic
     from lit_dqn.training.agent import LitAgent
     from lit_dqn.training.checkpoint_policy import CheckpointPolicy
@@ -77,6 +77,7 @@ __all__ = [
     "QuantileHead",
     "QuantileNetwork",
     "QuantileRegression",
+    "Repeated",
     "ReplayCheckpointIO",
     "ReplayDataModule",
     "Rollout",

@@ -32,6 +32,7 @@ PARTS = {
     "QuantileHead": "learning.networks.heads",
     "QuantileNetwork": "learning.networks.quantile_network",
     "QuantileRegression": "learning.objectives.quantile",
+    "Repeated": "schedules",
     "Rollout": "replay.rollout",
     "Softmax": "playing.policies",
     "TDLearning": "learning.objectives.prediction",

@@ -1,4 +1,4 @@
-"""A schedule gives a value for each env step: ε, a temperature, or a learning rate."""
+"""A schedule gives a value for each env step: ε, a temperature, a learning rate, γ or n."""
 
 import math
 from abc import ABC, abstractmethod
@@ -68,27 +68,81 @@ class Linear(Schedule):
 class Exponential(Schedule):
     """A geometric decay from `start` to the floor `end` over `env_steps` env steps, then `end`.
 
+    With `towards` it is the distance to that value that decays: γ goes so from 0.97 to 0.997 `towards` 1, and its
+    horizon 1 / (1 - γ) grows by the same factor in each env step.
+
     Raises:
-        ConfigError: if `start` or `end` is not positive and finite, or `env_steps` is below 1.
+        ConfigError: if `start` and `end` do not lie on one side of `towards`, a value is not finite, or `env_steps` is
+            below 1.
 
     """
 
     start: float
     end: float
     env_steps: int
+    towards: float = 0.0
 
     def __post_init__(self) -> None:
         _check_env_steps(self.env_steps)
         _check_finite("start", self.start)
         _check_finite("end", self.end)
-        if self.start <= 0 or self.end <= 0:
+        _check_finite("towards", self.towards)
+        if self.towards != 0:
+            if (self.start - self.towards) * (self.end - self.towards) <= 0:
+                raise ConfigError(
+                    f"Exponential: start {self.start} and end {self.end} must lie on one side of towards "
+                    f"{self.towards}, which is never reached; use Linear to go across."
+                )
+        elif self.start <= 0 or self.end <= 0:
             raise ConfigError(
                 f"Exponential: start {self.start} and end {self.end} must be positive; "
                 "an exponential decay never reaches 0: give a floor such as 0.01, or use Linear."
             )
 
     def __call__(self, env_step: int) -> float:
-        return self.start * (self.end / self.start) ** min(env_step / self.env_steps, 1.0)
+        start, end = self.start - self.towards, self.end - self.towards
+        return self.towards + start * (end / start) ** min(env_step / self.env_steps, 1.0)
+
+
+@dataclass(frozen=True)
+class Repeated(Schedule):
+    """Another schedule that begins anew every so many env steps, as γ and n of BBF do after each reset of the network.
+
+    Raises:
+        ConfigError: if `every_env_steps` is below 1.
+
+    """
+
+    schedule: Schedule
+    every_env_steps: int
+    """From one beginning to the next."""
+
+    until_env_steps: int | None = None
+    """From here on it does not begin again; None: for ever."""
+
+    def __post_init__(self) -> None:
+        if self.every_env_steps < 1:
+            raise ConfigError(f"every_env_steps: {self.every_env_steps} must be at least 1 env step.")
+
+    @property
+    def start(self) -> float:  # type: ignore[override]
+        return self.schedule.start
+
+    @property
+    def end(self) -> float:  # type: ignore[override]
+        return self.schedule.end
+
+    def __call__(self, env_step: int) -> float:
+        # The last env step at which it may begin is before `until_env_steps`.
+        last = env_step if self.until_env_steps is None else min(env_step, max(self.until_env_steps - 1, 0))
+        return self.schedule(env_step - last // self.every_env_steps * self.every_env_steps)
+
+
+def bounds(value: Schedule | float) -> tuple[float, float]:
+    """The least and the most that a number or a schedule comes to."""
+    if not isinstance(value, Schedule):
+        return value, value
+    return min(value.start, value.end), max(value.start, value.end)
 
 
 def _check_env_steps(env_steps: int) -> None:

@@ -1,7 +1,9 @@
+import itertools
+
 import pytest
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.schedules import Constant, Exponential, Linear
+from lit_dqn.schedules import Constant, Exponential, Linear, Repeated
 
 
 def test_constant_never_changes():
@@ -49,3 +51,20 @@ def test_an_exponential_that_touches_0_is_refused_with_its_values(start, end):
 
 def test_schedules_of_the_same_arguments_are_equal():
     assert Linear(1.0, 0.1, 10) == Linear(1.0, 0.1, 10) != Exponential(1.0, 0.1, 10)
+
+
+def test_a_distance_may_shrink_by_one_factor_a_step_as_that_of_gamma_from_1():
+    schedule = Exponential(0.9, 0.9936, env_steps=4, towards=1.0)
+    horizons = [1 / (1 - schedule(env_step)) for env_step in range(6)]
+    ratios = [after / before for before, after in itertools.pairwise(horizons)]
+    assert ratios[:4] == pytest.approx([(0.1 / 0.0064) ** 0.25] * 4)
+    assert schedule(5) == schedule(4) == pytest.approx(0.9936)
+    with pytest.raises(ConfigError, match=r"on one side of towards 1\.0"):
+        Exponential(0.9, 1.1, 4, towards=1.0)
+
+
+def test_a_schedule_that_is_repeated_begins_anew_and_then_no_more():
+    schedule = Repeated(Linear(10, 3, env_steps=2), every_env_steps=4, until_env_steps=8)
+    assert [schedule(env_step) for env_step in range(12)] == [10, 6.5, 3, 3, 10, 6.5, 3, 3, 3, 3, 3, 3]
+    assert (schedule.start, schedule.end) == (10, 3)
+    assert Repeated(Linear(10, 3, env_steps=2), every_env_steps=4)(8) == 10

@@ -46,6 +46,20 @@ def test_every_transition_of_every_moment_is_what_was_played(num_envs, n_step, f
     assert len(collector.store.buffer.starts) == capacity
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize(("num_envs", "n_step", "frame_stack", "capacity"), LAYOUTS[2:4])
+def test_windows_may_be_shorter_than_the_longest_and_differ_from_draw_to_draw(
+    num_envs, n_step, frame_stack, capacity, ending
+):
+    audit = Audit(audit_collector(num_envs, capacity, n_step=n_step, frame_stack=frame_stack, **ENDINGS[ending]))
+    for moment in range(40 + 3 * capacity // num_envs):
+        audit.play()
+        shorter = 1 + moment % n_step
+        audit.check_newest(audit.check_transitions(shorter, 0.5 + 0.4 * shorter / n_step))
+    with pytest.raises(AssertionError):
+        audit.replay.lookup(np.array(audit.replay.starts), n_step + 1)
+
+
 @pytest.mark.parametrize(
     ("num_envs", "n_step", "frame_stack", "capacity"), [(5, 9, 1, 10), *LAYOUTS[2:4], *LAYOUTS[7:]]
 )

@@ -114,7 +114,8 @@ def _draw_the_rest(world: GridWorld, agent: Any, data: Any) -> tuple[str, Figure
         title = f"env step {env_step:,}"
         return ACTIONS_PNG, draw_preferences(world, agent, frame_stack=data.frame_stack, title=title)
     observations = stacked_observations(world, data.frame_stack)
-    truth = policy_state_values(world, data.policy.probabilities(agent, observations, env_step), data.gamma)
+    probabilities = data.policy.probabilities(agent, observations, env_step)
+    truth = policy_state_values(world, probabilities, data.horizon.discount(env_step))
     return TRUTH_PNG, draw_values_beside_truth(world.layout, agent.state_values(observations), truth)
 
 

@@ -197,6 +197,7 @@ class TrainingStatistics(Callback):
             "train/learning_rate": agent.current_learning_rate,
         }
         metrics |= {f"rollout/{name}": value for name, value in data.policy.metrics(env_step).items()}
+        metrics |= {f"train/{name}": value for name, value in data.horizon.metrics(env_step).items()}
         for name in self._outputs[0] if self._outputs else ():
             metrics[f"train/{name}"] = torch.stack([output[name] for output in self._outputs]).mean().item()
         if self.recent:

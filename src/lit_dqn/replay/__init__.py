@@ -1,5 +1,6 @@
 from lit_dqn.replay.buffer import ReplayBuffer
 from lit_dqn.replay.device_frames import DeviceFrames, device_bytes
+from lit_dqn.replay.horizon import Horizon
 from lit_dqn.replay.memory import available_bytes, check_fits
 from lit_dqn.replay.prioritized import Prioritized
 from lit_dqn.replay.rollout import Rollout, RolloutStore
@@ -9,6 +10,7 @@ from lit_dqn.replay.store import Replay
 
 __all__ = [
     "DeviceFrames",
+    "Horizon",
     "Latest",
     "Prioritized",
     "PrioritySampler",

@@ -31,7 +31,7 @@ class ReplayBuffer:
         observation_shape: of a single frame, as the env gives it.
         observation_dtype: what frames are stored as.
         gamma: γ, per step.
-        n_step: steps in the window of a transition (Sutton & Barto 2020, section 7.1).
+        n_step: steps in the longest window of a transition (Sutton & Barto 2020, section 7.1).
         frame_stack: frames in an observation; an episode's first frame stands in for the ones before it.
         reward_clip: when a batch is drawn, the reward of each step is clipped to [-reward_clip, reward_clip]
             (Mnih et al. 2015: 1); it is stored as it came. None for no clipping.
@@ -124,14 +124,16 @@ class ReplayBuffer:
         self._step[self._columns[running], self._head[running] % self._rows] = 0
         self._forget_overwritten()
 
-    def sample(self, starts: NDArray[np.int64]) -> Batch:
+    def sample(self, starts: NDArray[np.int64], n_step: int | None = None, gamma: float | None = None) -> Batch:
         """The transitions of some starts.
 
         Args:
             starts: [B], numbers out of `starts`.
+            n_step: steps in their windows, at most those of the longest one, as which they are when None.
+            gamma: γ, per step; None: that of the buffer.
 
         """
-        found = self.lookup(starts)
+        found = self.lookup(starts, n_step, gamma)
         return Batch(
             observation=torch.from_numpy(observations_at(self.frames, found.rows)),
             action=torch.from_numpy(found.action),
@@ -140,25 +142,30 @@ class ReplayBuffer:
             next_observation=torch.from_numpy(observations_at(self.frames, found.next_rows)),
         )
 
-    def lookup(self, starts: NDArray[np.int64]) -> Lookup:
+    def lookup(self, starts: NDArray[np.int64], n_step: int | None = None, gamma: float | None = None) -> Lookup:
         """The transitions of some starts, but in place of frames where they lie in `frames`.
 
         Args:
-            starts: [B], numbers out of `starts`.
+            starts: as of `sample`, as are the others.
+            n_step: of their windows.
+            gamma: γ, per step.
 
         """
+        n_step = self.n_step if n_step is None else n_step
+        gamma = self.gamma if gamma is None else gamma
+        assert 1 <= n_step <= self.n_step  # a longer window may not be complete
         places = starts % self.capacity
         column, row = self._start_column[places], self._start_row[places]
         reward = np.zeros(len(starts), np.float32)
         discount = np.ones(len(starts), np.float32)
         end = row  # where each window ends: the row of its next observation
         goes_on = np.ones(len(starts), bool)
-        for _ in range(self.n_step):
+        for _ in range(n_step):
             step_reward = self._reward[column, end]
             if self.reward_clip is not None:
                 step_reward = step_reward.clip(-self.reward_clip, self.reward_clip)
             reward += goes_on * discount * step_reward
-            discount *= np.where(goes_on, np.float32(self.gamma) * self._discount[column, end], 1)
+            discount *= np.where(goes_on, np.float32(gamma) * self._discount[column, end], 1)
             ended = self._last[column, end]
             end = np.where(goes_on, (end + 1) % self._rows, end)
             goes_on &= ~ended

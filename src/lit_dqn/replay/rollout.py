@@ -9,6 +9,7 @@ from torch import Tensor
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.losses import lambda_returns
 from lit_dqn.replay.buffer import ReplayBuffer
+from lit_dqn.replay.horizon import Horizon
 from lit_dqn.replay.samplers import Sampler
 from lit_dqn.replay.stacking import observations_at
 from lit_dqn.replay.store import BufferedStore
@@ -70,13 +71,17 @@ class RolloutStore(BufferedStore):
         buffer: with one-step windows and room for one rollout, [T] steps of each of N envs.
         rollout: λ, and in which order transitions are learned from.
         state_values: what is to be had from a state on.
+        horizon: γ of what is drawn; None: that of the buffer.
 
     """
 
     device = torch.device("cpu")
 
-    def __init__(self, buffer: ReplayBuffer, rollout: Rollout, state_values: StateValues) -> None:
+    def __init__(
+        self, buffer: ReplayBuffer, rollout: Rollout, state_values: StateValues, horizon: Horizon | None = None
+    ) -> None:
         self.buffer = buffer
+        self.horizon = Horizon(buffer.n_step, buffer.gamma) if horizon is None else horizon
         self.rollout = rollout
         self.state_values = state_values
 
@@ -84,7 +89,7 @@ class RolloutStore(BufferedStore):
         """The batches of some updates; their rewards are λ-returns, and their discounts 0."""
         starts = self.buffer.starts
         start = self.rollout.sample_many(starts, updates, batch_size, generator)
-        found = self.buffer.lookup(np.arange(starts.start, starts.stop))
+        found = self.buffer.lookup(np.arange(starts.start, starts.stop), gamma=self.horizon.discount(env_step))
         returns = self._returns(found, batch_size)
         return Drawn([self._batch(found, returns, numbers - starts.start) for numbers in start], start)
 

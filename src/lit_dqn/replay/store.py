@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lit_dqn.replay.buffer import ReplayBuffer
 from lit_dqn.replay.device_frames import DeviceFrames
+from lit_dqn.replay.horizon import Horizon
 from lit_dqn.replay.samplers import PrioritySampler, Sampler
 from lit_dqn.types import Batch, Drawn, Timestep
 
@@ -43,12 +44,20 @@ class Replay(BufferedStore):
         buffer: where timesteps lie.
         sampler: which transitions make a batch.
         frames: a copy of the buffer's frames on a device, where batches are put together then; None: by the CPU.
+        horizon: n and γ of what is drawn; None: those of the buffer.
 
     """
 
-    def __init__(self, buffer: ReplayBuffer, sampler: Sampler, frames: DeviceFrames | None = None) -> None:
+    def __init__(
+        self,
+        buffer: ReplayBuffer,
+        sampler: Sampler,
+        frames: DeviceFrames | None = None,
+        horizon: Horizon | None = None,
+    ) -> None:
         self.buffer = buffer
         self.frames = frames
+        self.horizon = Horizon(buffer.n_step, buffer.gamma) if horizon is None else horizon
         self.device = torch.device("cpu") if frames is None else frames.device
         self.sampler = sampler.for_replay(buffer.capacity) if isinstance(sampler, PrioritySampler) else sampler
 
@@ -56,10 +65,11 @@ class Replay(BufferedStore):
         """The batches of some updates, chosen by the sampler among all transitions of now."""
         start = self.sampler.sample_many(self.buffer.starts, updates, batch_size, generator)
         weight = self.sampler.weight(start, env_step) if isinstance(self.sampler, PrioritySampler) else None
+        window = self.horizon.steps(env_step), self.horizon.discount(env_step)
         if self.frames is not None:
-            return Drawn(self.frames.batches(self.buffer.lookup(start.reshape(-1)), updates, weight), start)
+            return Drawn(self.frames.batches(self.buffer.lookup(start.reshape(-1), *window), updates, weight), start)
         # Built together and then cut apart: most of the time is in the number of calls.
-        together = self.buffer.sample(start.reshape(-1))
+        together = self.buffer.sample(start.reshape(-1), *window)
         if weight is not None:
             together = together._replace(weight=torch.from_numpy(weight.reshape(-1)))
         columns = (tensor.split(batch_size) for tensor in together.tensors)

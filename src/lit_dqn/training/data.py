@@ -32,6 +32,7 @@ from lit_dqn.replay import (
     stacked_shape,
 )
 from lit_dqn.saving.specification import specification
+from lit_dqn.schedules import Schedule
 from lit_dqn.training.checkpointed_data import CheckpointedData
 from lit_dqn.training.dataset import ReplayDataset
 from lit_dqn.training.evaluation_data import EvaluationData
@@ -65,8 +66,9 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
             acting always has the newest weights.
         batch_size: transitions in a batch.
         updates_per_epoch: updates in an epoch, after which Lightning may evaluate and save.
-        gamma: γ, per step.
-        n_step: steps in a transition's window (Sutton & Barto 2020, section 7.1).
+        gamma: γ, per step, a number or a schedule over env steps.
+        n_step: steps in a transition's window (Sutton & Barto 2020, section 7.1), a number or a schedule, which is
+            rounded. The replay is laid out for the longest window, and a timestep is drawn once that is complete.
         reward_clip: each step's reward is clipped to [-reward_clip, reward_clip] for learning (Mnih et al. 2015: 1);
             None for no clipping. Returns are reported as the env gave them.
         policy: how the agent acts while it learns.
@@ -105,8 +107,8 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
         play_ahead: bool = False,
         batch_size: int = 32,
         updates_per_epoch: int = 1_000,
-        gamma: float = 0.99,
-        n_step: int = 1,
+        gamma: Schedule | float = 0.99,
+        n_step: Schedule | int = 1,
         reward_clip: float | None = None,
         policy: Policy = EpsilonGreedy(),  # noqa: B008 - policies have no state
         warm_up_policy: Policy = UniformRandom(),  # noqa: B008
@@ -193,8 +195,8 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
                 self.num_envs,
                 self._frame_shape,
                 self._frame_dtype,
-                gamma=self.gamma,
-                n_step=self.n_step,
+                gamma=self.horizon.discount(0),
+                n_step=self.horizon.longest,
                 frame_stack=self.frame_stack,
                 reward_clip=self.reward_clip,
             )
@@ -204,8 +206,9 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
 
     def _make_store(self, buffer: ReplayBuffer, frames: DeviceFrames | None) -> Replay | RolloutStore:
         if isinstance(self.sampler, Rollout):
-            return RolloutStore(buffer, self.sampler, lambda observation: self._agent().state_values(observation))
-        return Replay(buffer, self.sampler, frames)
+            values = lambda observation: self._agent().state_values(observation)  # noqa: E731
+            return RolloutStore(buffer, self.sampler, values, self.horizon)
+        return Replay(buffer, self.sampler, frames, self.horizon)
 
     def train_dataloader(self) -> ReplayDataset:
         """The dataset itself: it gives whole chunks and plays in this process, so a DataLoader has nothing to do.

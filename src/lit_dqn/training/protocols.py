@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lit_dqn.envs import Wrapper
 from lit_dqn.playing.policies import Policy
-from lit_dqn.replay import Sampler
+from lit_dqn.replay import Horizon, Sampler
 
 
 @runtime_checkable
@@ -28,8 +28,12 @@ class Data(Protocol):
     sampler: Sampler
     batch_size: int
     env_steps_per_update: int
-    gamma: float
     reward_clip: float | None
+
+    @property
+    def horizon(self) -> Horizon:
+        """How far what is drawn looks ahead."""
+        ...
 
     @property
     def blank_observation(self) -> NDArray[np.generic]:

@@ -7,8 +7,9 @@ import torch
 from numpy.typing import DTypeLike
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.replay import PrioritySampler, Rollout, Sampler, check_fits, device_bytes
+from lit_dqn.replay import Horizon, PrioritySampler, Rollout, Sampler, check_fits, device_bytes
 from lit_dqn.replay.layout import frames_bytes, replay_bytes
+from lit_dqn.schedules import Schedule
 
 log = logging.getLogger("lit_dqn")
 
@@ -31,12 +32,18 @@ class ReplayPlacement(lightning.LightningDataModule):
 
     num_envs: int
     capacity: int
-    n_step: int
+    n_step: Schedule | int
+    gamma: Schedule | float
     frame_stack: int
     replay_device: ReplayDevice
     sampler: Sampler
     _frame_shape: tuple[int, ...]
     _frame_dtype: DTypeLike
+
+    @property
+    def horizon(self) -> Horizon:
+        """How far what is drawn looks ahead."""
+        return Horizon(self.n_step, self.gamma)
 
     def replay_bytes(self, capacity: int) -> int:
         """Memory of a full replay of so many timesteps with what its sampler keeps of them, in bytes."""
@@ -46,7 +53,7 @@ class ReplayPlacement(lightning.LightningDataModule):
             self.num_envs,
             self._frame_shape,
             self._frame_dtype,
-            n_step=self.n_step,
+            n_step=self.horizon.longest,
             frame_stack=self.frame_stack,
         )
 
@@ -57,7 +64,7 @@ class ReplayPlacement(lightning.LightningDataModule):
             self.num_envs,
             self._frame_shape,
             self._frame_dtype,
-            n_step=self.n_step,
+            n_step=self.horizon.longest,
             frame_stack=self.frame_stack,
         )
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lit_dqn.envs import is_atari
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.playing.policies import Policy
+from lit_dqn.schedules import bounds
 
 MOST = 10**15
 """More than any machine can count through; what comes after it is a slip of the keyboard."""
@@ -26,7 +27,6 @@ COUNTS = (
     "gradient_steps",
     "batch_size",
     "updates_per_epoch",
-    "n_step",
     "eval_episodes",
     "eval_envs",
     "eval_max_steps",
@@ -48,8 +48,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         least = 0 if is_rollout and key == "min_replay_size" else 1
         if not least <= settings[key] <= MOST:
             raise ConfigError(f"{key}: {settings[key]} must be at least {least}, and at most 10^15.")
-    if not 0 <= settings["gamma"] <= 1:
-        raise ConfigError(f"gamma: {settings['gamma']} is a discount per step and must lie in [0, 1].")
+    for value in bounds(settings["gamma"]):
+        if not 0 <= value <= 1:
+            raise ConfigError(f"gamma: {value} is a discount per step and must lie in [0, 1].")
     if settings["reward_clip"] is not None and not settings["reward_clip"] > 0:
         raise ConfigError(f"reward_clip: {settings['reward_clip']} must be positive, or null for no clipping.")
     if not 0 <= settings["seed"] <= LARGEST_SEED:
@@ -81,10 +82,13 @@ def _check_windows(settings: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"num_envs: {num_envs} envs do not fit into a replay of {capacity}; set --data.num_envs {min(8, capacity)}."
         )
-    for key, steps in (("n_step", "steps"), ("frame_stack", "frames")):
-        if settings[key] > capacity:
+    shortest, longest = map(round, bounds(settings["n_step"]))
+    if not 1 <= shortest <= longest <= MOST:
+        raise ConfigError(f"n_step: {shortest if shortest < 1 else longest} must be at least 1, and at most 10^15.")
+    for key, most, steps in (("n_step", longest, "steps"), ("frame_stack", settings["frame_stack"], "frames")):
+        if most > capacity:
             raise ConfigError(
-                f"{key}: {settings[key]} {steps} do not fit into a replay of {capacity} timesteps; "
+                f"{key}: {most} {steps} do not fit into a replay of {capacity} timesteps; "
                 f"set --data.{key} {min(4, capacity)}, or a larger --data.capacity."
             )
 

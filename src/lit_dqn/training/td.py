@@ -126,7 +126,7 @@ class LitTD(LitAgent):
             data.env_kwargs,
             data.wrappers,
             policy=data.policy,
-            gamma=data.gamma,
+            gamma=data.horizon.discount(self.env_step),
             frame_stack=data.frame_stack,
             reward_clip=data.reward_clip,
             seeds=data.test_seeds if self.trainer.testing else data.evaluation_seeds,

@@ -110,9 +110,11 @@ def _check_together(faults: Faults, data: Class) -> None:
         )
     if faults.others.get("ckpt_path") is None:  # otherwise its settings count, too
         settings = {key: argument.default for key, argument in data.arguments.items()} | given
-        # What else a sampler says only its class knows.
+        # What else a sampler says, and where schedules lead, only their classes know.
         sampler = SimpleNamespace(random=True, is_rollout=_class_name(given.get("sampler")) == "Rollout")
-        check_settings(settings | {"seed": settings["seed"] or 0, "sampler": sampler})
+        known = {key: value for key, value in settings.items() if isinstance(value, int | float)}
+        of_classes = {"sampler": sampler, "n_step": 1, "gamma": 1.0}
+        check_settings(settings | of_classes | known | {"seed": settings["seed"] or 0})
 
 
 def _class_name(described: Any) -> str:
