@@ -33,6 +33,7 @@ from lit_dqn.training.checks import (
 )
 from lit_dqn.training.evaluated import Evaluated
 from lit_dqn.training.protocols import Data, data_of
+from lit_dqn.training.ranks import check_one_process
 from lit_dqn.types import Batch, Chunk, LossOutput
 
 
@@ -204,6 +205,7 @@ class LitAgent(Acting, Evaluated, Checkpointed):
 
     def setup(self, stage: str) -> None:
         """Check that agent, data and device belong together, once for each stage."""
+        check_one_process(self.trainer)
         if stage == "fit":
             self.check_device(self.trainer.strategy.root_device)
             make_deterministic()

@@ -36,6 +36,7 @@ from lit_dqn.schedules import Schedule
 from lit_dqn.training.checkpointed_data import CheckpointedData
 from lit_dqn.training.dataset import ReplayDataset
 from lit_dqn.training.evaluation_data import EvaluationData
+from lit_dqn.training.ranks import check_one_process
 from lit_dqn.training.replay_placement import ReplayDevice, ReplayPlacement
 from lit_dqn.training.rollout_settings import check_rollout
 from lit_dqn.training.settings import check_policies, check_settings
@@ -183,7 +184,14 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
         return self.gradient_steps * self.env_steps_per_update
 
     def setup(self, stage: str) -> None:
-        """Build the envs and the replay of training, once for each fit."""
+        """Build the envs and the replay of training, once for each fit.
+
+        Raises:
+            ConfigError: if there are several processes, or the replay does not fit.
+
+        """
+        if self.trainer is not None:
+            check_one_process(self.trainer)
         if stage == "fit" and (self.collector is None or self.collector.envs.closed):
             self.collector = self.store = None  # and with them the replay of a fit before this one
             self.check_memory()
