@@ -25,7 +25,14 @@ HEADLINES: list[tuple[str, str, str, str | None, str]] = [
         "10,000",
     ),
     ("the same, bf16-mixed", "loops", "64 envs, ahead, bf16-mixed", None, "10,000"),
-    ("the same, 1,000,000 timesteps", "loops", "64 envs, ahead, 32-true, replay of 1,000,000", None, "10,000"),
+    ("64 envs in turn", "loops", "64 envs, in turn, 32-true", None, "4,600"),
+    (
+        "64 envs, playing ahead, 1,000,000 timesteps",
+        "loops",
+        "64 envs, ahead, 32-true, replay of 1,000,000",
+        None,
+        "10,000",
+    ),
     (
         "DQN as Stable-Baselines3 has it, 64 envs, playing ahead",
         "peers",
@@ -112,11 +119,18 @@ def missing(record: dict[str, Any]) -> dict[str, list[str]]:
     return found
 
 
-def merged(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Several runs on one machine as one: of a case that was measured twice, the later figure."""
-    figures = {(row["section"], row["case"]): row for record in records for row in record["figures"]}
-    commands = "`, `".join(record["command"] for record in records)
-    return {**records[-1], "command": commands, "figures": list(figures.values())}
+def merged(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs on each card as one, the last card first: of a case that was measured twice, the later figure."""
+    cards: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        cards.setdefault(record["card"], []).append(record)
+    return [_one_record(runs) for runs in reversed(cards.values())]
+
+
+def _one_record(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    figures = {(row["section"], row["case"]): row for run in runs for row in run["figures"]}
+    commands = "`, `".join(run["command"] for run in runs)
+    return {**runs[-1], "command": commands, "figures": list(figures.values())}
 
 
 def headlines(record: dict[str, Any] | None) -> str:
@@ -129,6 +143,8 @@ def headlines(record: dict[str, Any] | None) -> str:
             other for name, other in figures.items() if name[0] == section and name[1].startswith(baseline or "-")
         ]
         ours = theirs = spread = ratio = ""
+        if row is None and record is not None:
+            continue
         if row is None:
             ours = NOT_MEASURED
         else:
@@ -146,17 +162,17 @@ def headlines(record: dict[str, Any] | None) -> str:
     return "\n".join(lines)
 
 
-def write_page(record: dict[str, Any] | None) -> None:
-    """Write the headlines between the page's marks."""
+def write_page(records: list[dict[str, Any]]) -> None:
+    """Write the headlines of each card between the page's marks; without a record, what will be measured."""
     before, _, rest = PAGE.read_text().partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    PAGE.write_text(f"{before}{MARKS[0]}\n{said(record)}{headlines(record)}\n{MARKS[1]}{after}")
+    tables = [f"{said(record)}{headlines(record)}" for record in records] or [headlines(None)]
+    written = "\n\n".join(tables)
+    PAGE.write_text(f"{before}{MARKS[0]}\n{written}\n{MARKS[1]}{after}")
 
 
-def said(record: dict[str, Any] | None) -> str:
+def said(record: dict[str, Any]) -> str:
     """On which machine, by which command."""
-    if record is None:
-        return ""
     machine = ", ".join(f"{name} {word}" for name, word in record["machine"].items())
     words = f"{record['card']}, {record['date']}, `{record['command']}`; {machine}."
     return textwrap.fill(words, 120, break_on_hyphens=False, break_long_words=False) + "\n\n"

@@ -4,14 +4,12 @@ import contextlib
 import time
 from functools import partial
 
-import lightning
 import numpy as np
 import pytest
 import torch
-from test_gpu_runs import ACCELERATOR, DOUBLE
 from test_gpu_updates import GPU, PIXELS, chunks, learn
 
-from lit_dqn import DoubleQLearning, EpsilonGreedy, LitDQN, NatureCNN, ReplayDataModule
+from lit_dqn import DoubleQLearning, LitDQN, NatureCNN
 from lit_dqn.learning.learner import Update
 from lit_dqn.replay import DeviceFrames, ReplayBuffer
 from lit_dqn.types import Timestep
@@ -110,48 +108,3 @@ def test_acting_in_milliseconds():
             milliseconds[f"{way}, {number}"] = round((time.perf_counter() - began) / 100 * 1e3, 3)
     print(f"\nms from NumPy to NumPy: {milliseconds}")
     assert milliseconds["graph, 64"] < milliseconds["eager, 64"] * 1.5
-
-
-@pytest.mark.parametrize("play_ahead", [False, True])
-def test_pong_with_64_envs_in_agent_steps_a_second(play_ahead):
-    pytest.importorskip("ale_py")
-    laps = []
-
-    class Laps(lightning.Callback):
-        def on_train_batch_end(self, trainer, *args):
-            laps.append((time.perf_counter(), trainer.datamodule.collector.env_step))
-
-    data = ReplayDataModule(
-        "ALE/Pong-v5",
-        num_envs=64,
-        frame_stack=4,
-        capacity=100_000,
-        min_replay_size=5_000,
-        env_steps_per_update=4,
-        gradient_steps=16,
-        updates_per_epoch=16 * 400,
-        n_step=3,
-        reward_clip=1.0,
-        play_ahead=play_ahead,
-        policy=EpsilonGreedy(0.05),
-        seed=0,
-    )
-    trainer = lightning.Trainer(
-        accelerator=ACCELERATOR,
-        max_steps=16 * 300,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        callbacks=[Laps()],
-    )
-    agent = LitDQN(data.observation_shape, data.num_actions, **DOUBLE | {"target_update_period": 2000})
-    trainer.fit(agent, datamodule=data)
-    (began, first), (ended, last) = laps[100], laps[-1]
-    seconds = np.diff([lap[0] for lap in laps[100:]])
-    print(
-        f"\nPong, 64 envs, {'ahead' if play_ahead else 'in turn'}: {(last - first) / (ended - began):,.0f} agent "
-        f"steps/s; ms per chunk of 64 steps and 16 updates: median {np.median(seconds) * 1e3:.2f}, "
-        f"90 % {np.percentile(seconds, 90) * 1e3:.2f}"
-    )

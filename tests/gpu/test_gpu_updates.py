@@ -160,9 +160,10 @@ def test_with_tf32():
         partial(torch.optim.Adam, lr=RATE),
         partial(torch.optim.AdamW, lr=RATE, fused=True),
         partial(torch.optim.RMSprop, lr=RATE, centered=True),
+        partial(torch.optim.RAdam, lr=RATE),
         partial(torch.optim.Adam, lr=1e-3, fused=True),
     ],
-    ids=["Adam, not fused", "AdamW", "RMSprop", "a rate that is no float32"],
+    ids=["Adam, not fused", "AdamW", "RMSprop", "RAdam", "a rate that is no float32"],
 )
 def test_other_optimisers_agree_within_rounding(optimizer):
     # A captured step computes with float32 tensors what is else a float64 of Python: rates and bias corrections.
@@ -177,6 +178,7 @@ def test_the_learning_rate_is_filled_in_place():
     learner.set_learning_rate(0.0)
     learner.update_many(chunks(NUMBERS)[0])
     assert all(torch.equal(value, before[name]) for name, value in learner.online.state_dict().items())
+    assert all(value.isfinite().all() for state in learner.optimizer.state.values() for value in state.values())
     learner.set_learning_rate(0.125)
     learner.update_many(chunks(NUMBERS)[0])
     assert not any(torch.equal(value, before[name]) for name, value in learner.online.state_dict().items())

@@ -270,14 +270,14 @@ def test_the_page_says_not_measured_until_there_are_figures(load, monkeypatch, t
     assert begin in page.PAGE.read_text()
     monkeypatch.setattr(page, "PAGE", tmp_path / "performance.md")
     page.PAGE.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
-    page.write_page(None)
+    page.write_page([])
     assert "old" not in page.PAGE.read_text()
     assert page.PAGE.read_text().count(page.NOT_MEASURED) > len(page.HEADLINES)
     figure = {"unit": "agent steps/s", "low": 9_000.0, "high": 12_000.0, "notes": {}}
     rows = [("8 envs, in turn, 32-true", 10_000.0), ("8 envs, in turn, 32-true, eager, replay on the host", 1_600.0)]
     record = {"card": "a card", "date": "today", "command": "python", "machine": {"torch": "2"}}
     record["figures"] = [{"section": "loops", "case": case, "median": median, **figure} for case, median in rows]
-    page.write_page(record)
+    page.write_page([record])
     line = next(line for line in page.PAGE.read_text().splitlines() if "8 envs in turn" in line)
     assert "| **10,000** agent steps/s | 9,000 to 12,000 | 1,600, 8 envs, in turn" in line
     assert "| 6.25 |" in line
@@ -290,13 +290,16 @@ def test_the_page_says_not_measured_until_there_are_figures(load, monkeypatch, t
     assert "| 5 |" in next(line for line in page.headlines(record).splitlines() if "batch 32, float32" in line)
 
 
-def test_of_two_runs_the_later_figure_counts(load):
-    def record(command, **medians):
-        return {"command": command, "figures": [{"section": "one", "case": c, "median": m} for c, m in medians.items()]}
+def test_of_two_runs_on_a_card_the_later_figure_counts_and_each_card_stands_alone(load):
+    def record(card, command, **medians):
+        figures = [{"section": "one", "case": case, "median": median} for case, median in medians.items()]
+        return {"card": card, "command": command, "figures": figures}
 
-    both = load("gpu_sections.page").merged([record("first", a=1, b=2), record("second", b=3, c=4)])
-    assert {row["case"]: row["median"] for row in both["figures"]} == {"a": 1, "b": 3, "c": 4}
-    assert both["command"] == "first`, `second"
+    records = record("old", "first", a=1, b=2), record("new", "other", a=5), record("old", "second", b=3, c=4)
+    new, old = load("gpu_sections.page").merged(records)
+    assert (new["card"], new["figures"]) == ("new", record("new", "other", a=5)["figures"])
+    assert {row["case"]: row["median"] for row in old["figures"]} == {"a": 1, "b": 3, "c": 4}
+    assert old["command"] == "first`, `second"
 
 
 def test_laps_are_speeds_between_two_looks_at_the_clock(load, monkeypatch):
