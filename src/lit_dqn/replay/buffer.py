@@ -59,14 +59,14 @@ class ReplayBuffer:
         layout = array_layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack)
         # Zeros are mapped by the system when first written: memory grows with the timesteps that are there.
         arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
-        # Rows of each column; [N, rows, ...].
+        # Rows of each column, [N, rows, ...], seen as one long row: NumPy is quicker with one index than with two.
         self._observation = arrays["observation"]
-        self._action = arrays["action"]
-        self._reward = arrays["reward"]
-        self._discount = arrays["discount"]
-        self._last = arrays["last"]
-        self._step = arrays["step"]  # since the episode began
-        self._start_number = arrays["start_number"]  # -1: no start
+        self._action = arrays["action"].reshape(-1)
+        self._reward = arrays["reward"].reshape(-1)
+        self._discount = arrays["discount"].reshape(-1)
+        self._last = arrays["last"].reshape(-1)
+        self._step = arrays["step"].reshape(-1)  # since the episode began
+        self._start_number = arrays["start_number"].reshape(-1)  # -1: no start
         self._start_number.fill(-1)
         # The ring of starts; [capacity].
         self._start_column = arrays["start_column"]
@@ -75,6 +75,9 @@ class ReplayBuffer:
         self._arrays = arrays
         self._rows = self._observation.shape[1]
         self._columns = np.arange(num_envs)
+        self._first_row = self._columns * self._rows
+        self._frames = self._observation.reshape(-1, *observation_shape)
+        self._until_overwritten = np.arange(frame_stack + 1)[:, None]
         self._oldest_start, self._next_start = 0, 0
         self._identity = uuid.uuid4().hex
         self._written: list[NDArray[np.int64]] | None = None  # rows of frames; None: nobody asks for them, or all
@@ -86,25 +89,25 @@ class ReplayBuffer:
 
     def add(self, timestep: Timestep) -> None:
         """Store one step of every env. O(N), whatever the capacity."""
-        columns = self._columns
-        row, next_row = self._head % self._rows, (self._head + 1) % self._rows
-        first = self._step[columns, row] == 0
+        place, next_place = self._places(self._head), self._places(self._head + 1)
+        step = self._step[place]
+        first = step == 0
         if first.any():  # all others are the next observations of the `add` before
-            self._observation[columns[first], row[first]] = timestep.observation[first]
-        self._action[columns, row] = timestep.action
-        self._reward[columns, row] = timestep.reward
-        self._discount[columns, row] = timestep.discount
-        self._last[columns, row] = timestep.last
-        self._observation[columns, next_row] = timestep.next_observation
+            self._frames[place[first]] = timestep.observation[first]
+        self._action[place] = timestep.action
+        self._reward[place] = timestep.reward
+        self._discount[place] = timestep.discount
+        self._last[place] = timestep.last
+        self._frames[next_place] = timestep.next_observation
         if self._written is not None:
-            first_row = columns * self._rows
-            self._written += [first_row + next_row, (first_row + row)[first]]
-        self._start_number[columns, row] = self._start_number[columns, next_row] = -1
-        self._step[columns, next_row] = self._step[columns, row] + 1
-        self._complete_starts(timestep.last, longest_window=self.n_step)
-        self._head += 1 + timestep.last
+            self._written += [next_place, place[first]]
+        self._start_number[place] = self._start_number[next_place] = -1
+        self._step[next_place] = step + 1
+        self._complete_starts(step, timestep.last, longest_window=self.n_step)
+        self._head += 1
         if timestep.last.any():
-            self._step[columns[timestep.last], self._head[timestep.last] % self._rows] = 0
+            self._head += timestep.last
+            self._step[self._places(self._head)[timestep.last]] = 0
         self._forget_overwritten()
 
     def cut_episodes(self, envs: NDArray[np.bool_] | None = None) -> None:
@@ -114,14 +117,15 @@ class ReplayBuffer:
             envs: [N], whose episodes; None: of all.
 
         """
-        running = self._step[self._columns, self._head % self._rows] > 0
+        running = self._step[self._places(self._head)] > 0
         if envs is not None:
             running &= envs
         self._head -= 1
-        self._last[self._columns[running], self._head[running] % self._rows] = True
-        self._complete_starts(running, longest_window=self.n_step - 1)
+        newest = self._places(self._head)
+        self._last[newest[running]] = True
+        self._complete_starts(self._step[newest], running, longest_window=self.n_step - 1)
         self._head += 1 + running
-        self._step[self._columns[running], self._head[running] % self._rows] = 0
+        self._step[self._places(self._head)[running]] = 0
         self._forget_overwritten()
 
     def sample(self, starts: NDArray[np.int64], n_step: int | None = None, gamma: float | None = None) -> Batch:
@@ -155,24 +159,28 @@ class ReplayBuffer:
         gamma = self.gamma if gamma is None else gamma
         assert 1 <= n_step <= self.n_step  # a longer window may not be complete
         places = starts % self.capacity
-        column, row = self._start_column[places], self._start_row[places]
+        row = self._start_row[places]
+        first_row = self._start_column[places].astype(np.int64) * self._rows
+        first_place = first_row + row
         reward = np.zeros(len(starts), np.float32)
         discount = np.ones(len(starts), np.float32)
         end = row  # where each window ends: the row of its next observation
+        place = first_place
         goes_on = np.ones(len(starts), bool)
         for _ in range(n_step):
-            step_reward = self._reward[column, end]
+            step_reward = self._reward[place]
             if self.reward_clip is not None:
                 step_reward = step_reward.clip(-self.reward_clip, self.reward_clip)
             reward += goes_on * discount * step_reward
-            discount *= np.where(goes_on, np.float32(gamma) * self._discount[column, end], 1)
-            ended = self._last[column, end]
+            discount *= np.where(goes_on, np.float32(gamma) * self._discount[place], 1)
+            ended = self._last[place]
             end = np.where(goes_on, (end + 1) % self._rows, end)
+            place = first_row + end
             goes_on &= ~ended
         return Lookup(
-            self._rows_of_stack(column, row),
-            self._rows_of_stack(column, end),
-            self._action[column, row],
+            self._rows_of_stack(first_row, row),
+            self._rows_of_stack(first_row, end),
+            self._action[first_place],
             reward,
             discount,
             ~goes_on,
@@ -181,7 +189,7 @@ class ReplayBuffer:
     @property
     def frames(self) -> NDArray[Any]:
         """The ring of all frames, [rows of all envs, *shape]; a view."""
-        return self._observation.reshape(-1, *self._observation.shape[2:])
+        return self._frames
 
     def take_written(self) -> NDArray[np.int64]:
         """The flat rows of `frames` that were written since this was last called; all of them the first time."""
@@ -195,11 +203,11 @@ class ReplayBuffer:
 
         Empty if none has ended yet.
         """
-        head = int(self._head[env])
-        final_row = head - int(self._step[env, head % self._rows]) - 1
+        head, first_row = int(self._head[env]), int(self._first_row[env])
+        final_row = head - int(self._step[first_row + head % self._rows]) - 1
         if final_row < 0:
             return self._observation[env, :0]
-        length = int(self._step[env, final_row % self._rows])
+        length = int(self._step[first_row + final_row % self._rows])
         oldest_row = max(final_row - length, head - self._rows + 1)
         return self._observation[env, np.arange(oldest_row, final_row + 1) % self._rows]
 
@@ -251,36 +259,46 @@ class ReplayBuffer:
         self._next_start, self._oldest_start = state["next_start"], state["oldest_start"]
         self._written = None
 
-    def _complete_starts(self, last: NDArray[np.bool_], longest_window: int) -> None:
-        """Number the starts whose window is complete with the row at the head, in each column oldest first."""
-        step = self._step[self._columns, self._head % self._rows]
+    def _places(self, row: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where a row of each column, counted without end, lies in the long row; [N]."""
+        return self._first_row + row % self._rows
+
+    def _complete_starts(self, step: NDArray[np.int32], last: NDArray[np.bool_], longest_window: int) -> None:
+        """Number the starts whose window is complete with the row at the head, in each column oldest first.
+
+        Args:
+            step: [N], of that row, since the episode began.
+            last: [N], whether it ends its episode.
+            longest_window: steps.
+
+        """
+        any_last = last.any()
         for window in range(longest_window, 0, -1):
             complete = step >= window - 1
             if window < self.n_step:
-                if not last.any():
+                if not any_last:
                     break
                 complete &= last
-            columns = self._columns[complete]
+            columns = self._columns if complete.all() else self._columns[complete]
             if len(columns):
-                rows = (self._head[complete] - window + 1) % self._rows
-                numbers = self._next_start + np.arange(len(columns))
-                self._start_column[numbers % self.capacity] = columns
-                self._start_row[numbers % self.capacity] = rows
-                self._start_number[columns, rows] = numbers
+                rows = (self._head[columns] - (window - 1)) % self._rows
+                numbers = np.arange(self._next_start, self._next_start + len(columns))
+                places = numbers % self.capacity
+                self._start_column[places] = columns
+                self._start_row[places] = rows
+                self._start_number[self._first_row[columns] + rows] = numbers
                 self._next_start += len(columns)
         self._oldest_start = max(self._oldest_start, self._next_start - self.capacity)
 
     def _forget_overwritten(self) -> None:
         """Give up the starts whose stack reaches back to the two rows that the next `add` writes."""
-        rows = (self._head[:, None] + np.arange(self.frame_stack + 1)) % self._rows
-        newest = self._start_number[self._columns[:, None], rows].max()
+        newest = self._start_number[self._places(self._head + self._until_overwritten)].max()
         self._oldest_start = max(self._oldest_start, int(newest) + 1)
 
-    def _rows_of_stack(self, column: NDArray[Any], row: NDArray[Any]) -> NDArray[np.int64]:
+    def _rows_of_stack(self, first_row: NDArray[np.int64], row: NDArray[np.int64]) -> NDArray[np.int64]:
         """[B, k], flat rows of the frames of the observations at [B] places."""
-        first_row = column[:, None].astype(np.int64) * self._rows
         if self.frame_stack == 1:
-            return first_row + row[:, None]
+            return (first_row + row)[:, None]
         back = np.arange(self.frame_stack - 1, -1, -1)
-        back = np.minimum(back, self._step[column, row][:, None])  # not beyond the episode's first frame
-        return first_row + (row[:, None] - back) % self._rows
+        back = np.minimum(back, self._step[first_row + row][:, None])  # not beyond the episode's first frame
+        return first_row[:, None] + (row[:, None] - back) % self._rows
