@@ -151,6 +151,17 @@ CASES["cartpole_horizon"] = [  # n and gamma change while it learns, and begin a
     "--data.gamma.init_args.env_steps=2000",
     "--data.gamma.init_args.towards=1.0",
 ]
+CASES["cartpole_resets"] = [  # networks and optimiser begin partly anew, and weights decay
+    *CASES["cartpole_ahead"],
+    "--model.resets=ShrinkAndPerturb",
+    "--model.resets.init_args.every_env_steps=600",
+    "--model.resets.init_args.until_env_steps=3000",
+    "--model.optimizer=torch.optim.AdamW",
+    "--model.weight_decay=Linear",
+    "--model.weight_decay.init_args.start=0.1",
+    "--model.weight_decay.init_args.end=0.01",
+    "--model.weight_decay.init_args.env_steps=3000",
+]
 CASES["cartpole_processes"] = [*CASES["cartpole"], "--data.env_processes=true", "--data.num_envs=2"]
 CHUNKS_BETWEEN_EVALUATIONS = dict.fromkeys(CASES, 30) | {"pong": 10}
 SEGMENT_BYTES = 20_000

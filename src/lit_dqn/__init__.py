@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         QuantileRegression,
         TDLearning,
     )
+    from lit_dqn.learning.resets import ShrinkAndPerturb
     from lit_dqn.playing.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom
     from lit_dqn.replay import Latest, Prioritized, Rollout, Uniform
     from lit_dqn.saving.io import ReplayCheckpointIO
@@ -82,6 +83,7 @@ __all__ = [
     "ReplayDataModule",
     "Rollout",
     "Run",
+    "ShrinkAndPerturb",
     "Softmax",
     "TDLearning",
     "TrainingError",

@@ -34,6 +34,7 @@ PARTS = {
     "QuantileRegression": "learning.objectives.quantile",
     "Repeated": "schedules",
     "Rollout": "replay.rollout",
+    "ShrinkAndPerturb": "learning.resets",
     "Softmax": "playing.policies",
     "TDLearning": "learning.objectives.prediction",
     "Uniform": "replay.samplers",

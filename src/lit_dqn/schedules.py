@@ -133,9 +133,21 @@ class Repeated(Schedule):
         return self.schedule.end
 
     def __call__(self, env_step: int) -> float:
-        # The last env step at which it may begin is before `until_env_steps`.
-        last = env_step if self.until_env_steps is None else min(env_step, max(self.until_env_steps - 1, 0))
-        return self.schedule(env_step - last // self.every_env_steps * self.every_env_steps)
+        begun = beginnings(env_step, self.every_env_steps, self.until_env_steps)
+        return self.schedule(env_step - begun * self.every_env_steps)
+
+
+def beginnings(env_step: int, every_env_steps: int, until_env_steps: int | None) -> int:
+    """How often something that is repeated has begun anew by an env step.
+
+    Args:
+        env_step: counted from 0, at which it begins for the first time; that is not counted.
+        every_env_steps: from one beginning to the next.
+        until_env_steps: from here on it does not begin again; None: for ever.
+
+    """
+    last = env_step if until_env_steps is None else min(env_step, max(until_env_steps - 1, 0))
+    return last // every_env_steps
 
 
 def bounds(value: Schedule | float) -> tuple[float, float]:

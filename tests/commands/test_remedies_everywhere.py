@@ -21,6 +21,8 @@ from remedies import KEY, alternatives, messages, says
 HERE = Path(__file__).parents[1]
 CARTPOLE = f"fit --config {HERE.parent / 'configs/cartpole.yaml'} "
 IMPLICIT = CARTPOLE + "--model.network.head lit_dqn.ImplicitQuantileHead --model.objective ImplicitQuantileLearning "
+DECAYING = CARTPOLE + "--model.weight_decay Linear --model.weight_decay.start 0.1 --model.weight_decay.end 0.2 "
+DECAYING += "--model.weight_decay.env_steps 100 "
 PQN = CARTPOLE + f"--config {HERE.parent / 'configs/pqn.yaml'} "
 MAZE_TD = f"fit --config {HERE.parent / 'configs/maze_td.yaml'} "
 ACTOR_CRITIC = f"fit --config {HERE.parent / 'configs/cartpole_actor_critic.yaml'} "
@@ -117,6 +119,10 @@ CASES = [
     CARTPOLE + "--model.network torch.nn.Linear",
     CARTPOLE + "--model.optimizer torch.optim.LBFGS",
     CARTPOLE + "--model.learning_rate 0",
+    CARTPOLE + "--model.weight_decay -1",
+    CARTPOLE + "--model.optimizer torch.optim.Rprop --model.weight_decay 0.1",
+    CARTPOLE + "--model.network test_remedies_everywhere.Own --model.resets ShrinkAndPerturb",
+    DECAYING + "--model.update compiled",
     CARTPOLE + "--model.objective QuantileRegression",
     CARTPOLE + "--model.network test_remedies_everywhere.Own --model.objective QuantileRegression",
     CARTPOLE + "--model.objective CategoricalQLearning",

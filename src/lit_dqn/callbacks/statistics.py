@@ -15,9 +15,10 @@ from torch import Tensor
 from lit_dqn.callbacks.forgive import forgive
 from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.errors import ConfigError
+from lit_dqn.learning.dormant import dormant_units
 from lit_dqn.saving import durable
 from lit_dqn.saving.layout import EPISODES
-from lit_dqn.types import Episode
+from lit_dqn.types import Chunk, Episode
 
 log = logging.getLogger("lit_dqn")
 
@@ -33,7 +34,7 @@ class TrainingStatistics(Callback):
     It takes the finished episodes out of the collector, so callbacks that look at them (`StoppingRules`) must stand
     before it. Every finished episode also becomes a line of `episodes.csv` in the run's folder, a moment later but
     before any other point and any checkpoint. Means over updates are logged every `trainer.log_every_n_steps` training
-    steps.
+    steps, the share of dormant units at the end of each epoch, on its last batch.
 
     Args:
         window: episodes behind `rollout/ep_rew_mean` and `rollout/ep_len_mean`.
@@ -89,7 +90,12 @@ class TrainingStatistics(Callback):
         durable.replace_text(path, content.getvalue())
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *args: Any
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Take the finished episodes out of the collector, and log if it is time."""
         collector = trainer.datamodule.collector  # type: ignore[attr-defined]
@@ -105,6 +111,8 @@ class TrainingStatistics(Callback):
         if (trainer.fit_loop.total_batch_idx + 1) % period == 0:
             self._log_means(trainer)
             self._outputs.clear()
+        if batch_idx + 1 == trainer.num_training_batches:
+            self._log_dormant_units(trainer, batch)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Log the last updates of a run that ends here before a checkpoint is saved, which so knows of that point."""
@@ -206,6 +214,14 @@ class TrainingStatistics(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=env_step)
         self._logged_at = (seconds, env_step)
+
+    def _log_dormant_units(self, trainer: lightning.Trainer, chunk: Chunk) -> None:
+        agent: Any = trainer.lightning_module
+        dormant = dormant_units(agent.online, chunk.batches[-1].observation)
+        if dormant is not None:
+            self._write_episodes(trainer)  # for the order of their steps, as above
+            for logger in trainer.loggers:
+                logger.log_metrics({"train/dormant_units": dormant}, step=chunk.env_step)
 
     @property
     def mean_return(self) -> float:

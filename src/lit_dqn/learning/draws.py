@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-NOISE_STREAM, ACTING_NOISE_STREAM, UNIFORM_STREAM = 3, 4, 5
+NOISE_STREAM, ACTING_NOISE_STREAM, UNIFORM_STREAM, RESET_STREAM = 3, 4, 5, 6
 """Set them apart from each other, and from the streams of those who play."""
 
 
@@ -25,3 +25,14 @@ def uniforms(seed: int, updates: int, count: int, batch_size: int, draws: int) -
         for number in range(count)
     ]
     return torch.from_numpy(np.stack(drawn))
+
+
+def reset_seed(seed: int, number: int) -> int:
+    """What the fresh weights of a reset are drawn by.
+
+    Args:
+        seed: of the run.
+        number: of the reset, from 1.
+
+    """
+    return int(np.random.SeedSequence((seed, number, 0, RESET_STREAM)).generate_state(1)[0])

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.learning.compiled import CompiledUpdate, why_no_steps_are_compiled
+from lit_dqn.learning.compiled import COMPILED_OPTIMIZERS, CompiledUpdate, why_no_steps_are_compiled
 from lit_dqn.learning.draws import NOISE_STREAM, uniforms
 from lit_dqn.learning.losses import weighed_mean
 from lit_dqn.learning.networks import Noise, update_target
+from lit_dqn.learning.resets import ShrinkAndPerturb
 from lit_dqn.learning.update_graph import Capturable, NotCapturedError, UpdateGraph, why_no_steps_are_captured
 from lit_dqn.types import Batch, Learned, LossOutput
 
@@ -169,6 +170,26 @@ class Learner:
         else:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate
+
+    def set_weight_decay(self, weight_decay: float) -> None:
+        """Set the weight decay of the next updates; a captured one has that of its capture for good."""
+        for group in self.optimizer.param_groups:
+            if self._graph is not None and group["weight_decay"] != weight_decay:
+                self._go_without_capture("its weight decay changes")
+            group["weight_decay"] = weight_decay
+
+    def reset(self, rule: ShrinkAndPerturb, fresh: nn.Module) -> None:
+        """Let the networks begin partly anew, by a rule and a fresh network, and the optimiser as if never used."""
+        rule(self.online, fresh)
+        if self.target is not self.online:
+            rule(self.target, fresh)
+        if type(self.optimizer) in COMPILED_OPTIMIZERS:
+            # All zeros is how Adam begins, and so an update that was captured or compiled keeps its places.
+            for state in self.optimizer.state.values():
+                torch._foreach_zero_(list(state.values()))
+        else:
+            self.release()
+            self.optimizer.state.clear()
 
     def plain_settings(self, optimizer_state: dict[str, Any]) -> None:
         """Make the settings in a `state_dict` of the optimiser those that it has without a capture."""

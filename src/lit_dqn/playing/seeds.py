@@ -11,6 +11,7 @@
     | noise of a network that learns       | (run seed, updates, 0 or, of the target network, 1, 3) |
     | noise of the network that acts       | (run seed, env step of the agent, 0, 4)    |
     | what an objective draws              | (run seed, updates, 0, 5)                  |
+    | fresh weights of a reset             | (run seed, number of the reset, 0, 6), from 1 |
 
 Envs are numbered over the whole run, wherever they are played. What else draws (the first weights of a network, its
 dropout) takes torch's global generator, which `seed_everything` seeds and a checkpoint holds.

@@ -2,6 +2,7 @@ import copy
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import lightning
@@ -14,6 +15,7 @@ from lit_dqn.learning.graphs import make_deterministic
 from lit_dqn.learning.learner import Learner, Update, check_device
 from lit_dqn.learning.loss_watch import LossWatch
 from lit_dqn.learning.networks import Noise, build_network
+from lit_dqn.learning.resets import ShrinkAndPerturb
 from lit_dqn.playing.ahead import check_draws_nothing
 from lit_dqn.replay import PrioritySampler, Rollout
 from lit_dqn.saving.loops import count_updates, restore_process_state
@@ -29,15 +31,18 @@ from lit_dqn.training.checks import (
     check_priority,
     check_target_updates,
     check_update,
+    check_weight_decay,
     learning_rate_schedule,
+    weight_decay_schedule,
 )
 from lit_dqn.training.evaluated import Evaluated
 from lit_dqn.training.protocols import Data, data_of
 from lit_dqn.training.ranks import check_one_process
+from lit_dqn.training.scheduled import Scheduled
 from lit_dqn.types import Batch, Chunk, LossOutput
 
 
-class LitAgent(Acting, Evaluated, Checkpointed):
+class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
     """What every agent is: an online network that learns from chunks, and evaluation episodes that grade it.
 
     What the network says, and what a batch teaches it, is the business of `LitDQN`, `LitTD` and `LitActorCritic`.
@@ -49,7 +54,8 @@ class LitAgent(Acting, Evaluated, Checkpointed):
         outputs: as many as the network must have, and what they are, in words for the user.
         objective: the loss of a batch.
         optimizer: called with the parameters of the online network.
-        learning_rate: of the optimiser, a number or a schedule over env steps; None keeps the optimiser's own.
+        learning_rate, weight_decay: of the optimiser, numbers or schedules over env steps; None keeps its own.
+        resets: when and how networks begin partly anew; None: never.
         target_update_period: updates from one update of the target network to the next; None: no target network.
         target_update_tau: τ of target <- τ online + (1 - τ) target.
         max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
@@ -77,6 +83,8 @@ class LitAgent(Acting, Evaluated, Checkpointed):
         objective: object,
         optimizer: OptimizerCallable,
         learning_rate: Schedule | float | None = None,
+        weight_decay: Schedule | float | None = None,
+        resets: ShrinkAndPerturb | None = None,
         target_update_period: int | None,
         target_update_tau: float,
         max_grad_norm: float | None,
@@ -93,6 +101,8 @@ class LitAgent(Acting, Evaluated, Checkpointed):
         self.objective = objective
         self.make_optimizer = optimizer
         self.learning_rate = learning_rate_schedule(learning_rate)
+        self.weight_decay = weight_decay_schedule(weight_decay)
+        self.resets = resets
         self.target_update_period = target_update_period
         self.target_update_tau = target_update_tau
         self.max_grad_norm = max_grad_norm
@@ -101,10 +111,12 @@ class LitAgent(Acting, Evaluated, Checkpointed):
         self._learner: Learner | None = None  # while it is trained
         self._loss_watch = LossWatch()
 
-        self.online = build_network(network, self.observation_shape, *outputs)
+        self._make_network = partial(build_network, network, self.observation_shape, *outputs)
+        self.online = self._make_network()
         if init_from is not None:
             load_network_weights(self.online, init_from)
         check_optimizer(optimizer, self.online.parameters())
+        check_weight_decay(self.weight_decay, optimizer, self.online.parameters())
         self._noise = Noise(self.online)
         self._asked = Asked(self.online, captures=self.update_way is not Update.eager)
         if target_update_period is not None:
@@ -120,8 +132,13 @@ class LitAgent(Acting, Evaluated, Checkpointed):
             "max_grad_norm": max_grad_norm,
             "update": self.update_way,
         }
-        if "target_update_period" in inspect.signature(type(self)).parameters:
-            arguments |= {"target_update_period": target_update_period, "target_update_tau": target_update_tau}
+        of_some = {
+            "target_update_period": target_update_period,
+            "target_update_tau": target_update_tau,
+            "weight_decay": self.weight_decay,
+            "resets": resets,
+        }
+        arguments |= {name: of_some[name] for name in inspect.signature(type(self)).parameters if name in of_some}
         # A checkpoint builds the agent again from these, and `RunDescription` logs them; the weights to begin with are
         # no part of what it is.
         self.save_hyperparameters(specification({"_instantiator": INSTANTIATOR, **arguments}), logger=False)
@@ -201,7 +218,7 @@ class LitAgent(Acting, Evaluated, Checkpointed):
 
         """
         check_device(self.update_way, device)
-        check_update(self.update_way, self.online, self.observation_shape, self.make_optimizer)
+        check_update(self.update_way, self.online, self.observation_shape, self.make_optimizer, self.weight_decay)
 
     def setup(self, stage: str) -> None:
         """Check that agent, data and device belong together, once for each stage."""
@@ -222,10 +239,7 @@ class LitAgent(Acting, Evaluated, Checkpointed):
         self.train()
 
     def on_train_start(self) -> None:
-        """Make the learner, and take up the generators of the checkpoint.
-
-        Nothing draws from them between this hook and the first step.
-        """
+        """Make the learner, and take up the checkpoint's generators, from which nothing draws until the first step."""
         self.eval()
         self._loss_watch = LossWatch()
         self._learner = Learner(
@@ -258,8 +272,9 @@ class LitAgent(Acting, Evaluated, Checkpointed):
         """
         learner = self._learner
         assert learner is not None
-        self.env_step = chunk.env_step
+        env_step_before, self.env_step = self.env_step, chunk.env_step
         self.follow_schedules(learner)
+        self.reset_if_due(learner, env_step_before)
         before, priority = learner.updates, None
         try:
             if learner.captures_next:
@@ -271,17 +286,6 @@ class LitAgent(Acting, Evaluated, Checkpointed):
             count_updates(self.trainer, learner.updates - before)
             chunk.settle(priority)
         return {name: rows.mean() if len(rows) > 1 else rows[0] for name, rows in learned.metrics.items()}
-
-    def follow_schedules(self, learner: Learner) -> None:
-        """Set what updates take from schedules at this env step: in tensors, for a captured update reads no numbers."""
-        if self.learning_rate is not None:
-            learner.set_learning_rate(self.learning_rate(self.env_step))
-
-    @property
-    def current_learning_rate(self) -> float:
-        """Of the optimiser, while it is trained."""
-        assert self._learner is not None
-        return self._learner.learning_rate
 
     def on_train_end(self) -> None:
         """Look at the last losses."""

@@ -11,7 +11,7 @@ from lit_dqn.learning.compiled import why_no_steps_are_compiled, why_nothing_is_
 from lit_dqn.learning.learner import Update
 from lit_dqn.learning.update_graph import why_not_captured, why_not_repeated
 from lit_dqn.saving.specification import made_by
-from lit_dqn.schedules import Constant, Schedule
+from lit_dqn.schedules import Constant, Schedule, bounds
 
 
 def check_target_updates(period: int | None, tau: float) -> None:
@@ -78,6 +78,39 @@ def learning_rate_schedule(learning_rate: Schedule | float | None) -> Schedule |
     return learning_rate
 
 
+def weight_decay_schedule(weight_decay: Schedule | float | None) -> Schedule | None:
+    """The schedule that a weight decay stands for; a number is constant, None leaves it to the optimiser.
+
+    Raises:
+        ConfigError: if it is negative anywhere.
+
+    """
+    if isinstance(weight_decay, int | float):
+        weight_decay = Constant(weight_decay)
+    if weight_decay is not None and min(bounds(weight_decay)) < 0:
+        raise ConfigError(
+            f"weight_decay: {min(bounds(weight_decay))} must be at least 0; set --model.weight_decay 0.1."
+        )
+    return weight_decay
+
+
+def check_weight_decay(
+    weight_decay: Schedule | None, optimizer: OptimizerCallable, parameters: Iterable[nn.Parameter]
+) -> None:
+    """Refuse the weight decay of an optimiser that has none.
+
+    Raises:
+        ConfigError: naming the optimiser and one that has.
+
+    """
+    if weight_decay is not None and "weight_decay" not in optimizer(parameters).defaults:
+        name = getattr(made_by(optimizer), "__name__", optimizer)
+        raise ConfigError(
+            f"weight_decay: {name} lets no weights decay; set --model.optimizer torch.optim.AdamW, or "
+            "--model.weight_decay null."
+        )
+
+
 def check_optimizer(optimizer: OptimizerCallable, parameters: Iterable[nn.Parameter]) -> None:
     """Refuse an optimiser that cannot be made, or that calls for the loss more than once in a step.
 
@@ -101,7 +134,11 @@ def check_optimizer(optimizer: OptimizerCallable, parameters: Iterable[nn.Parame
 
 
 def check_update(
-    way: Update, network: nn.Module, observation_shape: tuple[int, ...], make_optimizer: OptimizerCallable
+    way: Update,
+    network: nn.Module,
+    observation_shape: tuple[int, ...],
+    make_optimizer: OptimizerCallable,
+    weight_decay: Schedule | None,
 ) -> None:
     """Refuse to compute updates in a way that they cannot be computed in.
 
@@ -110,11 +147,18 @@ def check_update(
         network: that learns.
         observation_shape: of one observation.
         make_optimizer: called with its parameters.
+        weight_decay: its schedule; None: it has none.
 
     Raises:
         ConfigError: saying why.
 
     """
+    takes_it_once = way in (Update.graph, Update.compiled)
+    if takes_it_once and weight_decay is not None and weight_decay.start != weight_decay.end:
+        raise ConfigError(
+            f"update: {way.value} takes the weight decay once, and weight_decay goes from {weight_decay.start} to "
+            f"{weight_decay.end}; set --model.update eager."
+        )
     if way is Update.graph:
         reason = why_not_captured(network, observation_shape, make_optimizer(network.parameters()))
         if reason is not None:

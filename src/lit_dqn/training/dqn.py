@@ -10,8 +10,9 @@ from torch import nn
 
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.learning.learner import Update
-from lit_dqn.learning.networks import NatureCNN
+from lit_dqn.learning.networks import NatureCNN, torso_parameters
 from lit_dqn.learning.objectives import Objective, QLearning
+from lit_dqn.learning.resets import ShrinkAndPerturb
 from lit_dqn.schedules import Schedule
 from lit_dqn.training.agent import LitAgent
 from lit_dqn.types import Batch, LossOutput
@@ -29,6 +30,8 @@ class LitDQN(LitAgent):
         objective: the loss of a batch.
         optimizer: called with the parameters of the online network.
         learning_rate: of the optimiser, a number or a schedule over env steps; None keeps the optimiser's own.
+        weight_decay: likewise; how it decays weights is the optimiser's business: AdamW's does not go by the gradient.
+        resets: when and how both networks begin partly anew (`ShrinkAndPerturb`); None: never.
         target_update_period: updates from one update of the target network to the next (Mnih et al. 2015: C). None:
             there is none, and the online network grades s' itself (Mnih et al. 2013), where anything is graded.
         target_update_tau: τ of target <- τ online + (1 - τ) target; 1 copies. For Polyak averaging take a small τ
@@ -57,6 +60,8 @@ class LitDQN(LitAgent):
         objective: Objective = QLearning(),  # noqa: B008 - it cannot change
         optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
         learning_rate: Schedule | float | None = None,
+        weight_decay: Schedule | float | None = None,
+        resets: ShrinkAndPerturb | None = None,
         target_update_period: int | None = 1000,
         target_update_tau: float = 1.0,
         max_grad_norm: float | None = None,
@@ -71,12 +76,16 @@ class LitDQN(LitAgent):
             objective=objective,
             optimizer=optimizer,
             learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            resets=resets,
             target_update_period=target_update_period,
             target_update_tau=target_update_tau,
             max_grad_norm=max_grad_norm,
             update=update,
             init_from=init_from,
         )
+        if resets is not None:
+            torso_parameters(self.online)
         self._try_objective()
 
     def _try_objective(self) -> None:

@@ -1,6 +1,6 @@
 """Networks take observations as the env gives them, [B, *shape]; uint8 means an image with values 0 to 255."""
 
-from lit_dqn.learning.networks.build import NetworkFactory, build_network, update_target
+from lit_dqn.learning.networks.build import NetworkFactory, build_network, torso_parameters, update_target
 from lit_dqn.learning.networks.headed import HeadedNetwork, to_float
 from lit_dqn.learning.networks.heads import CategoricalHead, Head, ImplicitQuantileHead, Outputs, QuantileHead
 from lit_dqn.learning.networks.impala import ImpalaCNN, Pool
@@ -26,5 +26,6 @@ __all__ = [
     "QuantileNetwork",
     "build_network",
     "to_float",
+    "torso_parameters",
     "update_target",
 ]

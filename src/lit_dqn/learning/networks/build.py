@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,25 @@ def _statistics(network: nn.Module) -> Iterator[Tensor]:
     for module in network.modules():
         if not isinstance(module, NoisyLinear):
             yield from module.buffers(recurse=False)
+
+
+def torso_parameters(network: nn.Module) -> Iterable[nn.Parameter]:
+    """The weights that make the features of an observation; all others are the head's.
+
+    Args:
+        network: which says so by a method of this name.
+
+    Raises:
+        ConfigError: if it has none.
+
+    """
+    own = getattr(network, "torso_parameters", None)
+    if own is None:
+        raise ConfigError(
+            f"resets: {type(network).__name__} does not say which of its weights are its torso's, which shrink, for "
+            "those of its head begin anew; give it a method torso_parameters, or set --model.resets null."
+        )
+    return own()
 
 
 def build_network(

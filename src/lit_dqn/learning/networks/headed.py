@@ -28,11 +28,18 @@ class HeadedNetwork(nn.Sequential):
     def __init__(
         self, torso: Iterable[nn.Module], outputs: DenseOutputs, head: Callable[[Outputs], Head] | None
     ) -> None:
+        torso = list(torso)
         if head is None and not outputs.dueling:
             # Layer by layer, as networks have always been in checkpoints.
             super().__init__(*torso, *outputs.layers(outputs.num_actions))
         else:
             super().__init__(*torso, (head or ValueHead)(outputs))
+        self._head_layers = len(self) - len(torso)
+
+    def torso_parameters(self) -> list[nn.Parameter]:
+        """Those of the torso; all others are the head's: its dense layers and what else it has."""
+        torso = list(self)[: -self._head_layers]
+        return [parameter for layer in torso for parameter in layer.parameters()]
 
     @property
     def head(self) -> Head | None:

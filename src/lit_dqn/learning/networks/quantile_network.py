@@ -1,9 +1,9 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from lit_dqn.learning.networks.build import build_network
+from lit_dqn.learning.networks.build import build_network, torso_parameters
 from lit_dqn.learning.networks.heads import QuantileHead
 from lit_dqn.learning.networks.torsos import NatureCNN
 
@@ -38,6 +38,10 @@ class QuantileNetwork(nn.Module):
         self.network = build_network(
             network, observation_shape, num_outputs * num_quantiles, f"{num_quantiles} quantiles for each action"
         )
+
+    def torso_parameters(self) -> Iterable[nn.Parameter]:
+        """Those of the torso of `network`."""
+        return torso_parameters(self.network)
 
     def features(self, observation: Tensor) -> Tensor:
         """What `network` says: [B, *observation_shape] to [B, num_outputs * num_quantiles]."""

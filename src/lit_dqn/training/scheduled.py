@@ -1,0 +1,46 @@
+from collections.abc import Callable
+
+import lightning
+from torch import nn
+
+from lit_dqn.learning.learner import Learner
+from lit_dqn.learning.resets import ShrinkAndPerturb, fresh_network
+from lit_dqn.schedules import Schedule
+
+
+class Scheduled(lightning.LightningModule):
+    """A module whose updates change with the env step: how, follows from that alone, so there is no state to save."""
+
+    env_step: int
+    learning_rate: Schedule | None
+    weight_decay: Schedule | None
+    resets: ShrinkAndPerturb | None
+    _make_network: Callable[[], nn.Module]
+    _learner: Learner | None
+
+    def follow_schedules(self, learner: Learner) -> None:
+        """Set what updates take from schedules at this env step: in tensors, for a captured update reads no numbers."""
+        if self.learning_rate is not None:
+            learner.set_learning_rate(self.learning_rate(self.env_step))
+        if self.weight_decay is not None:
+            learner.set_weight_decay(self.weight_decay(self.env_step))
+
+    def reset_if_due(self, learner: Learner, before: int) -> None:
+        """Reset what learns, if a reset has become due since an env step.
+
+        Args:
+            learner: of the networks.
+            before: the env step of the updates before.
+
+        """
+        if self.resets is None or learner.updates == 0:
+            return
+        number = self.resets.count(self.env_step)
+        if number > self.resets.count(before):
+            learner.reset(self.resets, fresh_network(self._make_network, learner.seed, number).to(self.device))
+
+    @property
+    def current_learning_rate(self) -> float:
+        """Of the optimiser, while it is trained."""
+        assert self._learner is not None
+        return self._learner.learning_rate
