@@ -8,13 +8,13 @@ from helpers import CONFIGS, run, tiny
 
 ALL = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml"))
 BREAKOUT, MINATAR = Path("atari/breakout.yaml"), Path("minatar/breakout.yaml")
-RECIPES = ("btr", "c51", "hl_gauss", "iqn", "m_iqn", "rainbow")
+RECIPES = ("bbf_lite", "btr", "c51", "hl_gauss", "iqn", "m_iqn", "rainbow")
 OVERLAYS = {
     Path("double.yaml"): Path("maze.yaml"),
     Path("prioritized.yaml"): Path("cartpole.yaml"),
     Path("pqn.yaml"): MINATAR,
     **{Path(f"{name}.yaml"): BREAKOUT for name in ("c51", "dueling", "hl_gauss", "iqn", "m_iqn", "noisy")},
-    **{Path(f"{name}.yaml"): MINATAR for name in ("btr", "rainbow")},
+    **{Path(f"{name}.yaml"): MINATAR for name in ("bbf_lite", "btr", "rainbow")},
     Path("atari/nature.yaml"): BREAKOUT,
     Path("atari/dopamine.yaml"): BREAKOUT,
     Path("atari/fast.yaml"): BREAKOUT,
