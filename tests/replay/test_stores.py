@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from helpers import random_replay
-from lit_dqn import Latest, Prioritized, Uniform
-from lit_dqn.replay import DeviceFrames, Replay
+from lit_dqn import Latest, Prioritized, Rollout, Uniform
+from lit_dqn.replay import DeviceFrames, Replay, RolloutStore
 
 SAMPLERS = {
     "uniform": Uniform,
@@ -16,17 +16,34 @@ SAMPLERS = {
     "latest": Latest,
     "prioritized": lambda: Prioritized(alpha=0.7, beta=0.5),
 }
-every_store = pytest.mark.parametrize("sampler", SAMPLERS)
-on_device = pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
+STORES = [*SAMPLERS, "rollout"]
+every_store = pytest.mark.parametrize("store", STORES)
+everywhere = pytest.mark.parametrize(
+    ("store", "on_device"),
+    [*((name, False) for name in STORES), *((name, True) for name in SAMPLERS)],
+    ids=lambda part: part if isinstance(part, str) else "device" if part else "host",
+)
+
+
+def brightness(observation):
+    """The value of an observation to the rollout."""
+    return observation.reshape(len(observation), -1).mean(axis=1, dtype=np.float32)
 
 
 class Played:
     """A store of a buffer that another step is played into when it is asked for one."""
 
-    def __init__(self, sampler, on_device=False, **settings):
+    def __init__(self, store, on_device=False, **settings):
+        if store == "rollout":  # has windows of one step, and whole steps of all three envs
+            settings |= {"n_step": 1, "capacity": settings.get("capacity", 60) // 3 * 3}
         self.steps = random_replay(400, **settings)
         self.buffer = next(self.steps)
-        self.store = Replay(self.buffer, SAMPLERS[sampler](), DeviceFrames(self.buffer, "cpu") if on_device else None)
+        frames = DeviceFrames(self.buffer, "cpu") if on_device else None
+        self.store = (
+            RolloutStore(self.buffer, Rollout(trace_decay=0.0), brightness)
+            if store == "rollout"
+            else Replay(self.buffer, SAMPLERS[store](), frames)
+        )
         self.generator = np.random.default_rng(5)
         self.play(10)
 
@@ -43,10 +60,9 @@ class Played:
         return start
 
 
-@every_store
-@on_device
-def test_what_is_drawn_are_the_transitions_of_its_starts(sampler, on_device):
-    played = Played(sampler, on_device)
+@everywhere
+def test_what_is_drawn_are_the_transitions_of_its_starts(store, on_device):
+    played = Played(store, on_device)
     for _ in range(12):
         played.play(7)
         batches, start = played.draw()
@@ -54,19 +70,23 @@ def test_what_is_drawn_are_the_transitions_of_its_starts(sampler, on_device):
         assert all(number in played.buffer.starts for number in start.reshape(-1).tolist())
         for batch, numbers in zip(batches, start, strict=True):
             expected = played.buffer.sample(numbers)
-            for name, one, other in zip(batch._fields[:5], batch[:5], expected[:5], strict=True):
-                assert torch.equal(one, other), name
+            if store == "rollout":  # with λ = 0, returns are targets of one step
+                following = torch.from_numpy(brightness(expected.next_observation.numpy()))
+                torch.testing.assert_close(batch.reward, expected.reward + expected.discount * following)
+                assert not batch.discount.any()
+                expected = expected._replace(reward=batch.reward, discount=batch.discount, next_observation=None)
+            for one, other in zip(batch.tensors[:5], expected.tensors, strict=True):
+                assert torch.equal(one, other)
         played.store.settle(start, torch.rand(3, 7))
 
 
-@every_store
-@on_device
-def test_weights_are_there_where_priorities_are_and_the_largest_of_a_batch_is_1(sampler, on_device):
-    played = Played(sampler, on_device)
+@everywhere
+def test_weights_are_there_where_priorities_are_and_the_largest_of_a_batch_is_1(store, on_device):
+    played = Played(store, on_device)
     for _ in range(3):
         played.learn()
         for batch in played.draw()[0]:
-            assert (batch.weight is not None) == (sampler == "prioritized")
+            assert (batch.weight is not None) == (store == "prioritized")
             if batch.weight is not None:
                 assert batch.weight.shape == (7,)
                 assert batch.weight.dtype == torch.float32
@@ -74,7 +94,7 @@ def test_weights_are_there_where_priorities_are_and_the_largest_of_a_batch_is_1(
                 assert 0 < batch.weight.min() < 1 or len(played.buffer.starts) < 30
 
 
-@every_store
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_device_and_the_host_draw_the_same_and_weigh_the_same(sampler):
     one, other = Played(sampler), Played(sampler, on_device=True)
     assert other.store.device == torch.device("cpu")
@@ -89,8 +109,8 @@ def test_the_device_and_the_host_draw_the_same_and_weigh_the_same(sampler):
 @every_store
 @pytest.mark.parametrize("settings", [{}, {"n_step": 1, "frame_stack": 1, "num_envs": 1}, {"capacity": 31}], ids=str)
 @pytest.mark.parametrize("played_ahead", [0, 4])
-def test_a_restored_store_draws_on_as_the_one_that_was_saved(sampler, settings, played_ahead):
-    saved, restored = Played(sampler, **settings), Played(sampler, **settings)
+def test_a_restored_store_draws_on_as_the_one_that_was_saved(store, settings, played_ahead):
+    saved, restored = Played(store, **settings), Played(store, **settings)
     for _ in range(12):
         saved.play(5)
         saved.learn()
@@ -104,8 +124,8 @@ def test_a_restored_store_draws_on_as_the_one_that_was_saved(sampler, settings, 
 
 
 @every_store
-def test_saving_changes_nothing(sampler):
-    one, other = Played(sampler), Played(sampler)
+def test_saving_changes_nothing(store):
+    one, other = Played(store), Played(store)
     for _ in range(6):
         one.play(5), other.play(5)
         other.store.state_dict()
@@ -113,8 +133,8 @@ def test_saving_changes_nothing(sampler):
 
 
 @every_store
-def test_what_was_overwritten_before_it_is_settled_does_no_harm(sampler):
-    played = Played(sampler)
+def test_what_was_overwritten_before_it_is_settled_does_no_harm(store):
+    played = Played(store)
     start = played.draw().start
     played.play(100)
     played.store.settle(start, torch.full((3, 7), 9.0))

@@ -12,6 +12,7 @@ from lit_dqn import (
     MLP,
     ConfigError,
     DoubleQLearning,
+    Linear,
     LitDQN,
     LitTD,
     MunchausenQLearning,
@@ -185,6 +186,7 @@ def test_policy_evaluation_learns_from_rollouts_too():
     [
         ({"play_ahead": True}, "play_ahead: true would play a rollout by weights from before the updates"),
         ({"n_step": 3}, "n_step: 3 steps in a window mean nothing to a rollout"),
+        ({"n_step": Linear(10, 3, 100)}, "n_step: from 10 to 3 steps in a window mean nothing to a rollout"),
         ({"min_replay_size": 48}, "min_replay_size: 48 env steps before the first update would be forgotten"),
         ({"replay_device": "cuda"}, "replay_device: cuda would keep frames on the GPU that are soon forgotten"),
         ({"batch_size": 30}, "batch_size: 30 transitions for each 12 env steps .* --data.batch_size 24"),

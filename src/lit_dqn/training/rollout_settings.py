@@ -6,6 +6,7 @@ from typing import Any
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.replay.rollout import LONGEST
+from lit_dqn.schedules import Schedule
 from lit_dqn.training.replay_placement import ReplayDevice
 
 
@@ -27,8 +28,10 @@ def check_rollout(settings: Mapping[str, Any]) -> None:
         ("n_step", 1, "steps in a window mean nothing to a rollout, whose returns mix them by trace_decay"),
         ("min_replay_size", 0, "env steps before the first update would be forgotten: a rollout is learned from alone"),
     ):
-        if settings[key] != fits:
-            value = str(settings[key]).lower()
+        given = settings[key]
+        if given != fits:
+            changes = isinstance(given, Schedule)
+            value = f"from {given.start:g} to {given.end:g}" if changes else str(given).lower()
             raise ConfigError(f"{key}: {value} {reason}; set --data.{key} {str(fits).lower()}.")
     if settings["replay_device"] is ReplayDevice.cuda:
         raise ConfigError(
