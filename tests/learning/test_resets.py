@@ -115,9 +115,9 @@ def test_a_compiled_update_goes_on_after_a_reset_as_an_eager_one():
     learned = []
     for update in (Update.compiled, Update.eager):
         torch.manual_seed(0)
-        online, fresh = DEEP((4,), 2), DEEP((4,), 2)
+        online, target, fresh = (DEEP((4,), 2) for _ in range(3))
         optimizer = torch.optim.AdamW(online.parameters(), lr=1e-2)
-        learner = Learner(online, None, QLearning(), optimizer, update=update)
+        learner = Learner(online, target.requires_grad_(False), QLearning(), optimizer, update=update)
         learner.update_many(batches(4))
         compiled = learner._compiled
         learner.reset(ShrinkAndPerturb(), fresh)

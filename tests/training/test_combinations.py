@@ -90,7 +90,7 @@ OBJECTIVES = {
 SAMPLERS = {
     "uniform": {"sampler": Uniform(replacement=True)},
     "prioritized": {"sampler": Prioritized(alpha=0.6)},
-    "latest": {"sampler": Latest(), "gradient_steps": 1},
+    "latest": {"sampler": Latest(), "gradient_steps": 1, "env_steps_per_update": 2},
     "rollout": {"sampler": Rollout(0.7), "capacity": 16, "min_replay_size": 0, "env_steps_per_update": 4,
                 "gradient_steps": 4, "batch_size": 8, "updates_per_epoch": 8},
 }  # fmt: skip
