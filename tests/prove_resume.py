@@ -162,6 +162,20 @@ CASES["cartpole_resets"] = [  # networks and optimiser begin partly anew, and we
     "--model.weight_decay.init_args.end=0.01",
     "--model.weight_decay.init_args.env_steps=3000",
 ]
+CASES["taxi"] = [  # action masks, of which no env knows the next one without being there
+    f"--config={CONFIGS}/taxi.yaml",
+    "--data.num_envs=4",
+    "--data.capacity=1500",
+    "--data.min_replay_size=400",
+    "--data.batch_size=16",
+    "--data.updates_per_epoch=120",
+    "--data.eval_episodes=2",
+    "--data.eval_max_steps=60",
+    "--data.play_ahead=true",
+    "--model.network.init_args.hidden_sizes=[16]",
+    "--stop.max_env_steps=4000",
+    "--trainer.log_every_n_steps=7",
+]
 CASES["cartpole_processes"] = [*CASES["cartpole"], "--data.env_processes=true", "--data.num_envs=2"]
 CHUNKS_BETWEEN_EVALUATIONS = dict.fromkeys(CASES, 30) | {"pong": 10}
 SEGMENT_BYTES = 20_000

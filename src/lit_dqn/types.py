@@ -24,6 +24,8 @@ class Timestep(NamedTuple):
     discount: NDArray[np.bool_]  # [N], False where the step has no future to learn from: terminated, or a life lost
     last: NDArray[np.bool_]  # [N], True where the episode ended, terminated or truncated
     next_observation: NDArray[Any]  # [N, *shape], the last observation of the episode where it ended
+    action_mask: NDArray[np.bool_] | None = None  # [N, num_actions], which actions are allowed at o_t; None: all are
+    next_action_mask: NDArray[np.bool_] | None = None  # likewise at o_{t+1}
 
 
 class Batch(NamedTuple):
@@ -36,14 +38,18 @@ class Batch(NamedTuple):
     next_observation: Tensor | None = None  # [B, *shape], at the end of the window; None: the rewards are whole returns
     weight: Tensor | None = None  # [B] float32, importance weights of the losses; None: all count the same
     uniform: Tensor | None = None  # [B, D] float32 in [0, 1), where an objective draws; the learner adds them
+    action_mask: Tensor | None = None  # [B, num_actions] bool, which actions are allowed at s; None: all are
+    next_action_mask: Tensor | None = None  # [B, num_actions] bool, likewise at s', the end of the window
+
+    @property
+    def given(self) -> dict[str, Tensor]:
+        """The fields that a store gave, by their names; `Batch(**batch.given)` is that batch again."""
+        return {name: field for name, field in zip(self._fields, self, strict=True) if field is not None}
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """Those that a store gave; `Batch(*batch.tensors)` is that batch again."""
-        if self.next_observation is None:
-            return self[:4]
-        given = (*self[:4], self.next_observation)
-        return given if self.weight is None else (*given, self.weight)
+        """The fields that a store gave, in their order."""
+        return tuple(self.given.values())
 
 
 class Lookup(NamedTuple):
@@ -55,6 +61,15 @@ class Lookup(NamedTuple):
     reward: NDArray[np.float32]  # [B]
     discount: NDArray[np.float32]  # [B]
     last: NDArray[np.bool_]  # [B], whether the episode ended with the window
+    action_mask: NDArray[np.bool_] | None = None  # [B, num_actions], of the observations
+    next_action_mask: NDArray[np.bool_] | None = None  # [B, num_actions], at the end of the window
+
+    @property
+    def masks(self) -> dict[str, NDArray[np.bool_]]:
+        """The action masks by their names in a `Batch`; empty where all actions are allowed."""
+        if self.action_mask is None or self.next_action_mask is None:
+            return {}
+        return {"action_mask": self.action_mask, "next_action_mask": self.next_action_mask}
 
 
 class StaticBatches(Sequence[Batch]):
@@ -213,8 +228,10 @@ class CopiedAgent(ActionPreferences, Protocol):
         """An agent that acts as this one does now, with its noise; an earlier copy is brought up to date."""
         ...
 
-    def state_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
-        """V(s) of observations [N, *shape], as [N]."""
+    def state_values(
+        self, observation: NDArray[Any], action_mask: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
+        """V(s) of observations [N, *shape], as [N]; of masks [N, num_actions], None: all actions are allowed."""
         ...
 
     def exploring(self) -> AbstractContextManager[None]:

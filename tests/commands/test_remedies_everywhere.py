@@ -49,6 +49,12 @@ SPACES = {
     "dict": gymnasium.spaces.Dict({"a": gymnasium.spaces.Box(0, 1, (2,), np.float32)}),
     "rows": gymnasium.spaces.Box(0, 1, (40, 40), np.float32),
     "small": gymnasium.spaces.Box(0, 1, (1, 8, 8), np.float32),
+    "masked": gymnasium.spaces.Dict(
+        {
+            "observation": gymnasium.spaces.Box(0, 1, (2,), np.float32),
+            "action_mask": gymnasium.spaces.Box(1, 1, (2,), np.int8),
+        }
+    ),
 }
 
 
@@ -114,6 +120,10 @@ CASES = [
     CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space dict",
     CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space rows --model.network NatureCNN",
     CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space small --model.network NatureCNN",
+    CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space masked",
+    CARTPOLE + "--data.action_mask true",
+    CARTPOLE + "--data.env_id forbidding:lit_dqn_tests/Forbidding-v0",
+    CARTPOLE + "--data.env_id ALE/Pong-v5 --data.action_mask true --model.network NatureCNN",
     CARTPOLE + "--model.network MLP",
     CARTPOLE + "--model.network NatureCNN",
     CARTPOLE + "--model.network torch.nn.Linear",
@@ -140,6 +150,7 @@ CASES = [
     ACTOR_CRITIC + "--data.batch_size 64 --data.env_steps_per_update 32",
     RESUMED + "--data.capacity 300",
     RESUMED + "--data.n_step 2",
+    RESUMED + "--data.action_mask true",
     RESUMED + "--data.env_kwargs.sutton_barto_reward true",
     RESUMED + "--data.wrappers [gymnasium.wrappers.FlattenObservation]",
     RESUMED + "--data.env_id CartPole-v0",

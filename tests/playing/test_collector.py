@@ -58,7 +58,7 @@ def tape_collector(script):
     add = store.add
 
     def tape_add(timestep):
-        tape.append(("add", *(np.asarray(field).flatten().tolist() for field in timestep)))
+        tape.append(("add", *(np.asarray(field).flatten().tolist() for field in timestep if field is not None)))
         add(timestep)
 
     store.add = tape_add

@@ -37,6 +37,8 @@ WHEN_DRAWN = (
 FILLED_ONCE = "training/test_data.py::test_a_replay_that_was_not_saved_is_filled_again_once"
 OWN_GENERATOR = "playing/test_collector.py::test_each_env_explores_by_a_generator_of_its_own"
 GO_ON = "commands/test_resume.py::test_a_network_with_dropout_learns_on_as_if_it_had_never_stopped"
+MASKS, MASKED_OBJECTIVES = "playing/test_masks.py", "learning/test_masked_objectives.py"
+AS_IF_HOPELESS = "test_forbidden_actions_that_look_good_are_learned_from_as_if_they_were_hopeless"
 GENERATORS = "[exploration_generator(seed, first_env + env) for env in range(envs.num_envs)]"
 
 MUTATIONS = [
@@ -169,6 +171,147 @@ MUTATIONS = [
         "if env_steps < 1:",
         "if env_steps < 2:",
         "project/test_schedules.py::test_a_schedule_over_one_step_is_at_its_end_after_it",
+    ),
+    *(
+        Mutation(mistake, file, right, wrong, f"{test_file}::{test}")
+        for mistake, file, right, wrong, test_file, test in (
+            (
+                "Q-learning thinks of forbidden actions",
+                "learning/losses.py",
+                "masked(q_t_selector, batch.next_action_mask)",
+                "q_t_selector",
+                MASKED_OBJECTIVES,
+                "test_the_target_is_the_best_of_the_allowed_actions",
+            ),
+            (
+                "C51 thinks of forbidden actions",
+                "learning/objectives/categorical.py",
+                "masked(logits_t[-1].softmax(dim=2) @ support, batch.next_action_mask)",
+                "(logits_t[-1].softmax(dim=2) @ support)",
+                MASKED_OBJECTIVES,
+                AS_IF_HOPELESS,
+            ),
+            (
+                "quantile regression thinks of forbidden actions",
+                "learning/objectives/quantile.py",
+                "masked(theta_t.mean(dim=2), batch.next_action_mask)",
+                "theta_t.mean(dim=2)",
+                MASKED_OBJECTIVES,
+                AS_IF_HOPELESS,
+            ),
+            (
+                "IQN thinks of forbidden actions",
+                "learning/objectives/implicit.py",
+                "best = masked(q_t, batch.next_action_mask)",
+                "best = q_t",
+                MASKED_OBJECTIVES,
+                AS_IF_HOPELESS,
+            ),
+            (
+                "M-IQN's bonus is of a policy that does what is forbidden",
+                "learning/objectives/implicit.py",
+                "masked(target(batch.observation), batch.action_mask)",
+                "target(batch.observation)",
+                MASKED_OBJECTIVES,
+                AS_IF_HOPELESS,
+            ),
+            (
+                "Munchausen's bonus is of a policy that does what is forbidden",
+                "learning/objectives/munchausen.py",
+                "masked(q_before, batch.action_mask)",
+                "q_before",
+                MASKED_OBJECTIVES,
+                "test_munchausens_policy_is_the_softmax_over_the_allowed_actions",
+            ),
+            (
+                "Munchausen's soft value counts what is forbidden",
+                "learning/objectives/munchausen.py",
+                "masked(q_t, batch.next_action_mask)",
+                "q_t",
+                MASKED_OBJECTIVES,
+                "test_munchausens_policy_is_the_softmax_over_the_allowed_actions",
+            ),
+            (
+                "the actor-critic's policy does what is forbidden",
+                "learning/objectives/prediction.py",
+                "masked(output[:, :-1] / temperature, batch.action_mask)",
+                "output[:, :-1] / temperature",
+                MASKED_OBJECTIVES,
+                AS_IF_HOPELESS,
+            ),
+            (
+                "a rollout's values are of forbidden actions, too",
+                "replay/rollout.py",
+                "self.state_values(observation, found.next_action_mask[part])",
+                "self.state_values(observation)",
+                MASKS,
+                "test_the_values_of_a_rollout_are_those_of_allowed_actions",
+            ),
+            (
+                "the first mask of an episode is not stored",
+                "replay/masks.py",
+                "self[place[first]] = timestep.action_mask[first]",
+                "pass",
+                MASKS,
+                "test_each_transition_comes_with_the_masks_of_its_two_observations",
+            ),
+            (
+                "the mask at the end of a window is that of its start",
+                "replay/buffer.py",
+                "self._action_mask[place]",
+                "self._action_mask[first_place]",
+                MASKS,
+                "test_each_transition_comes_with_the_masks_of_its_two_observations",
+            ),
+            (
+                "a new episode is begun by the mask of the old one",
+                "playing/stage.py",
+                'np.where(mask[:, None], info["action_mask"], self.action_mask)',
+                "self.action_mask",
+                MASKS,
+                "test_no_forbidden_action_is_played",
+            ),
+            (
+                "exploration knows no mask",
+                "playing/policies.py",
+                "if mask is None else _any_of(mask[env], generator)",
+                "if True else 0",
+                MASKS,
+                "test_no_policy_chooses_what_is_forbidden_and_each_can_choose_all_else",
+            ),
+            (
+                "a policy is shown what the agent prefers of forbidden actions",
+                "playing/masks.py",
+                "np.where(self.action_mask, self._agent.preferences(observation), np.float32(-np.inf))",
+                "self._agent.preferences(observation)",
+                MASKS,
+                "test_no_policy_chooses_what_is_forbidden_and_each_can_choose_all_else",
+            ),
+            (
+                "an idle env plays its action 0, allowed or not",
+                "playing/resimulation.py",
+                "np.where(allowed, chosen, stage.action_mask.argmax(axis=1))",
+                "chosen",
+                MASKS,
+                "test_envs_that_are_played_again_are_where_they_were_and_idle_ones_play_what_is_allowed",
+            ),
+            (
+                "masks are not saved",
+                "saving/segments.py",
+                "(name for name in OPTIONAL_ROW_ARRAYS if name in names)",
+                "()",
+                MASKS,
+                "test_a_store_that_is_restored_from_memory_or_from_disk_has_its_masks_again",
+            ),
+            (
+                "an export does not mask",
+                "commands/export.py",
+                "masked(outputs[:, :num_actions], action_mask)",
+                "outputs[:, :num_actions]",
+                "commands/test_action_masks.py",
+                "test_the_state_values_of_an_actor_keep_their_place_behind_the_mask",
+            ),
+        )
     ),
 ]
 

@@ -105,7 +105,7 @@ class EpisodeView(Callback):
 
     def _play(self, data: Any, agent: Any) -> Trajectory | None:
         """The episode; None if there is nothing to see."""
-        env = make_env_with_pictures(data.env_id, data.env_kwargs, data.wrappers)
+        env = make_env_with_pictures(data.env_id, data.env_kwargs, data.wrappers, action_mask=data.action_mask)
         try:
             if not isinstance(env, RenderCollection) and len(data.observation_shape) != 3:
                 return None
@@ -116,6 +116,7 @@ class EpisodeView(Callback):
                 seeds=data.evaluation_seeds[:1],
                 max_steps=min(self.max_steps, data.eval_max_steps),
                 frame_stack=data.frame_stack,
+                action_mask=data.action_mask,
             )
             return trajectory
         finally:

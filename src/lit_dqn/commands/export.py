@@ -14,6 +14,7 @@ import yaml
 from torch import Tensor, nn
 
 from lit_dqn.errors import TrainingError
+from lit_dqn.learning.losses import masked
 from lit_dqn.saving import durable
 from lit_dqn.saving.layout import CONFIG
 
@@ -29,7 +30,13 @@ adds up in another order."""
 
 
 def export_agent(
-    online: nn.Module, observation: Tensor, settings: Mapping[str, Any], folder: Path, *, output_name: str
+    online: nn.Module,
+    observation: Tensor,
+    settings: Mapping[str, Any],
+    folder: Path,
+    *,
+    output_name: str,
+    action_mask: Tensor | None = None,
 ) -> None:
     """Write a network, and check each file that was written against it.
 
@@ -40,6 +47,8 @@ def export_agent(
         folder: where `model.safetensors`, `config.yaml` and, with the extra `export`, `model.onnx` go. The ONNX network
             takes what the env shows: images as uint8, for the scaling is inside.
         output_name: of the ONNX network's output.
+        action_mask: [B, num_actions], which actions are allowed: the ONNX network takes such masks as a second input
+            and says of forbidden actions, in its first num_actions outputs, the lowest number of float32.
 
     Raises:
         TrainingError: if what was written does not give the values of the live network.
@@ -63,17 +72,34 @@ def export_agent(
     if missing:
         log.warning("no ONNX was written: %s missing; pip install 'lit-dqn[export]'", " and ".join(missing))
         return
+    network, inputs = online, {"observation": observation}
+    if action_mask is not None:
+        network, inputs = _Masked(online).eval(), {**inputs, "action_mask": action_mask}
+    batch = torch.export.Dim("batch")
     torch.onnx.export(
-        online,
-        (observation,),
+        network,
+        tuple(inputs.values()),
         folder / ONNX,
-        input_names=["observation"],
+        input_names=list(inputs),
         output_names=[output_name],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamic_shapes=tuple({0: batch} for _ in inputs),
         external_data=False,
         verbose=False,
     )
-    _check_onnx(observation, values, folder / ONNX)
+    with torch.no_grad():
+        _check_onnx(inputs, network(*inputs.values()), folder / ONNX)
+
+
+class _Masked(nn.Module):
+    """A network whose first outputs are what actions are chosen by, with forbidden actions below all others."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, observation: Tensor, action_mask: Tensor) -> Tensor:
+        outputs, num_actions = self.network(observation), action_mask.shape[1]
+        return torch.cat([masked(outputs[:, :num_actions], action_mask), outputs[:, num_actions:]], dim=1)
 
 
 def _check_weights(online: nn.Module, observation: Tensor, values: Tensor, path: Path) -> None:
@@ -86,14 +112,20 @@ def _check_weights(online: nn.Module, observation: Tensor, values: Tensor, path:
             raise TrainingError(f"{path} does not give the values of the network that was written; do not use it.")
 
 
-def _check_onnx(observation: Tensor, values: Tensor, path: Path) -> None:
+def _check_onnx(inputs: Mapping[str, Tensor], values: Tensor, path: Path) -> None:
     import onnxruntime  # heavy, and part of an extra
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"observation": observation.numpy()})
-    (first,) = session.run(None, {"observation": observation[:1].numpy()})
-    largest = float(values.abs().max())
-    error = max(float(np.abs(found - values.numpy()).max()), float(np.abs(first - values[:1].numpy()).max()))
+    (found,) = session.run(None, {name: rows.numpy() for name, rows in inputs.items()})
+    (first,) = session.run(None, {name: rows[:1].numpy() for name, rows in inputs.items()})
+    expected, lowest = values.numpy(), np.finfo(np.float32).min
+    forbidden = expected == lowest
+    if not np.array_equal(found == lowest, forbidden) or not np.array_equal(first == lowest, forbidden[:1]):
+        raise TrainingError(f"{path} does not mask the actions that the network masks; do not use it.")
+    allowed = np.where(forbidden, 0, expected)
+    largest = float(np.abs(allowed).max())
+    errors = np.where(forbidden, 0, found) - allowed, np.where(forbidden[:1], 0, first) - allowed[:1]
+    error = max(float(np.abs(part).max()) for part in errors)
     if not error <= TOLERANCE * largest:
         raise TrainingError(
             f"{path} gives values up to {error:.2g} away from the network's, which reach {largest:.2g}; do not use it."
@@ -101,8 +133,8 @@ def _check_onnx(observation: Tensor, values: Tensor, path: Path) -> None:
     log.info(
         "%s: takes %s, at most %.1g from the network on %d observations, whose values reach %.3g",
         path,
-        str(observation.dtype).removeprefix("torch."),
+        str(inputs["observation"].dtype).removeprefix("torch."),
         error,
-        len(observation),
+        len(values),
         largest,
     )

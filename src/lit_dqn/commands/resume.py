@@ -142,8 +142,9 @@ def warn_of_other_env(checkpoint: Checkpoint, data: ReplayDataModule) -> None:
 
     It may be meant, such as Atari without sticky actions, so it is no error.
     """
-    saved = checkpoint.settings.data
-    then, now = ({key: of[key] for key in ("env_kwargs", "wrappers") if key in of} for of in (saved, data.hparams))
+    saved = {"action_mask": False, **checkpoint.settings.data}  # earlier releases knew no masks
+    keys = ("env_kwargs", "wrappers", "action_mask")
+    then, now = ({key: of[key] for key in keys if key in of} for of in (saved, data.hparams))
     for key, before, after in _differences(then, now):
         log.warning("data.%s is %s now, but the agent was trained with %s: this is another task", key, after, before)
 

@@ -68,4 +68,11 @@ class Trainer(lightning.Trainer):
             folder = make_new_folder(output_folder(checkpoint.path, checkpoint.env_step, EXPORT), "output_dir")
         else:
             folder = Path(output_dir)
-        export_agent(model.online, batch.observation, settings, folder, output_name=model.output_name)
+        export_agent(
+            model.online,
+            batch.observation,
+            settings,
+            folder,
+            output_name=model.output_name,
+            action_mask=batch.action_mask if model.has_preferences else None,  # V alone chooses nothing
+        )

@@ -111,25 +111,32 @@ def check_finite(
         )
 
 
-def check_first_step(env_id: str, env: gymnasium.Env) -> None:
+def check_first_step(env_id: str, env: gymnasium.Env, action_mask: bool = False) -> None:
     """Refuse an env that cannot even begin, before a run is made for it.
+
+    Args:
+        env_id: of the env.
+        env: as `make_env` makes it.
+        action_mask: whether its infos say which actions are allowed.
 
     Raises:
         ConfigError: if `reset` or `step` fails, or gives something else than Gymnasium's do.
 
     """
-    verb = "reset"
+    verb, info = "reset", dict[str, Any]()
     try:
-        observation, _ = env.reset(seed=0)
+        observation, info = env.reset(seed=0)
         check_finite(np.asarray(observation)[None], env, 0)
         verb = "step"
-        observation, *_ = env.step(0)
+        observation, *_ = env.step(int(np.argmax(info["action_mask"])) if action_mask else 0)
         check_finite(np.asarray(observation)[None], env, 1)
     except Exception as error:
         reason = _wrong_form(env.unwrapped)
         if reason is None and isinstance(error, TrainingError):
             raise ConfigError(one_line(error)) from error
         reason = reason or f"{type(error).__name__}: {one_line(error)}"
+        if "action_mask" in info and not action_mask:
+            reason += "; its infos say which actions are allowed: set --data.action_mask true."
         raise ConfigError(f"env_id: {env_id!r} fails in its first {verb}: {reason}") from error
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lit_dqn.envs.atari.vec import AtariGame, AtariProtocol, AtariVec, is_atari
 from lit_dqn.envs.checks import CheckedEnv
+from lit_dqn.envs.masks import MaskedEnv, MaskFromObservation, holds_a_mask
 from lit_dqn.envs.processes import ProcessVec
 from lit_dqn.errors import ConfigError, one_line
 
@@ -24,6 +25,7 @@ def make_env(
     env_kwargs: Mapping[str, Any] | None = None,
     wrappers: Sequence[Wrapper] = (),
     *,
+    action_mask: bool = False,
     render_mode: str | None = None,
     number: int = 0,
 ) -> gymnasium.Env:
@@ -36,6 +38,8 @@ def make_env(
         env_id: as registered with Gymnasium; `module:id` imports the module first.
         env_kwargs: handed to `gymnasium.make`; for ALE's games, the fields of `AtariProtocol`.
         wrappers: put around the env, the first one innermost.
+        action_mask: whether `info["action_mask"]` is asked which actions are allowed; it is there then after each reset
+            and step, bool [num_actions]. Of observations {"observation": ..., "action_mask": ...} the mask is taken.
         render_mode: as Gymnasium's; None for an env that is not looked at.
         number: of the env over the whole run, for the sentences about it.
 
@@ -44,7 +48,8 @@ def make_env(
 
     """
     if is_atari(env_id):
-        return AtariGame(env_id, _protocol(env_id, env_kwargs, wrappers), render_mode)
+        protocol = _protocol(env_id, env_kwargs, wrappers, action_mask=action_mask)
+        return AtariGame(env_id, protocol, render_mode)
     if render_mode is not None:
         _draw_without_a_screen()
         env_kwargs = {**(env_kwargs or {}), "render_mode": render_mode}
@@ -64,7 +69,11 @@ def make_env(
     try:
         for wrapper in wrappers:
             env = _wrapped(env_id, env, wrapper)
-        return CheckedEnv(_as_arrays(env_id, env), f"env {number} of {env_id}")
+        if action_mask and holds_a_mask(env.observation_space):
+            env = MaskFromObservation(env)
+        name = f"env {number} of {env_id}"
+        checked = CheckedEnv(_as_arrays(env_id, env), name)
+        return MaskedEnv(checked, name) if action_mask else checked
     except ConfigError:
         env.close()
         raise
@@ -77,7 +86,13 @@ def _draw_without_a_screen() -> None:
         os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
 
 
-def _protocol(env_id: str, env_kwargs: Mapping[str, Any] | None, wrappers: Sequence[Wrapper]) -> AtariProtocol:
+def _protocol(
+    env_id: str, env_kwargs: Mapping[str, Any] | None, wrappers: Sequence[Wrapper], *, action_mask: bool
+) -> AtariProtocol:
+    if action_mask:
+        raise ConfigError(
+            f"action_mask: true is not for {env_id}: a game of ALE forbids no action; set --data.action_mask false."
+        )
     if wrappers:
         raise ConfigError(
             f"wrappers: {env_id} is played by ALE's own vector env, which takes no Gymnasium wrappers; "
@@ -108,6 +123,10 @@ def _as_arrays(env_id: str, env: gymnasium.Env) -> gymnasium.Env:
         )
     if isinstance(env.observation_space, spaces.Discrete):
         return gymnasium.wrappers.FlattenObservation(env)
+    if holds_a_mask(env.observation_space):
+        raise ConfigError(
+            f"env_id: {env_id!r} says in its observations which actions are allowed; set --data.action_mask true."
+        )
     if not isinstance(env.observation_space, spaces.Box):
         raise ConfigError(
             f"env_id: {env_id!r} has observations of type {type(env.observation_space).__name__}; lit_dqn takes "
@@ -137,7 +156,11 @@ class _ChannelsFirst(gymnasium.ObservationWrapper):
 
 
 def make_env_with_pictures(
-    env_id: str, env_kwargs: Mapping[str, Any] | None = None, wrappers: Sequence[Wrapper] = ()
+    env_id: str,
+    env_kwargs: Mapping[str, Any] | None = None,
+    wrappers: Sequence[Wrapper] = (),
+    *,
+    action_mask: bool = False,
 ) -> gymnasium.Env:
     """As `make_env`; if the env can be rendered, `render()` gives the RGB pictures of the episode so far.
 
@@ -145,11 +168,11 @@ def make_env_with_pictures(
         ConfigError: as `make_env`, and if the env needs a package to draw that is not installed.
 
     """
-    env = make_env(env_id, env_kwargs, wrappers)
+    env = make_env(env_id, env_kwargs, wrappers, action_mask=action_mask)
     if "rgb_array" not in env.metadata.get("render_modes", []):
         return env
     env.close()
-    env = make_env(env_id, env_kwargs, wrappers, render_mode="rgb_array")
+    env = make_env(env_id, env_kwargs, wrappers, action_mask=action_mask, render_mode="rgb_array")
     try:
         env.reset(seed=0)
         env.render()
@@ -164,6 +187,7 @@ def make_vec(
     env_kwargs: Mapping[str, Any] | None = None,
     wrappers: Sequence[Wrapper] = (),
     *,
+    action_mask: bool = False,
     first_env: int = 0,
     processes: bool = False,
 ) -> VectorEnv:
@@ -176,6 +200,7 @@ def make_vec(
         num_envs: copies.
         env_kwargs: as for `make_env`.
         wrappers: likewise.
+        action_mask: likewise; the infos hold the masks of all envs that were stepped or reset, bool [N, num_actions].
         first_env: the number of the first env over the whole run, for the sentences about it; the others follow.
         processes: each copy in a process of its own, which pays where a step takes milliseconds; ALE's games have
             threads of their own instead. Envs that a script registers are not known there: write `module:id`.
@@ -185,12 +210,12 @@ def make_vec(
 
     """
     if is_atari(env_id):
-        return AtariVec(env_id, num_envs, _protocol(env_id, env_kwargs, wrappers))
+        return AtariVec(env_id, num_envs, _protocol(env_id, env_kwargs, wrappers, action_mask=action_mask))
     # Gymnasium's own checker, a call in each step, has seen the one env that was made before; each is checked here.
     env_kwargs = {"disable_env_checker": True, **(env_kwargs or {})}
     # Without auto-reset no step ever joins the end of one episode to the start of the next.
     numbers = range(first_env, first_env + num_envs)
-    makes = [partial(make_env, env_id, env_kwargs, wrappers, number=number) for number in numbers]
+    makes = [partial(make_env, env_id, env_kwargs, wrappers, action_mask=action_mask, number=n) for n in numbers]
     if processes:
         return ProcessVec(env_id, makes, first_env)
     return SyncVectorEnv(makes, copy=False, autoreset_mode=AutoresetMode.DISABLED)

@@ -36,6 +36,26 @@ def select(values: Tensor, index: Tensor) -> Tensor:
     return values.take_along_dim(index.view(-1, *[1] * (values.ndim - 1)), dim=1).squeeze(1)
 
 
+def masked(values: Tensor, mask: Tensor | None) -> Tensor:
+    """What actions are chosen by, with the lowest number that there is where an action is forbidden.
+
+    So no maximum finds it, and no softmax gives it a probability; -inf would, multiplied by that 0, become NaN.
+
+    Args:
+        values: [B, A].
+        mask: [B, A] bool, which actions are allowed; None: all are.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    """
+    if mask is None:
+        return values
+    if mask.shape != values.shape:
+        raise ValueError(f"masked takes two tensors of one shape, not {tuple(values.shape)} and {tuple(mask.shape)}.")
+    return values.masked_fill(~mask, torch.finfo(values.dtype).min)
+
+
 def bootstrap(q_t_value: Tensor, q_t_selector: Tensor) -> Tensor:
     """The value at s' of the action that the selector prefers: max_a Q(s', a) if both are the same network.
 
@@ -122,12 +142,13 @@ def q_learning_td_error(q_tm1: Tensor, batch: Batch, q_t_value: Tensor, q_t_sele
 
     Args:
         q_tm1: [B, A], Q(s, ·) of the network that learns; the only argument through which the gradient flows.
-        batch: actions, rewards and discounts.
+        batch: actions, rewards, discounts, and which actions are allowed at s'.
         q_t_value: [B, A], Q(s', ·) that grades the action at s'.
-        q_t_selector: [B, A], Q(s', ·) that picks it.
+        q_t_selector: [B, A], Q(s', ·) that picks it, among the actions that the batch's mask allows.
 
     """
-    target = td_target(batch.reward, batch.discount, bootstrap(q_t_value, q_t_selector))
+    picked = bootstrap(q_t_value, masked(q_t_selector, batch.next_action_mask))
+    target = td_target(batch.reward, batch.discount, picked)
     return target.detach() - select(q_tm1, batch.action)
 
 

@@ -157,6 +157,7 @@ class _CopiedBatches(StaticBatches):
     """Batches that are copied to the places of the first ones."""
 
     def __init__(self, batches: Sequence[Batch], device: torch.device) -> None:
+        self._names = list(batches[0].given)
         self.fields = tuple(torch.stack(tensors).to(device) for tensors in _columns(batches))
 
     def take(self, batches: Sequence[Batch]) -> bool:
@@ -172,7 +173,7 @@ class _CopiedBatches(StaticBatches):
         return True
 
     def make(self, fields: tuple[Tensor, ...]) -> Batch:
-        return Batch(*fields)
+        return Batch(**dict(zip(self._names, fields, strict=True)))
 
 
 def _columns(batches: Sequence[Batch]) -> list[list[Tensor]]:

@@ -26,12 +26,21 @@ class Collector:
         store: where timesteps go.
         seed: of the run; the seeds of episodes and of each env's exploration follow from it.
         first_env: the number of the first env over the whole run.
+        action_mask: whether the infos of the envs say which actions are allowed.
 
     """
 
-    def __init__(self, envs: VectorEnv, policy: Policy, store: Store, seed: int, first_env: int = 0) -> None:
+    def __init__(
+        self,
+        envs: VectorEnv,
+        policy: Policy,
+        store: Store,
+        seed: int,
+        first_env: int = 0,
+        action_mask: bool = False,
+    ) -> None:
         self.envs = envs
-        self.stage = Stage(envs, store.frame_stack, seed, first_env)
+        self.stage = Stage(envs, store.frame_stack, seed, first_env, action_mask=action_mask)
         self.policy = policy
         self.store = store
         self.seed = seed
@@ -48,7 +57,7 @@ class Collector:
         if not stage.begun:
             stage.begin(np.ones(num_envs, bool))
         for _ in range(env_steps // num_envs):
-            action = policy.act(agent, stage.observation, self.env_step, self._generators)
+            action = stage.act(policy, agent, self.env_step, self._generators)
             timestep, finished = stage.step(action)
             self.store.add(timestep)
             self.env_step += num_envs

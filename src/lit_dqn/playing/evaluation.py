@@ -25,6 +25,7 @@ def play_episodes(
     seeds: Sequence[int],
     max_steps: int,
     frame_stack: int = 1,
+    action_mask: bool = False,
 ) -> Iterator[Episode]:
     """Play episodes side by side without learning, each env the next one of `seeds` when it is free.
 
@@ -38,12 +39,13 @@ def play_episodes(
         seeds: one episode each, of the env and of the policy.
         max_steps: cap on the agent steps of an episode; a greedy policy can loop for ever.
         frame_stack: frames in an observation.
+        action_mask: whether the infos of the envs say which actions are allowed.
 
     Yields:
         The episodes in the order of their seeds, numbered from 1.
 
     """
-    stage = Stage(envs, frame_stack, seed=None, max_steps=max_steps)
+    stage = Stage(envs, frame_stack, seed=None, max_steps=max_steps, action_mask=action_mask)
     waiting = deque(enumerate(seeds))
     playing = [0] * envs.num_envs  # which of the episodes
     generators = [exploration_generator_of_episode(0)] * envs.num_envs
@@ -58,7 +60,7 @@ def play_episodes(
                 next_seeds[env] = seed
                 generators[env] = exploration_generator_of_episode(seed)
             stage.begin(ended, next_seeds)
-        action = policy.act(agent, stage.observation, 0, generators)
+        action = stage.act(policy, agent, 0, generators)
         timestep, finished = stage.step(action)
         ended = timestep.last
         for episode in finished:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_dqn.errors import ConfigError
+from lit_dqn.playing.masks import action_mask_of
 from lit_dqn.schedules import Constant, Schedule
 from lit_dqn.types import ActionPreferences
 
@@ -15,7 +16,11 @@ Generators = Sequence[np.random.Generator]
 
 
 class Policy(ABC):
-    """How actions follow from what an agent prefers: its action values, or the preferences of its actor."""
+    """How actions follow from what an agent prefers: its action values, or the preferences of its actor.
+
+    Where actions are forbidden, the agent that is handed in prefers none of them. A policy that chooses without asking
+    it chooses among those that `action_mask_of(agent)` allows.
+    """
 
     asks_agent = True
     """Whether actions depend on the agent that is handed in."""
@@ -44,7 +49,7 @@ class Policy(ABC):
 
 
 class UniformRandom(Policy):
-    """Every action with the same probability: the lesson's stationary policy."""
+    """Every allowed action with the same probability: the lesson's stationary policy."""
 
     asks_agent = False
 
@@ -52,6 +57,9 @@ class UniformRandom(Policy):
         self, agent: ActionPreferences, observation: NDArray[Any], env_step: int, generators: Generators
     ) -> NDArray[np.int64]:
         """Actions [N], drawn without asking the agent."""
+        mask = action_mask_of(agent)
+        if mask is not None:
+            return np.array([_any_of(allowed, generator) for allowed, generator in zip(mask, generators, strict=True)])
         return np.array([generator.integers(agent.num_actions) for generator in generators])
 
     def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
@@ -109,8 +117,10 @@ class EpsilonGreedy(Policy):
         if explore.all():
             return UniformRandom().act(agent, observation, env_step, generators)
         action = _best(agent.preferences(observation), generators, ~explore)
+        mask = action_mask_of(agent)
         for env in map(int, explore.nonzero()[0]):
-            action[env] = generators[env].integers(agent.num_actions)
+            generator = generators[env]
+            action[env] = generator.integers(agent.num_actions) if mask is None else _any_of(mask[env], generator)
         return action
 
     def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
@@ -162,6 +172,12 @@ class Softmax(Policy):
     def metrics(self, env_step: int) -> dict[str, float]:
         """The temperature τ."""
         return {"temperature": self.temperature(env_step)}
+
+
+def _any_of(allowed: NDArray[np.bool_], generator: np.random.Generator) -> int:
+    """One of the allowed actions [num_actions], each with the same probability; the draw of all if all are allowed."""
+    actions = np.flatnonzero(allowed)
+    return int(actions[generator.integers(len(actions))])
 
 
 def _best(

@@ -22,7 +22,7 @@ def resimulate(stage: Stage, episodes: Sequence[RunningEpisode]) -> list[str | N
     """Bring each env of a stage to where its episode was.
 
     The envs step together, for some cannot step alone: each one's episode begins when as many steps are left as it is
-    long. Until then the env is idle and plays its action 0.
+    long. Until then the env is idle and plays its first allowed action.
 
     Args:
         stage: of N envs.
@@ -38,7 +38,7 @@ def resimulate(stage: Stage, episodes: Sequence[RunningEpisode]) -> list[str | N
     actions = np.zeros((len(episodes), steps), np.int64)
     for env, episode in enumerate(episodes):
         actions[env, begin[env] :] = episode.actions
-    ended_early = np.zeros(len(episodes), bool)
+    ended_early, forbidden = np.zeros((2, len(episodes)), bool)
     ended = np.ones(len(episodes), bool)  # none has begun
     for step in range(steps + 1):
         begins = ended | (begin == step)
@@ -46,12 +46,19 @@ def resimulate(stage: Stage, episodes: Sequence[RunningEpisode]) -> list[str | N
             seeds = [episode.seed if first <= step else None for episode, first in zip(episodes, begin, strict=True)]
             stage.begin(begins, seeds)
         if step < steps:
-            timestep, finished = stage.step(actions[:, step])
+            chosen = actions[:, step]
+            if stage.action_mask is not None:
+                allowed = stage.allows(chosen)
+                forbidden |= ~allowed & (begin <= step)
+                chosen = np.where(allowed, chosen, stage.action_mask.argmax(axis=1))
+            timestep, finished = stage.step(chosen)
             ended = timestep.last
             ended_early[[episode.env - stage.first_env for episode in finished]] = True
     return [
         "its episode ended before"
         if ended_early[env]
+        else "an action that it played is forbidden"
+        if forbidden[env]
         else "it paid other rewards"
         if now.total_reward != episode.total_reward
         else "it shows another frame"

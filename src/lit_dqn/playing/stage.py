@@ -6,13 +6,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from lit_dqn.envs import check_finite, stored_dtype
+from lit_dqn.errors import TrainingError
+from lit_dqn.playing.masks import MaskedAgent
+from lit_dqn.playing.policies import Generators, Policy
 from lit_dqn.playing.seeds import episode_seed
 from lit_dqn.replay.stacking import FrameStack
-from lit_dqn.types import Timestep
+from lit_dqn.types import ActionPreferences, Timestep
 
 Seeds = Sequence[int | None]
 
@@ -48,7 +52,7 @@ class RunningEpisode(NamedTuple):
 class Stage:
     """A vector env with its frame stacks and the episodes that it is playing, each begun with a seed of its own.
 
-    Whoever plays begins episodes by `begin`, chooses actions by `observation`, and steps. Where an env's infos hold
+    Whoever plays begins episodes by `begin`, lets a policy `act`, and steps. Where an env's infos hold
     `life_lost` [N], those steps have no future for learning, and the episode goes on.
 
     Some vector envs cannot step one env alone. An env that has nothing to play meanwhile is *idle*: it goes on for the
@@ -60,12 +64,14 @@ class Stage:
         seed: of the run, which the seeds of episodes follow from; None: `begin` is told each.
         first_env: the number of the first env over the whole run; the others follow.
         max_steps: cap on the agent steps of an episode, a truncation; None for no cap but the env's own.
+        action_mask: whether the infos say which actions are allowed.
 
     Attributes:
         episodes: that each env has begun by seeds of the run, [N].
         begun: whether `begin` has been called; before that there is nothing to see.
         total_reward: of each env's episode so far, [N].
         length: agent steps of each env's episode so far, [N].
+        action_mask: which actions are allowed where each env is, [N, num_actions]; None: all are.
 
     """
 
@@ -76,6 +82,7 @@ class Stage:
         seed: int | None,
         first_env: int = 0,
         max_steps: int | None = None,
+        action_mask: bool = False,
     ) -> None:
         self.envs = envs
         self.seed = seed
@@ -93,6 +100,10 @@ class Stage:
         self._actions = ActionLog(envs.num_envs)
         self._idle = np.zeros(envs.num_envs, bool)
         self._someone_is_idle = False
+        self.action_mask: NDArray[np.bool_] | None = None
+        if action_mask:
+            assert isinstance(envs.single_action_space, spaces.Discrete)
+            self.action_mask = np.ones((envs.num_envs, int(envs.single_action_space.n)), np.bool_)
 
     @property
     def observation(self) -> NDArray[Any]:
@@ -120,8 +131,10 @@ class Stage:
         self.total_reward[mask] = 0
         self.length[mask] = 0
         given = [seed if begins else None for seed, begins in zip(self._seed_of_episode, mask, strict=True)]
-        frames, _ = self.envs.reset(seed=given, options={"reset_mask": mask.copy()})  # type: ignore[arg-type]
+        frames, info = self.envs.reset(seed=given, options={"reset_mask": mask.copy()})  # type: ignore[arg-type]
         self._stack.reset(self._as_stored(frames), mask)
+        if self.action_mask is not None:  # the infos are of those envs alone that begin
+            self.action_mask = np.where(mask[:, None], info["action_mask"], self.action_mask)
         self.begun = True
 
     def _next_seeds(self, mask: NDArray[np.bool_]) -> Seeds:
@@ -131,6 +144,40 @@ class Stage:
             seeds[env] = episode_seed(self.seed, self.first_env + env, int(self.episodes[env]))
         self.episodes[mask] += 1
         return seeds
+
+    def act(
+        self, policy: Policy, agent: ActionPreferences, env_step: int, generators: Generators
+    ) -> NDArray[np.integer]:
+        """What a policy does where the envs are, [N]; of forbidden actions it sees no more than that none is preferred.
+
+        Args:
+            policy: how actions follow from what the agent prefers.
+            agent: what it prefers.
+            env_step: what the policy's schedules are asked for.
+            generators: of each env.
+
+        Raises:
+            TrainingError: if the policy has chosen a forbidden action.
+
+        """
+        if self.action_mask is None:
+            return policy.act(agent, self.observation, env_step, generators)
+        actions = policy.act(MaskedAgent(agent, self.action_mask), self.observation, env_step, generators)
+        forbidden = ~self.allows(actions)
+        if forbidden.any():
+            env = int(forbidden.argmax())
+            raise TrainingError(
+                f"policy: {type(policy).__name__} has chosen action {actions[env]} in env {self.first_env + env} at "
+                f"step {self.length[env]:,} of its episode, where it is forbidden; let it choose by what the agent "
+                "prefers, or among what lit_dqn.playing.masks.action_mask_of(agent) allows."
+            )
+        return actions
+
+    def allows(self, actions: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Whether each env's action is allowed where it is, [N]."""
+        if self.action_mask is None:
+            return np.ones(len(actions), np.bool_)
+        return self.action_mask[np.arange(len(actions)), actions]
 
     def step(self, actions: NDArray[np.integer]) -> tuple[Timestep, list[Finished]]:
         """One agent step of every env.
@@ -155,7 +202,11 @@ class Stage:
         if self.max_steps is not None:
             last |= self.length == self.max_steps
         no_future = terminated | info.get("life_lost", False)
-        timestep = Timestep(self._stack.frames, actions, reward, ~no_future, last, frames)
+        mask = self.action_mask
+        self.action_mask = None if mask is None else info["action_mask"]
+        timestep = Timestep(
+            self._stack.frames, actions, reward, ~no_future, last, frames, mask, next_action_mask=self.action_mask
+        )
         self._stack.push(frames)
         return timestep, self._finished(last, terminated) if last.any() else []
 

@@ -36,6 +36,7 @@ def play_episode(
     seed: int,
     max_steps: int,
     frame_stack: int = 1,
+    action_mask: bool = False,
     env_step: int = 0,
 ) -> Iterator[Step]:
     """Play one episode without learning, step by step.
@@ -47,15 +48,16 @@ def play_episode(
         seed: of the env and of the policy.
         max_steps: cap on the agent steps of the episode; a greedy policy can loop for ever.
         frame_stack: frames in an observation.
+        action_mask: whether the env's infos say which actions are allowed.
         env_step: what the policy's schedules are asked for.
 
     """
-    stage = Stage(_OneEnv(env), frame_stack, seed=None, max_steps=max_steps)
+    stage = Stage(_OneEnv(env), frame_stack, seed=None, max_steps=max_steps, action_mask=action_mask)
     generators = [exploration_generator_of_episode(seed)]
     stage.begin(np.ones(1, bool), [seed])
     finished: list[Finished] = []
     while not finished:
-        action = policy.act(agent, stage.observation, env_step, generators)
+        action = stage.act(policy, agent, env_step, generators)
         timestep, finished = stage.step(action)
         yield Step(
             observation=timestep.observation[0].copy(),
@@ -74,26 +76,32 @@ class _OneEnv(VectorEnv):
         self.num_envs = 1
         self.spec = env.spec
         self.single_observation_space = env.observation_space
+        self.single_action_space = env.action_space
         self._env = env
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
         (seed,) = cast(list[int | None], seed)
-        observation, _ = self._env.reset(seed=seed)
-        return np.asarray(observation)[None], {}
+        observation, info = self._env.reset(seed=seed)
+        return np.asarray(observation)[None], _of_one(info)
 
     def step(
         self, actions: NDArray[np.integer]
     ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        observation, reward, terminated, truncated, _ = self._env.step(int(actions[0]))
+        observation, reward, terminated, truncated, info = self._env.step(int(actions[0]))
         return (
             np.asarray(observation)[None],
             np.array([reward], np.float64),
             np.array([terminated]),
             np.array([truncated]),
-            {},
+            _of_one(info),
         )
+
+
+def _of_one(info: dict[str, Any]) -> dict[str, Any]:
+    """What a stage looks for in the infos of an env, as a vector env of one has it."""
+    return {"action_mask": np.asarray(info["action_mask"])[None]} if "action_mask" in info else {}
 
 
 @dataclass
@@ -128,6 +136,7 @@ def play_trajectories(
     seeds: Sequence[int],
     max_steps: int,
     frame_stack: int = 1,
+    action_mask: bool = False,
 ) -> Iterator[Trajectory]:
     """Play episodes one after the other, with all that was seen.
 
@@ -138,13 +147,15 @@ def play_trajectories(
         seeds: one episode each, of the env and of the policy.
         max_steps: cap on the agent steps of an episode.
         frame_stack: frames in an observation.
+        action_mask: whether the env's infos say which actions are allowed.
 
     Yields:
         One trajectory for each seed.
 
     """
+    how: dict[str, Any] = {"max_steps": max_steps, "frame_stack": frame_stack, "action_mask": action_mask}
     for seed in seeds:
-        steps = list(play_episode(env, agent, policy, seed=seed, max_steps=max_steps, frame_stack=frame_stack))
+        steps = list(play_episode(env, agent, policy, seed=seed, **how))
         yield Trajectory(
             seed=seed,
             observation=np.stack([step.observation for step in steps] + [steps[-1].next_observation]),

@@ -38,6 +38,7 @@ def value_errors(
     gamma: float,
     frame_stack: int,
     reward_clip: float | None = None,
+    action_mask: bool = False,
     seeds: Sequence[int],
     max_steps: int,
     env_step: int,
@@ -56,6 +57,7 @@ def value_errors(
         gamma: γ, per step.
         frame_stack: frames in an observation.
         reward_clip: bound of each step's reward in what V learns from; clipped rewards count as elsewhere.
+        action_mask: whether the env's infos say which actions are allowed.
         seeds: of the episodes that are played where the truth is not known.
         max_steps: cap on the agent steps of each.
         env_step: what the policy's schedules are asked for.
@@ -68,7 +70,7 @@ def value_errors(
         ConfigError: if γ is 1 and the policy never ends an episode from some state, which then has no value.
 
     """
-    env = make_env(env_id, env_kwargs, wrappers)
+    env = make_env(env_id, env_kwargs, wrappers, action_mask=action_mask)
     try:
         if isinstance(env.unwrapped, GridWorld) and not wrappers and reward_clip is None:
             world = env.unwrapped
@@ -76,7 +78,8 @@ def value_errors(
             truth = _true_values(world, policy.probabilities(agent, observation, env_step), gamma)
             states = world.layout.acting_states
             return compare(agent.state_values(observation)[states], truth[states])
-        return _errors_of_returns(agent, env, policy, gamma, frame_stack, reward_clip, seeds, max_steps, env_step)
+        how = {"max_steps": max_steps, "frame_stack": frame_stack, "action_mask": action_mask, "env_step": env_step}
+        return _errors_of_returns(agent, env, policy, gamma, reward_clip, seeds, how)
     finally:
         env.close()
 
@@ -119,17 +122,14 @@ def _errors_of_returns(
     env: gymnasium.Env,
     policy: Policy,
     gamma: float,
-    frame_stack: int,
     reward_clip: float | None,
     seeds: Sequence[int],
-    max_steps: int,
-    env_step: int,
+    how: Mapping[str, Any],
 ) -> dict[str, float]:
     squares = []
-    how = {"max_steps": max_steps, "frame_stack": frame_stack, "env_step": env_step}
     for seed in seeds:
         steps = list(play_episode(env, agent, policy, seed=seed, **how))
-        observation = observations_of_episode(np.stack([step.observation for step in steps]), frame_stack)
+        observation = observations_of_episode(np.stack([step.observation for step in steps]), how["frame_stack"])
         rewards = np.array([step.reward for step in steps])
         if reward_clip is not None:
             rewards = rewards.clip(-reward_clip, reward_clip)

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 
-from lit_dqn.replay.layout import array_layout
-from lit_dqn.replay.stacking import observations_at
+from lit_dqn.replay.layout import array_layout, check_same_layout
+from lit_dqn.replay.masks import StoredMasks
+from lit_dqn.replay.stacking import observations_at, rows_of_stack
 from lit_dqn.saving.sidecar import Sidecar
 from lit_dqn.types import Batch, Lookup, Timestep
 
@@ -35,6 +36,7 @@ class ReplayBuffer:
         frame_stack: frames in an observation; an episode's first frame stands in for the ones before it.
         reward_clip: when a batch is drawn, the reward of each step is clipped to [-reward_clip, reward_clip]
             (Mnih et al. 2015: 1); it is stored as it came. None for no clipping.
+        num_actions: of the action masks that are stored with each timestep; None: there are none.
 
     """
 
@@ -49,6 +51,7 @@ class ReplayBuffer:
         n_step: int = 1,
         frame_stack: int = 1,
         reward_clip: float | None = None,
+        num_actions: int | None = None,
     ) -> None:
         self.capacity = capacity
         self.num_envs = num_envs
@@ -56,7 +59,9 @@ class ReplayBuffer:
         self.n_step = n_step
         self.frame_stack = frame_stack
         self.reward_clip = reward_clip
-        layout = array_layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack)
+        layout = array_layout(
+            capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack, num_actions
+        )
         # Zeros are mapped by the system when first written: memory grows with the timesteps that are there.
         arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
         # Rows of each column, [N, rows, ...], seen as one long row: NumPy is quicker with one index than with two.
@@ -68,6 +73,7 @@ class ReplayBuffer:
         self._step = arrays["step"].reshape(-1)  # since the episode began
         self._start_number = arrays["start_number"].reshape(-1)  # -1: no start
         self._start_number.fill(-1)
+        self._action_mask = None if num_actions is None else StoredMasks(arrays["action_mask"], num_actions)
         # The ring of starts; [capacity].
         self._start_column = arrays["start_column"]
         self._start_row = arrays["start_row"]
@@ -99,6 +105,8 @@ class ReplayBuffer:
         self._discount[place] = timestep.discount
         self._last[place] = timestep.last
         self._frames[next_place] = timestep.next_observation
+        if self._action_mask is not None:
+            self._action_mask.add(timestep, place, next_place, first)
         if self._written is not None:
             self._written += [next_place, place[first]]
         self._start_number[place] = self._start_number[next_place] = -1
@@ -144,6 +152,7 @@ class ReplayBuffer:
             reward=torch.from_numpy(found.reward),
             discount=torch.from_numpy(found.discount),
             next_observation=torch.from_numpy(observations_at(self.frames, found.next_rows)),
+            **{name: torch.from_numpy(mask) for name, mask in found.masks.items()},
         )
 
     def lookup(self, starts: NDArray[np.int64], n_step: int | None = None, gamma: float | None = None) -> Lookup:
@@ -178,12 +187,14 @@ class ReplayBuffer:
             place = first_row + end
             goes_on &= ~ended
         return Lookup(
-            self._rows_of_stack(first_row, row),
-            self._rows_of_stack(first_row, end),
+            rows_of_stack(first_row, row, self._step, self._rows, self.frame_stack),
+            rows_of_stack(first_row, end, self._step, self._rows, self.frame_stack),
             self._action[first_place],
             reward,
             discount,
             ~goes_on,
+            None if self._action_mask is None else self._action_mask[first_place],
+            None if self._action_mask is None else self._action_mask[place],
         )
 
     @property
@@ -242,11 +253,7 @@ class ReplayBuffer:
         sidecar: Sidecar | None = state.get("sidecar")
         arrays = {name: tensor.numpy() for name, tensor in state["arrays"].items()}
         layout = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
-        layout |= {} if sidecar is None else sidecar.layout
-        for name, array in self._arrays.items():
-            if layout.get(name) != (array.dtype.name, array.shape):
-                found = " ".join(map(str, layout.get(name, ("nothing",))))
-                raise ValueError(f"the replay's {name} is {array.dtype.name} {array.shape} here, and {found} there")
+        check_same_layout(self._arrays, layout if sidecar is None else layout | sidecar.layout)
         # Rows that are not stored were never written there.
         self._start_number.fill(-1)
         for name, saved in arrays.items():
@@ -294,11 +301,3 @@ class ReplayBuffer:
         """Give up the starts whose stack reaches back to the two rows that the next `add` writes."""
         newest = self._start_number[self._places(self._head + self._until_overwritten)].max()
         self._oldest_start = max(self._oldest_start, int(newest) + 1)
-
-    def _rows_of_stack(self, first_row: NDArray[np.int64], row: NDArray[np.int64]) -> NDArray[np.int64]:
-        """[B, k], flat rows of the frames of the observations at [B] places."""
-        if self.frame_stack == 1:
-            return (first_row + row)[:, None]
-        back = np.arange(self.frame_stack - 1, -1, -1)
-        back = np.minimum(back, self._step[first_row + row][:, None])  # not beyond the episode's first frame
-        return first_row[:, None] + (row[:, None] - back) % self._rows

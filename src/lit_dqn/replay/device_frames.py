@@ -67,11 +67,13 @@ class DeviceFrames:
         self.update()
         rows = np.stack([lookup.rows.reshape(count, -1), lookup.next_rows.reshape(count, -1)], axis=1)
         others = [array.reshape(count, -1) for array in (lookup.action, lookup.reward, lookup.discount)]
-        arrays = [rows, *others, *([] if weight is None else [weight])]
+        masks = {name: mask.reshape(count, -1, mask.shape[-1]) for name, mask in lookup.masks.items()}
+        optional = masks if weight is None else {"weight": weight, **masks}
+        arrays = [rows, *others, *optional.values()]
         if self._places is None or not self._places.fit(arrays):
             self._places = _Places(arrays, self.device)
         self._places.send(arrays)
-        return _DrawnBatches(self, self._places)
+        return _DrawnBatches(self, self._places, tuple(optional))
 
     def gather(self, rows: Tensor) -> Tensor:
         """The observations [B, *shape], frames stacked, of flat rows [B * k]."""
@@ -81,15 +83,17 @@ class DeviceFrames:
 class _DrawnBatches(StaticBatches):
     """Batches whose frames are gathered when they are asked for."""
 
-    def __init__(self, frames: DeviceFrames, places: "_Places") -> None:
+    def __init__(self, frames: DeviceFrames, places: "_Places", optional: tuple[str, ...]) -> None:
         self._frames = frames
         self._places = places
+        self._optional = optional  # fields that follow those of every batch
         self.fields = (places.memory,)
 
     def make(self, fields: tuple[Tensor, ...]) -> Batch:
-        rows, action, reward, discount, *weight = self._places.parts_of(fields[0])
+        rows, action, reward, discount, *others = self._places.parts_of(fields[0])
         observation, next_observation = self._frames.gather(rows.view(-1)).chunk(2)
-        return Batch(observation, action, reward, discount, next_observation, *weight)
+        optional = dict(zip(self._optional, others, strict=True))
+        return Batch(observation, action, reward, discount, next_observation, **optional)
 
 
 class _Staging:

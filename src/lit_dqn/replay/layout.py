@@ -1,7 +1,12 @@
 """The arrays of a replay, before they are there: their shapes, their types, and how many bytes they take."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
+
+from lit_dqn.replay.masks import packed_bytes
 
 
 def array_layout(
@@ -11,13 +16,14 @@ def array_layout(
     observation_dtype: DTypeLike,
     n_step: int,
     frame_stack: int,
+    num_actions: int | None = None,
 ) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
-    """Shape and dtype of every array."""
+    """Shape and dtype of every array; `num_actions` is of the action masks, None where there are none."""
     timesteps = -(-capacity // num_envs)
     last_observations = min(timesteps, 1024 + timesteps // 50)
     # Windows that are not complete yet, in this column and in the others; stacks; the rows of the next `add`.
     rows = (num_envs, timesteps + last_observations + 2 * n_step + frame_stack + 2)
-    return {
+    layout: dict[str, tuple[tuple[int, ...], DTypeLike]] = {
         "observation": ((*rows, *observation_shape), observation_dtype),
         "action": (rows, np.int64),
         "reward": (rows, np.float32),
@@ -29,6 +35,9 @@ def array_layout(
         "start_row": ((capacity,), np.int64),
         "head": ((num_envs,), np.int64),
     }
+    if num_actions is not None:
+        layout["action_mask"] = ((*rows, packed_bytes(num_actions)), np.uint8)
+    return layout
 
 
 def replay_bytes(
@@ -39,9 +48,10 @@ def replay_bytes(
     *,
     n_step: int = 1,
     frame_stack: int = 1,
+    num_actions: int | None = None,
 ) -> int:
     """Memory of a full replay, in bytes."""
-    layout = array_layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack)
+    layout = array_layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack, num_actions)
     return sum(map(_bytes, layout.values()))
 
 
@@ -57,6 +67,23 @@ def frames_bytes(
     """Memory of the frames alone, in bytes."""
     layout = array_layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack)
     return _bytes(layout["observation"])
+
+
+def check_same_layout(arrays: Mapping[str, NDArray[Any]], found: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
+    """Refuse what was saved of a replay of another layout.
+
+    Args:
+        arrays: of the replay.
+        found: the name of the dtype, and the shape, of each array that was saved.
+
+    Raises:
+        ValueError: naming the first one that differs.
+
+    """
+    for name, array in arrays.items():
+        if found.get(name) != (array.dtype.name, array.shape):
+            there = " ".join(map(str, found.get(name, ("nothing",))))
+            raise ValueError(f"the replay's {name} is {array.dtype.name} {array.shape} here, and {there} there")
 
 
 def _bytes(array: tuple[tuple[int, ...], DTypeLike]) -> int:

@@ -18,8 +18,10 @@ from lit_dqn.types import Batch, Drawn, Lookup
 LONGEST = 1024
 """Steps of each env in a rollout: so many fit into its buffer, however short the episodes are."""
 
-StateValues = Callable[[NDArray[Any]], NDArray[np.float32]]
-"""V(s) of observations [B, *shape], as [B], by the weights of now."""
+StateValues = Callable[..., NDArray[np.float32]]
+"""V(s) of observations [B, *shape] and, where there are such, action masks [B, num_actions]; as [B], by the weights of
+now.
+"""
 
 
 class Rollout(Sampler):
@@ -95,13 +97,8 @@ class RolloutStore(BufferedStore):
 
     def _returns(self, found: Lookup, batch_size: int) -> NDArray[np.float32]:
         """The λ-return of each transition, in the order in which they were played: step by step, env by env."""
-        frames, rows = self.buffer.frames, found.next_rows
-        next_value = np.concatenate(
-            [
-                self.state_values(observations_at(frames, rows[first : first + batch_size]))
-                for first in range(0, len(rows), batch_size)
-            ]
-        )
+        parts = [slice(first, first + batch_size) for first in range(0, len(found.next_rows), batch_size)]
+        next_value = np.concatenate([self._next_values(found, part) for part in parts])
         returns = lambda_returns(
             self._by_env(found.reward),
             self._by_env(found.discount),
@@ -110,6 +107,12 @@ class RolloutStore(BufferedStore):
             self.rollout.trace_decay,
         )
         return returns.T.reshape(-1).numpy()
+
+    def _next_values(self, found: Lookup, part: slice) -> NDArray[np.float32]:
+        observation = observations_at(self.buffer.frames, found.next_rows[part])
+        if found.next_action_mask is None:
+            return self.state_values(observation)
+        return self.state_values(observation, found.next_action_mask[part])
 
     def _by_env(self, numbers: NDArray[Any]) -> Tensor:
         """[N, T] of what is in the order in which it was played."""
@@ -121,6 +124,7 @@ class RolloutStore(BufferedStore):
             action=torch.from_numpy(found.action[places]),
             reward=torch.from_numpy(returns[places]),
             discount=torch.zeros(len(places)),
+            action_mask=None if found.action_mask is None else torch.from_numpy(found.action_mask[places]),
         )
 
     def settle(self, start: NDArray[np.int64], priority: Tensor) -> None:

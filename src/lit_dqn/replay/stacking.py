@@ -31,6 +31,26 @@ def observations_at(frames: NDArray[Any], rows: NDArray[np.integer]) -> NDArray[
     return frames[rows[:, 0]] if rows.shape[1] == 1 else stack_frames(frames[rows])
 
 
+def rows_of_stack(
+    first_row: NDArray[np.int64], row: NDArray[np.int64], step: NDArray[np.int32], rows: int, frame_stack: int
+) -> NDArray[np.int64]:
+    """Where the frames of observations lie in a ring of each env, all rings seen as one long row: [B, k].
+
+    Args:
+        first_row: [B], of the rings.
+        row: [B], of the newest frames in them.
+        step: of each row of all rings, since its episode began.
+        rows: of a ring.
+        frame_stack: k.
+
+    """
+    if frame_stack == 1:
+        return (first_row + row)[:, None]
+    back = np.arange(frame_stack - 1, -1, -1)
+    back = np.minimum(back, step[first_row + row][:, None])  # not beyond the episode's first frame
+    return first_row[:, None] + (row[:, None] - back) % rows
+
+
 def observations_of_episode(
     frames: NDArray[Any], frame_stack: int, steps: NDArray[np.integer] | None = None
 ) -> NDArray[Any]:

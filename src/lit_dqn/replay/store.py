@@ -1,5 +1,4 @@
 from collections.abc import Mapping
-from itertools import starmap
 from typing import Any
 
 import numpy as np
@@ -72,8 +71,9 @@ class Replay(BufferedStore):
         together = self.buffer.sample(start.reshape(-1), *window)
         if weight is not None:
             together = together._replace(weight=torch.from_numpy(weight.reshape(-1)))
-        columns = (tensor.split(batch_size) for tensor in together.tensors)
-        return Drawn(tuple(starmap(Batch, zip(*columns, strict=True))), start)
+        columns = {name: tensor.split(batch_size) for name, tensor in together.given.items()}
+        parts = zip(*columns.values(), strict=True)
+        return Drawn(tuple(Batch(**dict(zip(columns, part, strict=True))) for part in parts), start)
 
     def settle(self, start: NDArray[np.int64], priority: Tensor) -> None:
         """Take priorities back, where the sampler has use for them.

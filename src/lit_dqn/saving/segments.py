@@ -6,7 +6,7 @@ Saved arrays declare themselves. A store's `state_dict` says of each array which
      "rewritten": {"priority": ...},               # optional
      ...}
 
-*Appended* arrays are the rings of a replay, named in `ROW_ARRAYS` and `START_ARRAYS`: what was written does not change
+*Appended* arrays are the rings of a replay, named in `row_arrays` and `START_ARRAYS`: what was written does not change
 until the ring comes round, so a segment that nothing was added to is a hard link to its file in the checkpoint before.
 *Rewritten* arrays may change anywhere between two checkpoints, as priorities do: each is one segment, written anew with
 every checkpoint. They are contiguous tensors of numbers on the CPU, not empty, and finite; their names are Python's.
@@ -18,20 +18,28 @@ and keeps what it holds. A store checks itself what only it knows of the numbers
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 ROW_ARRAYS = ("observation", "action", "reward", "discount", "last", "step", "start_number")
-"""The arrays of the replay that have a row for each timestep of each env, [N, rows, ...]."""
+"""The arrays of every replay that have a row for each timestep of each env, [N, rows, ...]."""
+
+OPTIONAL_ROW_ARRAYS = ("action_mask",)
+"""Likewise, but of some replays."""
 
 START_ARRAYS = ("start_column", "start_row")
 """The arrays of the replay that have a place for each start, [capacity]."""
 
 AHEAD = 3
 """Rows from the head on that `ReplayBuffer.add` may have touched, for the last observation and the next episode."""
+
+
+def row_arrays(names: Container[str]) -> tuple[str, ...]:
+    """The arrays that have a row for each timestep, out of the names of a replay's arrays."""
+    return (*ROW_ARRAYS, *(name for name in OPTIONAL_ROW_ARRAYS if name in names))
 
 
 class Extent(NamedTuple):
@@ -80,10 +88,11 @@ class Rewritten(NamedTuple):
 def appended_segments(arrays: Mapping[str, NDArray[Any]], per_segment: tuple[int, int]) -> Iterator[Segment]:
     """All segments of a replay's appended arrays, used or not."""
     envs, rows = arrays[ROW_ARRAYS[0]].shape[:2]
+    names = row_arrays(arrays)
     for env in range(envs):
         for first in range(0, rows, per_segment[0]):
             chosen = slice(first, first + per_segment[0])
-            yield Segment(f"env_{env}_row_{first}", env, first, tuple(arrays[name][env, chosen] for name in ROW_ARRAYS))
+            yield Segment(f"env_{env}_row_{first}", env, first, tuple(arrays[name][env, chosen] for name in names))
     for first in range(0, len(arrays[START_ARRAYS[0]]), per_segment[1]):
         chosen = slice(first, first + per_segment[1])
         yield Segment(f"start_{first}", None, first, tuple(arrays[name][chosen] for name in START_ARRAYS))

@@ -27,6 +27,7 @@ from lit_dqn.saving.segments import (
     bytes_of,
     rewritten_file,
     rewritten_segments,
+    row_arrays,
 )
 
 MANIFEST = "manifest.json"
@@ -46,6 +47,7 @@ DTYPES = {
     "start_number": "int64",
     "start_column": "int32",
     "start_row": "int64",
+    "action_mask": "uint8",  # one bit for each action
 }
 """Of all appended arrays but the observations."""
 
@@ -104,7 +106,7 @@ class Sidecar:
             OSError: saying what is wrong.
 
         """
-        if sorted(self.layout) != sorted((*ROW_ARRAYS, *START_ARRAYS)):
+        if sorted(self.layout) != sorted((*row_arrays(self.layout), *START_ARRAYS)):
             raise OSError(f"{self.folder / MANIFEST} has other arrays than a replay")
         numbers = [*self.extent.heads, self.extent.next_start, *self.per_segment]
         numbers += [size for _, shape in (*self.layout.values(), *self.rewritten.values()) for size in shape]
@@ -113,13 +115,13 @@ class Sidecar:
         envs, rows = self.layout[ROW_ARRAYS[0]][1][:2]
         (capacity,) = self.layout[START_ARRAYS[0]][1]
         kinds = {name: dtype for name, (dtype, _) in self.layout.items()}
-        if not _is_of_numbers(kinds.pop("observation")) or kinds != DTYPES:
+        if not _is_of_numbers(kinds.pop("observation")) or kinds != {name: DTYPES[name] for name in kinds}:
             raise OSError(f"{self.folder / MANIFEST} has arrays of other types than a replay")
         for name, (dtype, shape) in self.rewritten.items():
             is_array = REWRITTEN_NAME.fullmatch(name) and _is_of_numbers(dtype) and shape and 0 not in shape
             if not is_array or name in (*self.layout, "head"):
                 raise OSError(f"{self.folder / MANIFEST} has a rewritten array that no store has")
-        shapes_fit = all(self.layout[name][1][:2] == (envs, rows) for name in ROW_ARRAYS)
+        shapes_fit = all(self.layout[name][1][:2] == (envs, rows) for name in row_arrays(self.layout))
         shapes_fit &= all(self.layout[name][1] == (capacity,) for name in START_ARRAYS)
         if not shapes_fit or envs != len(self.extent.heads):
             raise OSError(f"{self.folder / MANIFEST} has arrays that do not fit each other")
@@ -135,7 +137,7 @@ class Sidecar:
 
     def _expected(self, rows: int, capacity: int) -> Iterator[tuple[str, int]]:
         """The names and sizes of the segments that were written, no more than the manifest names."""
-        per_row = sum(bytes_of(dtype, shape[2:]) for name, (dtype, shape) in self.layout.items() if name in ROW_ARRAYS)
+        per_row = sum(bytes_of(self.layout[name][0], self.layout[name][1][2:]) for name in row_arrays(self.layout))
         per_start = sum(bytes_of(self.layout[name][0], ()) for name in START_ARRAYS)
         yield from ((rewritten_file(name), bytes_of(*array)) for name, array in self.rewritten.items())
         left = len(self.contents) + 1
@@ -181,7 +183,7 @@ class Sidecar:
         for name, (dtype, _) in self.rewritten.items():
             if segment == rewritten_file(name):
                 return {name: (dtype, ())}
-        names, axes = (START_ARRAYS, 1) if segment.startswith("start_") else (ROW_ARRAYS, 2)
+        names, axes = (START_ARRAYS, 1) if segment.startswith("start_") else (row_arrays(self.layout), 2)
         return {name: (self.layout[name][0], self.layout[name][1][axes:]) for name in names}
 
     def _limits(self, num_actions: int | None) -> dict[str, tuple[float, float]]:

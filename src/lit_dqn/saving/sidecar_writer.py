@@ -11,13 +11,13 @@ from torch import Tensor
 from lit_dqn.saving import durable
 from lit_dqn.saving.durable import Content
 from lit_dqn.saving.segments import (
-    ROW_ARRAYS,
     START_ARRAYS,
     Extent,
     Rewritten,
     Segment,
     appended_segments,
     rewritten_segments,
+    row_arrays,
 )
 from lit_dqn.saving.sidecar import MANIFEST, THREADS, Layout, Sidecar
 
@@ -64,10 +64,11 @@ class SidecarWriter:
         self.n_step = n_step
         self.identity = identity
         self.extent = Extent(tuple(arrays["head"].tolist()), next_start)
-        self.layout = _layout_of({name: arrays[name] for name in (*ROW_ARRAYS, *START_ARRAYS)})
+        rows = row_arrays(arrays)
+        self.layout = _layout_of({name: arrays[name] for name in (*rows, *START_ARRAYS)})
         self.rewritten = _layout_of(rewritten or {})
         self.per_segment = (
-            max(1, SEGMENT_BYTES // _bytes_per_place(arrays, ROW_ARRAYS, axes=2)),
+            max(1, SEGMENT_BYTES // _bytes_per_place(arrays, rows, axes=2)),
             max(1, SEGMENT_BYTES // _bytes_per_place(arrays, START_ARRAYS, axes=1)),
         )
         same = previous is not None and previous.identity == identity and previous.per_segment == self.per_segment

@@ -13,7 +13,9 @@ from lit_dqn.learning.asking import Asked
 from lit_dqn.learning.draws import ACTING_NOISE_STREAM
 from lit_dqn.learning.learner import Update
 from lit_dqn.learning.networks import Noise, update_target
+from lit_dqn.playing.masks import MaskedAgent
 from lit_dqn.playing.policies import Greedy
+from lit_dqn.types import ActionPreferences
 
 
 class Acting(lightning.LightningModule, ABC):
@@ -41,8 +43,16 @@ class Acting(lightning.LightningModule, ABC):
         """
 
     @abstractmethod
-    def state_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
-        """V(s) of observations [N, *observation_shape], as [N]."""
+    def state_values(
+        self, observation: NDArray[Any], action_mask: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
+        """V(s) of observations [N, *observation_shape], as [N].
+
+        Args:
+            observation: of each state.
+            action_mask: [N, num_actions], which actions are allowed there; None: all are.
+
+        """
 
     def _outputs(self, observation: NDArray[Any]) -> NDArray[np.float32]:
         """What the online network says, [N, number of outputs]."""
@@ -81,11 +91,15 @@ class Acting(lightning.LightningModule, ABC):
         data = None if self._trainer is None else self.trainer.datamodule  # type: ignore[attr-defined]
         return getattr(data, "seed", 0), self.env_step, 0, ACTING_NOISE_STREAM
 
-    def act(self, observation: NDArray[Any]) -> int:
-        """The greedy action for one observation of shape `observation_shape`.
+    def act(self, observation: NDArray[Any], action_mask: NDArray[Any] | None = None) -> int:
+        """The greedy action for one observation.
+
+        Args:
+            observation: of shape `observation_shape`.
+            action_mask: [num_actions], which actions are allowed; None: all are.
 
         Raises:
-            ValueError: if the observation has another shape.
+            ValueError: if one has another shape, or no action is allowed.
 
         """
         if np.shape(observation) != self.observation_shape:
@@ -95,4 +109,13 @@ class Acting(lightning.LightningModule, ABC):
         frame = np.asarray(observation)
         if frame.dtype != np.uint8 or frame.ndim < 2:  # as during training: only images stay uint8
             frame = frame.astype(np.float32)
-        return int(Greedy().act(self, frame[None], 0, [np.random.default_rng()])[0])
+        agent: ActionPreferences = self
+        if action_mask is not None:
+            allowed = np.asarray(action_mask).astype(np.bool_)
+            if allowed.shape != (self.num_actions,) or not allowed.any():
+                raise ValueError(
+                    f"act takes a mask of shape ({self.num_actions},) that allows at least one action, not "
+                    f"{allowed.astype(int).tolist()}."
+                )
+            agent = MaskedAgent(self, allowed[None])
+        return int(Greedy().act(agent, frame[None], 0, [np.random.default_rng()])[0])

@@ -129,6 +129,8 @@ class LitActorCritic(LitAgent):
         """h(s, ·), [N, num_actions]; the policy is their softmax (Sutton & Barto 2020, eq. 13.2)."""
         return self._outputs(observation)[:, :-1]
 
-    def state_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+    def state_values(
+        self, observation: NDArray[Any], action_mask: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
         """V(s) of the policy, by the critic, as [N]."""
         return self._outputs(observation)[:, -1]

@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_dqn.errors import ConfigError
+from lit_dqn.playing.masks import as_masked
 from lit_dqn.playing.policies import Greedy, Policy
 from lit_dqn.training.agent import LitAgent
 from lit_dqn.training.loading import load_agent
@@ -56,7 +57,7 @@ class CheckpointPolicy(Policy):
                 f"the agent of {self.checkpoint} sees {wanted} and has {self._agent.num_actions} actions, "
                 f"not {seen} and {agent.num_actions}"
             )
-        return self.policy.act(self._agent, observation, env_step, generators)
+        return self.policy.act(as_masked(self._agent, agent), observation, env_step, generators)
 
     def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
         """π(a|s) by the agent of the checkpoint."""

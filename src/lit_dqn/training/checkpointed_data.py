@@ -19,6 +19,7 @@ KEPT_ON_RESUME = (
     "env_id",
     "env_kwargs",
     "wrappers",
+    "action_mask",
     "num_envs",
     "capacity",
     "n_step",

@@ -52,6 +52,8 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
         env_id: a Gymnasium env with discrete actions; `module:id` imports the module first.
         env_kwargs: handed to `gymnasium.make`; for ALE's games, the fields of `AtariProtocol`.
         wrappers: classes of Gymnasium wrappers that are put around the env, the first one innermost.
+        action_mask: the env says by `info["action_mask"]`, one number for each action, which are allowed; it is asked
+            with every observation, and a forbidden action is neither played nor thought of where values are learned.
         num_envs: envs that are played side by side.
         env_processes: play each of them in a process of its own, which pays where a step takes milliseconds.
         frame_stack: frames in an observation.
@@ -97,6 +99,7 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
         env_id: str,
         env_kwargs: dict[str, Any] | None = None,
         wrappers: Sequence[Wrapper] = (),
+        action_mask: bool = False,
         num_envs: int = 1,
         env_processes: bool = False,
         frame_stack: int = 1,
@@ -125,6 +128,7 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
         self.env_id = env_id
         self.env_kwargs = env_kwargs or {}
         self.wrappers = wrappers
+        self.action_mask = action_mask
         self.num_envs = num_envs
         self.env_processes = env_processes
         self.frame_stack = frame_stack
@@ -152,8 +156,8 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
         if sampler.is_rollout:
             check_rollout(vars(self))
 
-        env = make_env(env_id, env_kwargs, wrappers)
-        check_first_step(env_id, env)
+        env = make_env(env_id, env_kwargs, wrappers, action_mask=action_mask)
+        check_first_step(env_id, env, action_mask)
         assert isinstance(env.action_space, spaces.Discrete)
         assert env.observation_space.shape is not None
         self.num_actions = int(env.action_space.n)
@@ -207,14 +211,17 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
                 n_step=self.horizon.longest,
                 frame_stack=self.frame_stack,
                 reward_clip=self.reward_clip,
+                num_actions=self.num_masked_actions,
             )
             self.store = self._make_store(buffer, DeviceFrames(buffer, device) if device is not None else None)
-            self.collector = Collector(envs, self.policy, self.store, self.seed, self.first_env)
+            self.collector = Collector(
+                envs, self.policy, self.store, self.seed, self.first_env, action_mask=self.action_mask
+            )
             self._play_ahead = PlayAhead(self.collector) if self.play_ahead else None
 
     def _make_store(self, buffer: ReplayBuffer, frames: DeviceFrames | None) -> Replay | RolloutStore:
         if isinstance(self.sampler, Rollout):
-            values = lambda observation: self._agent().state_values(observation)  # noqa: E731
+            values = lambda *seen: self._agent().state_values(*seen)  # noqa: E731
             return RolloutStore(buffer, self.sampler, values, self.horizon)
         return Replay(buffer, self.sampler, frames, self.horizon)
 

@@ -125,6 +125,9 @@ class LitDQN(LitAgent):
         """Q(s, ·), [N, num_actions]."""
         return self.q_values(observation)
 
-    def state_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
-        """V(s) of the greedy policy, max_a Q(s, a), as [N]."""
-        return self.q_values(observation).max(axis=1)
+    def state_values(
+        self, observation: NDArray[Any], action_mask: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
+        """V(s) of the greedy policy, max_a Q(s, a) over the allowed actions, as [N]."""
+        q_values = self.q_values(observation)
+        return (q_values if action_mask is None else np.where(action_mask, q_values, np.float32(-np.inf))).max(axis=1)

@@ -21,6 +21,7 @@ class EvaluationData(lightning.LightningDataModule):
     env_id: str
     env_kwargs: dict[str, Any]
     wrappers: Sequence[Wrapper]
+    action_mask: bool
     env_processes: bool
     frame_stack: int
     eval_episodes: int
@@ -48,7 +49,7 @@ class EvaluationData(lightning.LightningDataModule):
 
     def predict_dataloader(self) -> PlayedDataset[Trajectory]:
         """The same episodes as `test_dataloader`, with pictures where the env can render them."""
-        env = make_env_with_pictures(self.env_id, self.env_kwargs, self.wrappers)
+        env = make_env_with_pictures(self.env_id, self.env_kwargs, self.wrappers, action_mask=self.action_mask)
         self._evaluation_envs.append(env)
         return PlayedDataset(env, self._seeds(TEST_ENV), partial(play_trajectories, **self._evaluation()))
 
@@ -79,6 +80,8 @@ class EvaluationData(lightning.LightningDataModule):
         env = AtariProtocol.of(self.env_id, kwargs).describe() if is_atari(self.env_id) else kwargs
         if self.wrappers:
             protocol["wrappers"] = specification(self.wrappers)
+        if self.action_mask:
+            protocol["action_mask"] = True
         return {**protocol, **specification(env)}
 
     def _evaluation(self) -> dict[str, Any]:
@@ -87,6 +90,7 @@ class EvaluationData(lightning.LightningDataModule):
             "policy": self.eval_policy,
             "max_steps": self.eval_max_steps,
             "frame_stack": self.frame_stack,
+            "action_mask": self.action_mask,
         }
 
     def _make_vec(self, num_envs: int, first_env: int = 0) -> VectorEnv:
@@ -95,6 +99,7 @@ class EvaluationData(lightning.LightningDataModule):
             num_envs,
             self.env_kwargs,
             self.wrappers,
+            action_mask=self.action_mask,
             first_env=first_env,
             processes=self.env_processes,
         )

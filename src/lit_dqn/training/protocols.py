@@ -29,6 +29,7 @@ class Data(Protocol):
     batch_size: int
     env_steps_per_update: int
     reward_clip: float | None
+    action_mask: bool
 
     @property
     def horizon(self) -> Horizon:

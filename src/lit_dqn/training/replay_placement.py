@@ -31,6 +31,8 @@ class ReplayPlacement(lightning.LightningDataModule):
     """Data whose replay must find room: in the memory of the machine, and its frames on a GPU, too, if they shall."""
 
     num_envs: int
+    num_actions: int
+    action_mask: bool
     capacity: int
     n_step: Schedule | int
     gamma: Schedule | float
@@ -55,7 +57,13 @@ class ReplayPlacement(lightning.LightningDataModule):
             self._frame_dtype,
             n_step=self.horizon.longest,
             frame_stack=self.frame_stack,
+            num_actions=self.num_masked_actions,
         )
+
+    @property
+    def num_masked_actions(self) -> int | None:
+        """Actions in the masks that are stored with each timestep; None: there are no masks."""
+        return self.num_actions if self.action_mask else None
 
     def device_frames_bytes(self, capacity: int) -> int:
         """Memory that the frames of a full replay of so many timesteps take on a GPU, in bytes."""

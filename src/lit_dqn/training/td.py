@@ -111,7 +111,9 @@ class LitTD(LitAgent):
         """
         raise ConfigError("LitTD learns state values, which prefer no action; it cannot act by itself.")
 
-    def state_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+    def state_values(
+        self, observation: NDArray[Any], action_mask: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
         """V(s) of the policy that played, [N]."""
         return self._outputs(observation)[:, 0]
 
@@ -129,6 +131,7 @@ class LitTD(LitAgent):
             gamma=data.horizon.discount(self.env_step),
             frame_stack=data.frame_stack,
             reward_clip=data.reward_clip,
+            action_mask=data.action_mask,
             seeds=data.test_seeds if self.trainer.testing else data.evaluation_seeds,
             max_steps=data.eval_max_steps,
             env_step=self.env_step,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.graphs import side_by_side
-from lit_dqn.learning.losses import gaussian_histogram, project, select, td_target
+from lit_dqn.learning.losses import gaussian_histogram, masked, project, select, td_target
 from lit_dqn.learning.networks import CategoricalHead
 from lit_dqn.learning.objectives.objective import Objective, head_of, observation_after, without_gradient
 from lit_dqn.types import Batch, LossOutput
@@ -95,7 +95,7 @@ class CategoricalQLearning(Objective):
             *(partial(without_gradient, grader, observation_after(batch, self)) for grader in graders),
         )
         with torch.no_grad():
-            best = (logits_t[-1].softmax(dim=2) @ support).argmax(dim=1)
+            best = masked(logits_t[-1].softmax(dim=2) @ support, batch.next_action_mask).argmax(dim=1)
             goal = self.target.distribution(batch, select(logits_t[0], best).softmax(dim=1), support)
         log_probabilities = select(logits_tm1, batch.action).log_softmax(dim=1)
         loss = -(goal * log_probabilities).sum(dim=1)

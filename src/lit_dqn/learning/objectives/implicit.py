@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.learning.losses import munchausen_bonus, quantile_huber, select, soft_value
+from lit_dqn.learning.losses import masked, munchausen_bonus, quantile_huber, select, soft_value
 from lit_dqn.learning.networks import ImplicitQuantileHead
 from lit_dqn.learning.objectives.munchausen import Munchausen
 from lit_dqn.learning.objectives.objective import Objective, head_of, observation_after
@@ -69,11 +69,13 @@ class ImplicitQuantileLearning(Objective):
             seen = target_features(next_observation)
             theta_t = target_head.quantiles(seen, target_levels)
             if self.munchausen is not None:
-                q_tm1, q_t = target(batch.observation), target_head.q_values(seen)
+                q_tm1 = masked(target(batch.observation), batch.action_mask)
+                q_t = masked(target_head.q_values(seen), batch.next_action_mask)
                 reward, sampled = self._soft(self.munchausen, batch, q_tm1, q_t, theta_t)
             else:
                 q_t = online(next_observation) if self.double else target_head.q_values(seen)
-                reward, sampled = batch.reward, select(theta_t, q_t.argmax(dim=1))
+                best = masked(q_t, batch.next_action_mask).argmax(dim=1)
+                reward, sampled = batch.reward, select(theta_t, best)
             y = reward.unsqueeze(1) + batch.discount.unsqueeze(1) * sampled
         chosen = select(theta_tm1, batch.action)
         size = (y.mean(dim=1) - chosen.detach().mean(dim=1)).abs()

@@ -8,7 +8,7 @@ from torch import nn
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.graphs import side_by_side
-from lit_dqn.learning.losses import munchausen_bonus, select, soft_value, td_target
+from lit_dqn.learning.losses import masked, munchausen_bonus, select, soft_value, td_target
 from lit_dqn.learning.objectives.objective import Objective, OfTDErrors, observation_after, without_gradient
 from lit_dqn.types import Batch, LossOutput
 
@@ -49,9 +49,11 @@ class MunchausenQLearning(OfTDErrors, Objective):
             partial(without_gradient, target, observation_after(batch, self)),
         )
         with torch.no_grad():
-            bonus = munchausen_bonus(q_before, batch.action, self.temperature, self.lowest)
+            allowed_before = masked(q_before, batch.action_mask)
+            bonus = munchausen_bonus(allowed_before, batch.action, self.temperature, self.lowest)
             reward = batch.reward + self.alpha * bonus
-            y = td_target(reward, batch.discount, soft_value(q_t, self.temperature))
+            next_value = soft_value(masked(q_t, batch.next_action_mask), self.temperature)
+            y = td_target(reward, batch.discount, next_value)
         td_error = y - select(q_tm1, batch.action)
         size = td_error.detach().abs()
         metrics = {"q_value": q_tm1.detach().mean(), "td_error": size.mean()}

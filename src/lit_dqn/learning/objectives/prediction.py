@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.learning.losses import entropy, policy_gradient, select, squared, td_target
+from lit_dqn.learning.losses import entropy, masked, policy_gradient, select, squared, td_target
 from lit_dqn.learning.objectives.objective import OfTDErrors
 from lit_dqn.types import Batch, LossOutput
 
@@ -69,7 +69,7 @@ class ActorCritic:
 
         """
         output = network(batch.observation)
-        logits, v_tm1 = output[:, :-1] / temperature, output[:, -1]
+        logits, v_tm1 = masked(output[:, :-1] / temperature, batch.action_mask), output[:, -1]
         advantage = _target(batch, lambda observation: network(observation)[:, -1]) - v_tm1
         entropies = entropy(logits)
         loss = (

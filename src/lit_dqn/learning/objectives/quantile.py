@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.graphs import side_by_side
-from lit_dqn.learning.losses import quantile_huber, select
+from lit_dqn.learning.losses import masked, quantile_huber, select
 from lit_dqn.learning.networks import QuantileHead
 from lit_dqn.learning.objectives.objective import Objective, head_of, observation_after, without_gradient
 from lit_dqn.saving.specification import specification
@@ -47,7 +47,7 @@ class QuantileRegression(Objective):
         )
         chosen = select(theta_tm1, batch.action)
         with torch.no_grad():
-            sampled = select(theta_t, theta_t.mean(dim=2).argmax(dim=1))
+            sampled = select(theta_t, masked(theta_t.mean(dim=2), batch.next_action_mask).argmax(dim=1))
             y = batch.reward.unsqueeze(1) + batch.discount.unsqueeze(1) * sampled
         size = (y.mean(dim=1) - chosen.detach().mean(dim=1)).abs()
         metrics = {"q_value": theta_tm1.detach().mean(), "td_error": size.mean()}

@@ -1,0 +1,104 @@
+"""Which actions are allowed: what an env says of it, checked when it comes."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from lit_dqn.errors import TrainingError
+
+ACTION_MASK = "action_mask"
+"""In the infos of an env, by Gymnasium's convention: 1 or True for each action that is allowed, [num_actions]."""
+
+OBSERVATION = "observation"
+"""Beside the mask in the observations of an env, by PettingZoo's convention."""
+
+
+class MaskedEnv(gymnasium.Wrapper):
+    """An env whose infos always hold `action_mask`, bool [num_actions], with at least one allowed action.
+
+    Where an episode has terminated no action follows: all count as allowed, whatever the env says there.
+
+    Args:
+        env: whole, with all its wrappers.
+        name: of the env, for the sentences about it.
+
+    """
+
+    def __init__(self, env: gymnasium.Env, name: str) -> None:
+        super().__init__(env)
+        assert isinstance(env.action_space, spaces.Discrete)
+        self._all = np.ones(int(env.action_space.n), np.bool_)
+        self._name = name
+        self._steps = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """As the env's.
+
+        Raises:
+            TrainingError: if there is no mask, it has another shape, or it allows no action.
+
+        """
+        self._steps = 0
+        observation, info = self.env.reset(seed=seed, options=options)
+        return observation, {**info, ACTION_MASK: self._checked(info)}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As the env's.
+
+        Raises:
+            TrainingError: as `reset`, but where the episode has terminated.
+
+        """
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._steps += 1
+        mask = self._all if terminated else self._checked(info)
+        return observation, reward, terminated, truncated, {**info, ACTION_MASK: mask}
+
+    def _checked(self, info: dict[str, Any]) -> NDArray[np.bool_]:
+        where = f"after step {self._steps:,} of its episode" if self._steps else "after a reset"
+        if ACTION_MASK not in info:
+            raise TrainingError(
+                f"action_mask: {self._name} gives no info['action_mask'] {where}; let the env or a wrapper give it "
+                "with every observation, or set --data.action_mask false."
+            )
+        mask = np.asarray(info[ACTION_MASK]).astype(np.bool_)
+        if mask.shape != self._all.shape:
+            raise TrainingError(
+                f"action_mask: {self._name} gives an info['action_mask'] of shape {mask.shape} {where}, but it has "
+                f"{len(self._all)} actions; mend the environment: a mask has one number for each action."
+            )
+        if not mask.any():
+            raise TrainingError(
+                f"action_mask: {self._name} forbids every action {where}; mend the environment: allow one, or "
+                "terminate the episode there."
+            )
+        return mask
+
+
+class MaskFromObservation(gymnasium.Wrapper):
+    """An env with observations {"observation": ..., "action_mask": ...}, as PettingZoo has them: the mask moves to the
+    infos.
+    """
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        assert isinstance(env.observation_space, spaces.Dict)
+        self.observation_space = env.observation_space[OBSERVATION]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """As the env's."""
+        seen, info = self.env.reset(seed=seed, options=options)
+        return seen[OBSERVATION], {**info, ACTION_MASK: seen[ACTION_MASK]}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As the env's."""
+        seen, reward, terminated, truncated, info = self.env.step(action)
+        return seen[OBSERVATION], reward, terminated, truncated, {**info, ACTION_MASK: seen[ACTION_MASK]}
+
+
+def holds_a_mask(space: spaces.Space[Any]) -> bool:
+    """Whether observations of a space are {"observation": ..., "action_mask": ...}."""
+    return isinstance(space, spaces.Dict) and set(space.spaces) == {OBSERVATION, ACTION_MASK}
