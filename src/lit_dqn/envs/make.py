@@ -11,6 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
+from lit_dqn.envs.actions import MOST_COMBINATIONS, CombinedActions, num_combinations
 from lit_dqn.envs.atari.vec import AtariGame, AtariProtocol, AtariVec, is_atari
 from lit_dqn.envs.checks import CheckedEnv
 from lit_dqn.envs.masks import MaskedEnv, MaskFromObservation, holds_a_mask
@@ -32,7 +33,8 @@ def make_env(
     """One env with discrete actions and array observations.
 
     `Discrete` observations become one-hot vectors, and images (height, width, channels) become (channels, height,
-    width), as networks take them.
+    width), as networks take them. Several discrete actions at once (`MultiDiscrete`) become one, with a number for each
+    combination (`CombinedActions`).
 
     Args:
         env_id: as registered with Gymnasium; `module:id` imports the module first.
@@ -112,6 +114,15 @@ def _wrapped(env_id: str, env: gymnasium.Env, wrapper: Wrapper) -> gymnasium.Env
 
 
 def _as_arrays(env_id: str, env: gymnasium.Env) -> gymnasium.Env:
+    if isinstance(env.action_space, spaces.MultiDiscrete):
+        count = num_combinations(env.action_space)
+        if count > MOST_COMBINATIONS:
+            raise ConfigError(
+                f"env_id: {env_id!r} has {count:,} combinations of its actions {env.action_space}; each would be an "
+                f"action of its own, and {MOST_COMBINATIONS:,} are the most: choose another environment or wrap its "
+                "actions."
+            )
+        env = CombinedActions(env)
     if not isinstance(env.action_space, spaces.Discrete):
         raise ConfigError(
             f"env_id: {env_id!r} has the action space {env.action_space}; Q-learning needs discrete actions: "

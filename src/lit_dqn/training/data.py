@@ -49,7 +49,7 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
     """Everything around the agent: envs, replay, and how they feed the updates.
 
     Args:
-        env_id: a Gymnasium env with discrete actions; `module:id` imports the module first.
+        env_id: a Gymnasium env with discrete actions, one or several at once; `module:id` imports the module first.
         env_kwargs: handed to `gymnasium.make`; for ALE's games, the fields of `AtariProtocol`.
         wrappers: classes of Gymnasium wrappers that are put around the env, the first one innermost.
         action_mask: the env says by `info["action_mask"]`, one number for each action, which are allowed; it is asked
