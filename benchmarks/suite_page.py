@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from seeds import confidence_interval, interquartile_mean
+from lit_dqn.commands.studies.statistics import confidence_interval, interquartile_mean
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"

@@ -3,7 +3,7 @@
 import sys
 from importlib.metadata import version
 
-from lit_dqn.commands.inputs import first_look
+from lit_dqn.commands.inputs import OTHER_VERBS, first_look
 from lit_dqn.errors import ConfigError, one_line
 
 
@@ -12,6 +12,10 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["-V"], ["version"]):
         print(f"lit_dqn {version('lit-dqn')}")
         return
+    if sys.argv[1:2] and sys.argv[1] in OTHER_VERBS:
+        from lit_dqn.commands.studies import verbs
+
+        sys.exit(verbs.main(sys.argv[1], sys.argv[2:]))
     try:
         first_look(sys.argv[1:])
     except ConfigError as error:

@@ -6,7 +6,6 @@ run.evaluate()["eval/mean_reward"], run.agent.act(observation), run.plot()
 """
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -16,8 +15,7 @@ from matplotlib.figure import Figure
 
 from lit_dqn import plots
 from lit_dqn.callbacks import LiveView, run_folder
-from lit_dqn.commands.cli import CLI
-from lit_dqn.commands.process_settings import prepare_process
+from lit_dqn.commands.prepared import Prepared
 from lit_dqn.envs import make_env
 from lit_dqn.envs.grid.world import GridWorld
 from lit_dqn.errors import ConfigError
@@ -30,16 +28,6 @@ from lit_dqn.training.data import ReplayDataModule
 Paths = str | Path | Sequence[str | Path]
 
 
-class _Prepared(CLI):
-    """The command line up to the moment where it would run."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        pass
-
-    def run(self) -> None:
-        super()._run_subcommand("fit")
-
-
 class Run:
     """One run: an agent, the data that it learns from, and the trainer; made by `from_config`.
 
@@ -50,7 +38,7 @@ class Run:
 
     """
 
-    def __init__(self, prepared: _Prepared) -> None:
+    def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
         self.agent: LitAgent = prepared.model
         self.data: ReplayDataModule = prepared.datamodule
@@ -82,11 +70,7 @@ class Run:
         arguments += [f"--{key}={_as_argument(value)}" for key, value in (overrides or {}).items()]
         if ckpt_path is not None:
             arguments.append(f"--ckpt_path={ckpt_path}")
-        prepare_process()
-        with warnings.catch_warnings():
-            # A notebook's process has arguments of its own, which are none of ours.
-            warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-            run = cls(_Prepared(arguments))
+        run = cls(Prepared(arguments))
         found = run._prepared.config["fit"].ckpt_path
         if found is not None:
             checkpoint_io = cast(ReplayCheckpointIO, run.trainer.strategy.checkpoint_io)

@@ -12,8 +12,8 @@ import yaml
 from torch import nn
 
 from lit_dqn import QLearning
-from lit_dqn.api import _Prepared
 from lit_dqn.commands.inputs import OTHERS, SECTIONS, Sources, first_look
+from lit_dqn.commands.prepared import Prepared
 from lit_dqn.errors import ConfigError
 from lit_dqn.types import LossOutput
 from remedies import KEY, alternatives, messages, says
@@ -171,7 +171,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 def refusal(words: list[str]) -> str | None:
     try:
-        _Prepared(words)
+        Prepared(words)
     except ConfigError as error:
         return str(error)
     return None

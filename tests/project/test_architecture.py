@@ -22,7 +22,17 @@ FLOORS = {
     "training": {"gymnasium", "lightning", "numpy", "torch"},
     "plots": {"cv2", "imageio", "matplotlib", "numpy"},
     "callbacks": {"IPython", "gymnasium", "lightning", "matplotlib", "numpy", "rich", "tensorboard", "torch", "yaml"},
-    "commands": {"jsonargparse", "lightning", "numpy", "onnxruntime", "safetensors", "torch", "yaml"},
+    "commands": {
+        "jsonargparse",
+        "lightning",
+        "matplotlib",
+        "numpy",
+        "onnxruntime",
+        "rich",
+        "safetensors",
+        "torch",
+        "yaml",
+    },
     "door": {"lightning", "matplotlib"},
 }
 """From the ground up, each with the packages of others that it may use."""

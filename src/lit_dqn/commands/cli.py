@@ -25,9 +25,9 @@ from lit_dqn.callbacks import (
     TrajectoryWriter,
 )
 from lit_dqn.callbacks.run_folder import already_there
-from lit_dqn.commands.inputs import EXTENDS, first_look
+from lit_dqn.commands.inputs import EXTENDS, PROGRAM, first_look
 from lit_dqn.commands.launch_checks import check_accelerator, check_alone
-from lit_dqn.commands.parser import PROGRAM, Parser, explained, sentence_of
+from lit_dqn.commands.parser import Parser, explained, sentence_of
 from lit_dqn.commands.process_settings import prepare_process
 from lit_dqn.commands.report import fold
 from lit_dqn.commands.resume import (

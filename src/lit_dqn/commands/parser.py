@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from lit_dqn.commands.help import HelpFormatter
 from lit_dqn.commands.imported_classes import ImportedClasses
-from lit_dqn.commands.inputs import EXTENDS, load_yaml, look_through, read_words
+from lit_dqn.commands.inputs import EXTENDS, PROGRAM, load_yaml, look_through, read_words
 from lit_dqn.commands.run_name import name_run
 from lit_dqn.errors import ConfigError
 from lit_dqn.exports import EXPORTS
@@ -22,8 +22,6 @@ from lit_dqn.saving.specification import specification
 # Settings may name their classes without a module, once they are there.
 for _module in {*EXPORTS.values()} - {"api"}:
     import_module(f"lit_dqn.{_module}")
-
-PROGRAM = "python -m lit_dqn"
 
 MODE = "lit_dqn"
 """jsonargparse's name for our way of reading YAML."""

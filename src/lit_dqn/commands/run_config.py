@@ -9,6 +9,15 @@ from lit_dqn.commands.run_name import as_list, has_folder
 from lit_dqn.saving import durable
 
 
+def forget_the_call(config: Namespace) -> None:
+    """Take out of a config what says how a verb was called, and not what the run is."""
+    for key in ("config", "extends", "ckpt_path", "weights_only"):
+        config.pop(key, None)
+    for logger in as_list(config.trainer.logger):
+        if has_folder(logger) and "version" in logger.init_args:
+            logger.init_args.version = None
+
+
 class SaveRunConfig(SaveConfigCallback):
     """Keeps what the run is, not how it was called, so that each verb takes the file and a new run begins anew.
 
@@ -16,11 +25,7 @@ class SaveRunConfig(SaveConfigCallback):
     """
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, as_given: Namespace, **kwargs: Any) -> None:
-        for key in ("config", "extends", "ckpt_path", "weights_only"):
-            as_given.pop(key, None)
-        for logger in as_list(as_given.trainer.logger):
-            if has_folder(logger) and "version" in logger.init_args:
-                logger.init_args.version = None
+        forget_the_call(as_given)
         super().__init__(parser, as_given, save_to_log_dir=False, **kwargs)
 
     def save_config(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:

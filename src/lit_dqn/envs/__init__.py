@@ -1,4 +1,4 @@
-from lit_dqn.envs.atari.scores import human_normalised_score
+from lit_dqn.envs.atari.scores import human_normalised_score, random_and_human
 from lit_dqn.envs.atari.vec import AtariProtocol, is_atari
 from lit_dqn.envs.checks import check_finite, check_first_step
 from lit_dqn.envs.grid.world import register_grid_worlds
@@ -17,6 +17,7 @@ __all__ = [
     "make_env",
     "make_env_with_pictures",
     "make_vec",
+    "random_and_human",
     "stored_dtype",
 ]
 

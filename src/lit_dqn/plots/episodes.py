@@ -60,10 +60,10 @@ def plot_episodes(runs: Runs, *, smooth: int = 10, clock: Clock = "episode") -> 
     all_returns = []
     for number, (name, folders) in enumerate(groups):
         colour = RUN_COLOURS[number % len(RUN_COLOURS)]
-        logs = [_read_episodes(folder) for folder in folders]
+        logs = [read_episodes(folder) for folder in folders]
         all_returns += [log["return"] for log in logs]
         for axes, column in ((steps_axes, "length"), (return_axes, "return")):
-            curves = [Curve(log[clock], _moving_mean(log[column], smooth)) for log in logs]
+            curves = [Curve(log[clock], moving_mean(log[column], smooth)) for log in logs]
             if len(logs) > 1:
                 _draw_band(axes, curves, clock, colour, name)
                 continue
@@ -158,14 +158,23 @@ def _draw_band(axes: Axes, curves: Sequence[Curve], clock: Clock, colour: str, n
     )
 
 
-def _moving_mean(numbers: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+def moving_mean(numbers: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """At each place the mean of the last `window` numbers, at the beginning of those there are."""
     sums = np.concatenate([[0.0], np.cumsum(numbers)])
     ends = np.arange(1, len(numbers) + 1)
     starts = np.maximum(ends - window, 0)
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def _read_episodes(run_dir: Path) -> dict[str, NDArray[np.float64]]:
+def read_episodes(
+    run_dir: Path, columns: Sequence[str] = ("episode", "env_step", "return", "length")
+) -> dict[str, NDArray[np.float64]]:
+    """The columns of a run's `episodes.csv`, a number for each episode that has ended.
+
+    Raises:
+        ValueError: if there is no such file, or it holds anything else.
+
+    """
     path = run_dir / EPISODES
     if not path.is_file():
         raise ValueError(f"{path} does not exist; give the folder of a run that holds {EPISODES}")
@@ -174,7 +183,6 @@ def _read_episodes(run_dir: Path) -> dict[str, NDArray[np.float64]]:
     rows = list(csv.DictReader(lines))
     if not rows:
         raise ValueError(f"{path} holds no finished episode; let the run play until its first episode ends")
-    columns = ("episode", "env_step", "return", "length")
     try:
         return {column: np.array([float(row[column]) for row in rows]) for column in columns}
     except (KeyError, TypeError, ValueError) as error:

@@ -13,7 +13,7 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 TEMPORARY = ".tmp"
 """How the names of unfinished files end."""
@@ -98,6 +98,16 @@ def append_text(path: Path, text: str) -> None:
             with contextlib.suppress(OSError):
                 os.truncate(path, size)  # a part may have been written
         raise
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """A file for what a process says, after what is in it.
+
+    Raises:
+        OSError: if it cannot be written.
+
+    """
+    return path.open("ab")
 
 
 def verify(path: Path, content: Content) -> None:
@@ -242,6 +252,14 @@ def remove_folder(folder: Path) -> None:
         for path in folder.iterdir():
             remove_file(path)
         os.rmdir(folder)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all below it; of a link, the link alone."""
+    if folder.is_symlink():
+        remove_file(folder)
+    else:
+        shutil.rmtree(folder)
 
 
 def free_bytes(folder: Path) -> int:

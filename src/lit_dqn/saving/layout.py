@@ -1,4 +1,4 @@
-"""Where everything lies in the folder of a run.
+"""Where everything lies in the folder of a run, and in that of a study.
 
 lightning_logs/cartpole/version_0/     a run, one of all versions of its name
 config.yaml  run.lock  episodes.csv  metrics.csv  results.json
@@ -6,6 +6,11 @@ checkpoints/
 env_step_104.ckpt  last.ckpt  best.ckpt      last and best are second names of numbered ones
 env_step_104.replay/                         the replay of a checkpoint
 predictions/env_step_104/  export/env_step_104/  what was made of a checkpoint
+
+studies/cartpole/                            a study
+study.json  study.lock                       which runs it has
+runs/DQN/CartPole-v1/seed_0/                 one of them: config.yaml, log.txt, and version_0/ as above
+report.md  report.json  runs.csv  figures/   what they say together
 """
 
 import re
@@ -15,6 +20,10 @@ from pathlib import Path
 CHECKPOINTS, PREDICTIONS, EXPORT = "checkpoints", "predictions", "export"
 
 CONFIG, EPISODES, RESULTS, LOCK = "config.yaml", "episodes.csv", "results.json", "run.lock"
+
+STUDY, STUDY_LOCK, RUNS, OUTPUT = "study.json", "study.lock", "runs", "log.txt"
+
+REPORT, SCORES, LINES, FIGURES = "report.md", "report.json", "runs.csv", "figures"
 
 METRICS = "metrics.csv"
 """Of Lightning's CSVLogger."""

@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import socket
+import time
 from pathlib import Path
 
 from lit_dqn.errors import ConfigError
@@ -12,6 +13,8 @@ log = logging.getLogger("lit_dqn")
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 """What some network file systems answer."""
+
+WAIT_SECONDS = 1.0
 
 NAME_BYTES = 200
 """Of the file, which says who holds the lock, in words."""
@@ -44,8 +47,25 @@ class Lock:
             ConfigError: if another process has it, or the file cannot be written.
 
         """
+        holder = self._take()
+        if holder is not None:
+            raise ConfigError(refused.format(holder=holder))
+
+    def wait(self) -> None:
+        """As `acquire`, once whoever has it gives it back or ends.
+
+        Raises:
+            ConfigError: if the file cannot be written.
+
+        """
+        while (holder := self._take()) is not None:
+            log.warning("%s: waits for %s", self.path, holder)
+            time.sleep(WAIT_SECONDS)
+
+    def _take(self) -> str | None:
+        """Take it, if it is free; else who has it."""
         if self._descriptor is not None:
-            return
+            return None
         try:
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
             descriptor = os.open(self.path, flags, 0o666)
@@ -56,7 +76,7 @@ class Lock:
         except (BlockingIOError, PermissionError):
             holder = _printable(os.read(descriptor, NAME_BYTES))
             os.close(descriptor)
-            raise ConfigError(refused.format(holder=holder)) from None
+            return holder
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 os.close(descriptor)
@@ -70,6 +90,7 @@ class Lock:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode()[:NAME_BYTES])
         self._descriptor = descriptor
+        return None
 
     def release(self) -> None:
         """Give it back, if it is held."""

@@ -9,7 +9,15 @@ from typing import NamedTuple
 from lit_dqn.commands.inputs.files import CONFIGS, WHOLE
 from lit_dqn.errors import ConfigError
 
+PROGRAM = "python -m lit_dqn"
+
 VERBS = ("fit", "validate", "test", "predict", "export")
+"""Of one run, which a config describes."""
+
+OTHER_VERBS = ("study", "report")
+"""Of many runs, or of none; their words are no settings."""
+
+_ALL = (*VERBS, *OTHER_VERBS)
 
 FLAGS = ("plan", "print_config")
 """Keys that need no value."""
@@ -69,7 +77,7 @@ def _whole(value: str) -> str:
 def _verb(words: Sequence[str]) -> str:
     example = "python -m lit_dqn fit --config cartpole"
     if not words:
-        raise ConfigError(f"a verb is missing; give one of {', '.join(VERBS)}, such as: {example}")
+        raise ConfigError(f"a verb is missing; give one of {', '.join(_ALL)}, such as: {example}")
     first = words[0]
     if first in VERBS:
         return first
@@ -78,11 +86,11 @@ def _verb(words: Sequence[str]) -> str:
         others = [word for word in words if word != later]
         raise ConfigError(f"{later}: the verb comes first; write: python -m lit_dqn {' '.join([later, *others])}")
     if first.startswith("-"):
-        raise ConfigError(f"{first}: a verb comes first, one of {', '.join(VERBS)}, such as: {example}")
-    near = difflib.get_close_matches(first.lower(), [*VERBS, "train", "evaluate", "eval", "play", "resume"], n=1)
+        raise ConfigError(f"{first}: a verb comes first, one of {', '.join(_ALL)}, such as: {example}")
+    near = difflib.get_close_matches(first.lower(), [*_ALL, "train", "evaluate", "eval", "play", "resume"], n=1)
     meant = {"train": "fit", "resume": "fit", "evaluate": "test", "eval": "test", "play": "predict"}
     hint = f"; did you mean {meant.get(near[0], near[0])}?" if near else f", such as: {example}"
-    raise ConfigError(f"{first}: there is no such verb; give one of {', '.join(VERBS)}{hint}")
+    raise ConfigError(f"{first}: there is no such verb; give one of {', '.join(_ALL)}{hint}")
 
 
 def _stray(word: str, verb: str) -> str:

@@ -62,6 +62,20 @@ RANDOM_AND_HUMAN = {
 """Mean returns with 30 no-op starts and without sticky actions (Wang et al. 2016, and the Atari-57 set since)."""
 
 
+def random_and_human(env_id: str) -> tuple[float, float] | None:
+    """What a random player and a human tester score.
+
+    Args:
+        env_id: such as `ALE/Pong-v5`.
+
+    Returns:
+        None if the env is none of the 57 games.
+
+    """
+    game = env_id.removeprefix("ALE/").split("-")[0]
+    return RANDOM_AND_HUMAN.get(game) if env_id.startswith("ALE/") else None
+
+
 def human_normalised_score(env_id: str, score: float) -> float | None:
     """(score - random) / (human - random): 0 is a random player, 1 the human tester.
 
@@ -73,8 +87,8 @@ def human_normalised_score(env_id: str, score: float) -> float | None:
         None if the env is none of the 57 games.
 
     """
-    game = env_id.removeprefix("ALE/").split("-")[0]
-    if not env_id.startswith("ALE/") or game not in RANDOM_AND_HUMAN:
+    scores = random_and_human(env_id)
+    if scores is None:
         return None
-    random, human = RANDOM_AND_HUMAN[game]
+    random, human = scores
     return (score - random) / (human - random)

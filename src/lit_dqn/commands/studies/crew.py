@@ -1,0 +1,165 @@
+"""The processes of a study: so many at once, each with one run, none of which outlives the study."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO, NamedTuple, Protocol
+
+from lit_dqn.commands.studies.description import Job
+from lit_dqn.commands.studies.records import is_tested
+from lit_dqn.errors import SIGNALS, Interrupted
+from lit_dqn.saving import durable
+from lit_dqn.saving.layout import OUTPUT
+
+WORKER = (sys.executable, "-m", "lit_dqn.commands.studies.worker")
+
+POLL_SECONDS = 0.2
+
+RESTARTS = 5
+"""How often a run is resumed in one go after somebody else has ended its process, such as a system without memory."""
+
+
+class View(Protocol):
+    """What is told of a study while it runs."""
+
+    def starts(self, job: Job) -> None: ...
+
+    def ends(self, job: Job, failure: str | None) -> None: ...
+
+    def restarts(self, job: Job) -> None: ...
+
+    def moves(self) -> None: ...
+
+
+class Process(NamedTuple):
+    """A run's."""
+
+    job: Job
+    popen: subprocess.Popen[bytes]
+    output: BinaryIO
+
+
+def run_all(
+    jobs: Sequence[Job], test_episodes: int, checkpoint: str, at_once: int, threads: int, view: View
+) -> dict[Job, str]:
+    """Bring every run to its test, those that have begun from where they are.
+
+    Args:
+        jobs: in the order in which they start.
+        test_episodes: of each.
+        checkpoint: which plays them.
+        at_once: runs.
+        threads: of torch in each.
+        view: is told.
+
+    Returns:
+        The runs that failed, each with what it said last.
+
+    Raises:
+        Interrupted: after a signal, once all runs have saved their state; a second signal does not wait for that.
+
+    """
+    waiting, running, restarted = deque(jobs), list[Process](), dict.fromkeys(jobs, 0)
+    failed: dict[Job, str] = {}
+    with _signals() as caught:
+        try:
+            while running or (waiting and not caught):
+                while waiting and len(running) < at_once and not caught:
+                    job = waiting.popleft()
+                    running.append(_start(job, [str(test_episodes), checkpoint], threads))
+                    view.starts(job)
+                for process in list(running):
+                    _end_if_asked(process, len(caught))
+                    code = process.popen.poll()
+                    if code is None:
+                        continue
+                    running.remove(process)
+                    _close(process)
+                    job = process.job
+                    if is_tested(job.folder, test_episodes):
+                        view.ends(job, None)
+                    elif caught:
+                        continue
+                    elif _was_ended_by_a_signal(code) and restarted[job] < RESTARTS:
+                        restarted[job] += 1
+                        waiting.appendleft(job)
+                        view.restarts(job)
+                    else:
+                        failed[job] = _last_words(job.folder / OUTPUT, code)
+                        view.ends(job, failed[job])
+                view.moves()
+                time.sleep(POLL_SECONDS)
+        finally:
+            for process in running:
+                process.popen.kill()
+                _close(process)
+    if caught:
+        raise Interrupted(caught[0])
+    return failed
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The signals that have come meanwhile."""
+    caught: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(job: Job, words: list[str], threads: int) -> Process:
+    output = durable.open_to_append(job.folder / OUTPUT)
+    popen = subprocess.Popen(
+        [*WORKER, str(job.folder), *words],
+        stdin=subprocess.PIPE,  # its end is the run's, too
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),
+        start_new_session=True,  # a terminal's Ctrl-C is for the study, which tells its runs
+    )
+    return Process(job, popen, output)
+
+
+def _end_if_asked(process: Process, signals: int) -> None:
+    assert process.popen.stdin is not None
+    if signals > 1:
+        process.popen.kill()
+    elif signals and not process.popen.stdin.closed:
+        process.popen.stdin.close()
+
+
+def _close(process: Process) -> None:
+    process.popen.wait()
+    assert process.popen.stdin is not None
+    process.popen.stdin.close()
+    process.output.close()
+
+
+def _was_ended_by_a_signal(code: int) -> bool:
+    """Also one that has saved its state before it ended."""
+    return code < 0 or code - 128 in SIGNALS
+
+
+def _last_words(output: Path, code: int) -> str:
+    lines = [line for line in re.split(r"[\r\n]+", output.read_text(errors="replace")) if line.strip()]
+    said = lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
+    return f"{said} (all that it said: {output})"
