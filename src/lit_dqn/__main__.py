@@ -1,6 +1,7 @@
 """`python -m lit_dqn`: a first look at the command line, then all that is needed to do what it says."""
 
 import sys
+from importlib import import_module
 from importlib.metadata import version
 
 from lit_dqn.commands.inputs import OTHER_VERBS, first_look
@@ -12,10 +13,11 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["-V"], ["version"]):
         print(f"lit_dqn {version('lit-dqn')}")
         return
+    if sys.argv[1:] in (["--help"], ["-h"], ["help"]):
+        print(import_module(OTHER_VERBS["list"]).overview())
+        return
     if sys.argv[1:2] and sys.argv[1] in OTHER_VERBS:
-        from lit_dqn.commands.studies import verbs
-
-        sys.exit(verbs.main(sys.argv[1], sys.argv[2:]))
+        sys.exit(import_module(OTHER_VERBS[sys.argv[1]]).main(sys.argv[1], sys.argv[2:]))
     try:
         first_look(sys.argv[1:])
     except ConfigError as error:

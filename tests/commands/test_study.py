@@ -171,14 +171,20 @@ def children(parent: subprocess.Popen) -> list[psutil.Process]:
         return []
 
 
+def learns(folder: Path) -> bool:
+    """Whether a run has a checkpoint and no result."""
+    runs = {path.parents[1] for path in (folder / "studies/tiny/runs").glob("*/*/*/version_*/checkpoints/last.ckpt")}
+    return any(not (run / "results.json").exists() for run in runs)
+
+
 def kill_some(folder: Path, dice: random.Random) -> list[str]:
-    """Kill the study or one of its runs, three times at random moments, and go on each time; who was killed."""
+    """Kill a run as it begins, the study and a run while runs learn, and go on each time; who was killed."""
     killed = []
     process = start(folder)
-    for who in ("child", "parent", dice.choice(["child", "parent"])):
-        while process.poll() is None and not children(process):
-            time.sleep(0.05)
-        time.sleep(dice.uniform(0, 9))
+    for who in ("child", "parent", "child"):
+        while process.poll() is None and not (children(process) and (learns(folder) or not killed)):
+            time.sleep(0.02)
+        time.sleep(dice.uniform(0, 1.5))
         found = children(process)
         if process.poll() is not None or not found:
             break

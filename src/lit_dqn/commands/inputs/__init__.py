@@ -6,7 +6,7 @@ from typing import Any
 
 from lit_dqn.commands.inputs.classes import Argument, Class, Classes, Hint
 from lit_dqn.commands.inputs.faults import REMEDIES, Faults
-from lit_dqn.commands.inputs.files import EXTENDS, find_config, load_yaml, read_config, with_bases
+from lit_dqn.commands.inputs.files import CONFIGS, EXTENDS, find_config, load_yaml, read_config, with_bases
 from lit_dqn.commands.inputs.sources import SECTIONS, Sources
 from lit_dqn.commands.inputs.words import OTHER_VERBS, PROGRAM, VERBS, Setting, asks_for_help, read_words
 from lit_dqn.commands.trainer_settings import check_trainer
@@ -14,6 +14,7 @@ from lit_dqn.errors import ConfigError
 from lit_dqn.training.settings import LARGEST_SEED, check_settings
 
 __all__ = [
+    "CONFIGS",
     "EXTENDS",
     "OTHER_VERBS",
     "PROGRAM",

@@ -51,6 +51,14 @@ class Sources:
         # Heads are modules, too; and others have networks of the same names.
         return [f"lit_dqn.{name}" for name in found if "Head" not in classes[name].line]
 
+    def summary(self, module: str, name: str) -> str:
+        """The first paragraph of the docstring of a class or a function; empty if it has none."""
+        found = _found(module, name)
+        functions = (node for node in _tree(module).body if isinstance(node, ast.FunctionDef) and node.name == name)
+        node = found[1] if found is not None else next(functions, None)
+        said = (ast.get_docstring(node) or "") if node is not None else ""
+        return " ".join(said.split("\n\n")[0].split())
+
 
 @cache
 def _tree(module: str) -> ast.Module:

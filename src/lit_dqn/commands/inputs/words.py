@@ -14,8 +14,12 @@ PROGRAM = "python -m lit_dqn"
 VERBS = ("fit", "validate", "test", "predict", "export")
 """Of one run, which a config describes."""
 
-OTHER_VERBS = ("study", "report")
-"""Of many runs, or of none; their words are no settings."""
+OTHER_VERBS = {
+    "study": "lit_dqn.commands.studies.verbs",
+    "report": "lit_dqn.commands.studies.verbs",
+    "list": "lit_dqn.commands.listing",
+}
+"""Of many runs, or of none, and the modules whose `main(verb, words)` does them; their words are no settings."""
 
 _ALL = (*VERBS, *OTHER_VERBS)
 

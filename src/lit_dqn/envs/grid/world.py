@@ -187,7 +187,7 @@ class GridWorld(gymnasium.Env[Observation, Any]):
 
 
 def make_grid_world(world: str, size: Sequence[int], **arguments: Any) -> GridWorld:
-    """The entry point of every id in GRID_WORLDS: `world` is a name in LAYOUTS, `size` is (rows, columns)."""
+    """A grid world. `world` is a name in LAYOUTS, `size` is (rows, columns); it is what all ids in GRID_WORLDS make."""
     return GridWorld(build_layout(world, size), **arguments)
 
 

@@ -1,0 +1,131 @@
+"""`python -m lit_dqn list`: what configs can name, each with one line; read from the sources, so that it is quick."""
+
+import argparse
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import gymnasium
+
+from lit_dqn.commands.inputs import CONFIGS, OTHER_VERBS, PROGRAM, VERBS, Sources
+from lit_dqn.exports import EXPORTS
+
+KINDS = {
+    "agents": "LitAgent",
+    "networks": "Module",
+    "heads": "Head",
+    "objectives": "Objective",
+    "samplers": "Sampler",
+    "policies": "Policy",
+    "schedules": "Schedule",
+}
+"""What parts are listed as, and the class that all of them are."""
+
+WHERE = {
+    "configs": "by these names, or a file of yours; an overlay stands after another config",
+    "agents": "the key model",
+    "networks": "the key model.network",
+    "heads": "the key model.network.head",
+    "objectives": "the key model.objective",
+    "samplers": "the key data.sampler",
+    "policies": "the keys data.policy and data.eval_policy",
+    "schedules": "wherever a key takes a schedule, such as model.learning_rate",
+    "envs": "the key data.env_id, as any env of Gymnasium",
+}
+
+WORDS = {
+    "fit": "train an agent, or go on with a run",
+    "validate": "play the evaluation episodes of training",
+    "test": "play other episodes, and keep the result",
+    "predict": "play episodes, and write what was seen and done, with pictures",
+    "export": "write an agent as safetensors and ONNX",
+    "study": "train and test agents on tasks over seeds, and compare them",
+    "report": "compare runs that are there",
+    "list": "what configs can name",
+}
+"""What each verb does."""
+
+
+def main(verb: str, words: Sequence[str]) -> int:
+    """Print what there is, all or of some kinds; 0.
+
+    Args:
+        verb: `list`.
+        words: kinds.
+
+    """
+    parser = argparse.ArgumentParser(prog=f"{PROGRAM} {verb}", description="What configs can name.")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(WHERE)} (default: all)")
+    kinds = parser.parse_args(words).kinds
+    if unknown := set(kinds) - WHERE.keys():
+        parser.error(f"{min(unknown)}: there is no such kind; give one of {', '.join(WHERE)}")
+    for number, kind in enumerate(kinds or WHERE):
+        lines = dict(listed(kind))
+        print(f"{chr(10) if number else ''}{kind} ({WHERE[kind]})")
+        width = max(map(len, lines))
+        for name, line in lines.items():
+            print(f"  {name:<{width}}  {line}".rstrip())
+    return 0
+
+
+def overview() -> str:
+    """The verbs, each with one line."""
+    width = max(map(len, WORDS))
+    lines = [f"  {verb:<{width}}  {WORDS[verb]}" for verb in (*VERBS, *OTHER_VERBS)]
+    return "\n".join(
+        [
+            f"usage: {PROGRAM} VERB ...",
+            "",
+            *lines,
+            "",
+            f"-h after a verb says what it takes, {PROGRAM} list what configs can name.",
+        ]
+    )
+
+
+def listed(kind: str) -> Iterator[tuple[str, str]]:
+    """Names of a kind, each with its line."""
+    if kind == "configs":
+        yield from _configs()
+    elif kind == "envs":
+        yield from _envs()
+    else:
+        sources, base = Sources(), KINDS[kind]
+        names = sources.choices(base) if base != "Head" else [name for name in EXPORTS if name.endswith("Head")]
+        for name in sorted(names):
+            yield name, first_sentence(sources.summary(f"lit_dqn.{EXPORTS[_short(name)]}", _short(name)))
+
+
+def _configs() -> Iterator[tuple[str, str]]:
+    files = [] if CONFIGS is None else sorted(CONFIGS.rglob("*.yaml"))
+    for file in files:
+        yield file.relative_to(CONFIGS or file).with_suffix("").as_posix(), comment_of(file)
+
+
+def comment_of(file: Path) -> str:
+    """The first sentence of the comment that a config begins with."""
+    lines = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("# ") or line.startswith("#  "):  # the command that follows is indented
+            break
+        lines.append(line.removeprefix("# "))
+    return first_sentence(" ".join(lines))
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first full stop that ends a sentence, and not "et al." or a version."""
+    found = re.match(r".*?(?<!al)\.(?=\s+[A-Z`]|\s*$)", " ".join(text.split()))
+    return (found[0] if found else " ".join(text.split())).rstrip(".")
+
+
+def _envs() -> Iterator[tuple[str, str]]:
+    sources = Sources()
+    for env_id, spec in sorted(gymnasium.registry.items()):
+        module, _, name = str(spec.entry_point).partition(":")
+        if module.startswith("lit_dqn."):
+            settings = ", ".join(f"{key} {value}" for key, value in spec.kwargs.items())
+            yield env_id, first_sentence(sources.summary(module, name)) + (f"; {settings}" if settings else "")
+
+
+def _short(name: str) -> str:
+    return name.rpartition(".")[2]
