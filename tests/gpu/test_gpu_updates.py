@@ -10,6 +10,7 @@ from lit_dqn import (
     CNN,
     MLP,
     DoubleQLearning,
+    ImpalaCNN,
     MunchausenQLearning,
     NatureCNN,
     QLearning,
@@ -122,6 +123,12 @@ CASES = {
     "quantiles, nature": (
         QuantileRegression(),
         partial(QuantileNetwork, network=NatureCNN, num_quantiles=20),
+        PIXELS,
+        {},
+    ),
+    "double, spectral norm": (
+        DoubleQLearning(),
+        partial(ImpalaCNN, dense_size=16, spectral_norm=True),
         PIXELS,
         {},
     ),

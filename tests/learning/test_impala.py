@@ -1,5 +1,6 @@
 """The residual encoder of IMPALA."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -7,8 +8,12 @@ import torch
 from torch import nn
 from torch.nn.functional import max_pool2d
 
-from lit_dqn import ConfigError, ImpalaCNN
-from lit_dqn.learning.networks import Pool
+from helpers import batches
+from lit_dqn import ConfigError, DoubleQLearning, ImpalaCNN, LitDQN
+from lit_dqn.learning.learner import Learner
+from lit_dqn.learning.networks import Pool, SpectralNorms
+from lit_dqn.learning.networks.spectral import add_spectral_norm
+from lit_dqn.learning.update_graph import why_not_repeated
 
 SMALL = partial(ImpalaCNN, dense_size=8)
 
@@ -61,8 +66,7 @@ def test_spectral_norm_is_for_the_residual_blocks_and_keeps_their_largest_singul
     torch.manual_seed(0)
     network = SMALL((1, 10, 10), 2, spectral_norm=True)
     for _ in range(50):
-        network.train()(images(2, 1, 10, 10))
-    network.eval()
+        SpectralNorms(network).step()
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     for number, layer in enumerate(convolutions):
         largest = torch.linalg.matrix_norm(layer.weight.flatten(1), ord=2).item()
@@ -73,3 +77,44 @@ def test_layer_norm_stands_after_each_convolution():
     network = SMALL((1, 10, 10), 2, layer_norm=True)
     assert sum(isinstance(layer, nn.GroupNorm) for layer in network.modules()) == 15
     assert network(images(2, 1, 10, 10)).shape == (2, 2)
+
+
+def test_power_iteration_is_that_of_torch_and_a_forward_pass_makes_no_step():
+    """Torch makes one step in each forward pass of training; here `SpectralNorms.step` does."""
+    ours = nn.Conv2d(3, 4, 3)
+    theirs = copy.deepcopy(ours)
+    add_spectral_norm(ours)
+    nn.utils.parametrizations.spectral_norm(theirs)
+    norm, other = ours.parametrizations.weight[0], theirs.parametrizations.weight[0]
+    norm.u.copy_(other._u), norm.v.copy_(other._v)
+    for _ in range(3):
+        SpectralNorms(ours).step()
+        seen = torch.rand(2, 3, 5, 5)
+        said, expected = ours.train()(seen), theirs.train()(seen)
+        torch.testing.assert_close(said, expected)
+        torch.testing.assert_close(norm.u, other._u)
+        said.square().mean().backward(), expected.square().mean().backward()
+        for one, two in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, two.grad, rtol=1e-4, atol=1e-5)
+        with torch.no_grad():
+            for layer in (ours, theirs):
+                for parameter in layer.parameters():
+                    parameter -= 0.1 * parameter.grad
+                    parameter.grad = None
+
+
+def test_each_update_makes_one_step_of_power_iteration_whatever_its_passes():
+    torch.manual_seed(0)
+    network = SMALL((1, 10, 10), 2, spectral_norm=True)
+    plain = copy.deepcopy(network)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+    learner = Learner(network, None, DoubleQLearning(), optimizer)  # which asks the network three times
+    learner.update_many(batches(3, (1, 10, 10)))
+    for _ in range(3):
+        SpectralNorms(plain).step()
+    for name, value in plain.state_dict().items():
+        assert torch.equal(network.state_dict()[name], value), name
+    assert why_not_repeated(network, (1, 10, 10)) is None
+    agent = LitDQN((1, 10, 10), 2, network=partial(SMALL, spectral_norm=True), update="compiled")
+    with pytest.raises(ConfigError, match=r"update: compiled cannot .*: spectral norm is estimated between updates"):
+        agent.check_device(torch.device("cpu"))

@@ -12,7 +12,7 @@ from lit_dqn.errors import ConfigError
 from lit_dqn.learning.compiled import COMPILED_OPTIMIZERS, CompiledUpdate, why_no_steps_are_compiled
 from lit_dqn.learning.draws import NOISE_STREAM, uniforms
 from lit_dqn.learning.losses import weighed_mean
-from lit_dqn.learning.networks import Noise, update_target
+from lit_dqn.learning.networks import Noise, SpectralNorms, update_target
 from lit_dqn.learning.resets import ShrinkAndPerturb
 from lit_dqn.learning.update_graph import Capturable, NotCapturedError, UpdateGraph, why_no_steps_are_captured
 from lit_dqn.types import Batch, Learned, LossOutput
@@ -98,6 +98,7 @@ class Learner:
         self.draws = draws
         self.seed = seed
         self._noise = [Noise(online)] if target is None else [Noise(online), Noise(target)]
+        self._spectral_norms = SpectralNorms(online)
         self.learning_rate = float(optimizer.param_groups[0]["lr"])
         self._way = update
         self._captures = update is not Update.eager and device.type == "cuda"
@@ -230,6 +231,7 @@ class Learner:
 
     def _learn_all(self, batch: Batch) -> Learned:
         """An update with what is due after each one."""
+        self._spectral_norms.step()
         output = self._learn(batch)
         if self.target_update_period == 1:
             update_target(self.online, self.target, self.target_update_tau)

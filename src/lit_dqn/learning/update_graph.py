@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_dqn.learning.graphs import capture, generator_states, same_tensors, set_generator_states
+from lit_dqn.learning.networks import SpectralNorm
 from lit_dqn.types import Batch, Learned, StaticBatches
 
 CHANGES_BUFFERS = "the network changes its buffers, as batch norm does"
@@ -272,5 +273,6 @@ def why_not_repeated(network: nn.Module, observation_shape: tuple[int, ...]) -> 
 
 
 def buffers_of(modules: Iterable[nn.Module]) -> list[Tensor]:
-    """All of them."""
-    return [buffer for module in modules for buffer in module.buffers()]
+    """Those that may not change: all but the estimates of spectral norms, for which each update makes one step."""
+    parts = (part for module in modules for part in module.modules() if not isinstance(part, SpectralNorm))
+    return [buffer for part in parts for buffer in part.buffers(recurse=False)]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.learning.compiled import why_no_steps_are_compiled, why_nothing_is_compiled
 from lit_dqn.learning.learner import Update
+from lit_dqn.learning.networks import SpectralNorms
 from lit_dqn.learning.update_graph import why_not_captured, why_not_repeated
 from lit_dqn.saving.specification import made_by
 from lit_dqn.schedules import Constant, Schedule, bounds
@@ -167,6 +168,7 @@ def check_update(
         reason = (
             why_no_steps_are_compiled(make_optimizer(network.parameters()))
             or why_not_repeated(network, observation_shape)
+            or ("spectral norm is estimated between updates" if SpectralNorms(network) else None)
             or why_nothing_is_compiled()
         )
         if reason is not None:

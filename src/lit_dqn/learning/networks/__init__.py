@@ -6,6 +6,7 @@ from lit_dqn.learning.networks.heads import CategoricalHead, Head, ImplicitQuant
 from lit_dqn.learning.networks.impala import ImpalaCNN, Pool
 from lit_dqn.learning.networks.noisy import Noise, NoisyLinear
 from lit_dqn.learning.networks.quantile_network import QuantileNetwork
+from lit_dqn.learning.networks.spectral import SpectralNorm, SpectralNorms
 from lit_dqn.learning.networks.torsos import CNN, MLP, NatureCNN
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "Pool",
     "QuantileHead",
     "QuantileNetwork",
+    "SpectralNorm",
+    "SpectralNorms",
     "build_network",
     "to_float",
     "torso_parameters",

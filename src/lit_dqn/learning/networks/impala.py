@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lit_dqn.learning.networks.headed import HeadedNetwork
 from lit_dqn.learning.networks.heads import DenseOutputs, Head, Outputs
+from lit_dqn.learning.networks.spectral import add_spectral_norm
 from lit_dqn.learning.networks.torsos import check_image, check_sizes, draw_weights
 
 CHANNELS = (16, 32, 32)
@@ -105,7 +106,7 @@ class _Residual(nn.Module):
         convolutions = [_convolution(channels, channels, layer_norm) for _ in range(2)]
         if spectral_norm:
             for convolution, *_ in convolutions:
-                nn.utils.parametrizations.spectral_norm(convolution)
+                add_spectral_norm(convolution)
         self.layers = nn.Sequential(*(layer for after in convolutions for layer in (nn.ReLU(), *after)))
 
     def forward(self, image: Tensor) -> Tensor:
