@@ -85,15 +85,14 @@ def measure(timesteps: int, folder: Path) -> dict:
             written(folder / f"env_step_{number}.replay") + (folder / f"env_step_{number}.ckpt").stat().st_size
         )
     begin = time.perf_counter()
-    segments = Checkpoint.read(folder / "env_step_3.ckpt").segments()
-    assert segments is not None
+    (segments,) = Checkpoint.read(folder / "env_step_3.ckpt").segments()
     segments.verify()
     verified = time.perf_counter() - begin
     del replay
     replay = make_replay(timesteps)
     before = psutil.Process().memory_info().rss
     begin = time.perf_counter()
-    state = Contents(ReplayCheckpointIO().load_checkpoint(folder / "env_step_3.ckpt")).replay
+    (state,) = Contents(ReplayCheckpointIO().load_checkpoint(folder / "env_step_3.ckpt")).replays
     assert state is not None
     replay.load_state_dict(state)
     loaded = time.perf_counter() - begin

@@ -105,6 +105,20 @@ CASES["minatar"] = [  # sticky actions, bool images, 8 envs, of which most end a
     "--trainer.log_every_n_steps=7",
 ]
 CASES["cartpole_ahead"] = [*CASES["cartpole"], "--data.play_ahead=true"]
+CASES["cartpole_shards"] = [  # 4 shards with noise, numbers that are drawn, and priorities of their own
+    CASES["cartpole"][0],
+    f"--config={CONFIGS}/prioritized.yaml",
+    *CASES["cartpole"][1:],
+    "--data.sampler.init_args.beta.init_args.env_steps=3000",
+    "--data.shards=4",
+    "--data.capacity=1600",
+    "--model.network.init_args.noise=0.5",
+    "--model.network.init_args.dueling=true",
+    "--model.network.init_args.head=lit_dqn.ImplicitQuantileHead",
+    "--model.objective=ImplicitQuantileLearning",
+    "--model.objective.init_args.num_samples=4",
+    "--model.objective.init_args.num_target_samples=4",
+]
 CASES["cartpole_compiled"] = [*CASES["cartpole"], "--model.update=compiled"]
 CASES["cartpole_prioritized"] = [
     CASES["cartpole"][0],
@@ -342,18 +356,20 @@ def fingerprints(folder: Path) -> dict[str, dict[str, str]]:
     path = run / "checkpoints/last.ckpt"
     read = Checkpoint.read(path).verify()
     checkpoint, stored = read.contents, read.segments()
-    assert stored is not None
+    assert stored
     data = checkpoint["ReplayDataModule"]
-    for name in ("identity", "folder", "manifest_crc32"):
-        del data["replay"][name]
+    replays = read.replays
+    for replay in replays:
+        for name in ("identity", "folder", "manifest_crc32"):
+            del replay[name]
     for name in ("seconds", "logged_at"):
         del checkpoint["callbacks"]["TrainingStatistics"][name]
     del checkpoint["callbacks"]["Checkpoints"]["session"]  # the count of resumes
-    replay = data.pop("replay")
+    data.pop("replay")
     things = {
         "weights": checkpoint.pop("state_dict"),
         "optimiser": checkpoint.pop("optimizer_states"),
-        "replay": replay | {"segments": {name: tuple(content) for name, content in stored.contents.items()}},
+        "replay": [replays, [{name: tuple(content) for name, content in of.contents.items()} for of in stored]],
         "generators": [checkpoint.pop("random"), data.pop("sampling"), data["collector"].pop("generators")],
         "envs and counters": [data, checkpoint.pop("loops"), checkpoint.pop("callbacks"), checkpoint],
         "logged points": points(run),

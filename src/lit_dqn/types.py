@@ -180,6 +180,8 @@ class Chunk(NamedTuple):
     was learned from back to the store; None where there are none.
     """
     wait: Callable[[], None] = lambda: None  # for what is played meanwhile
+    share: Callable[[], None] = lambda: None
+    """Called after `settle`, of a step that went well: puts together what the shards have played."""
 
 
 class Episode(NamedTuple):

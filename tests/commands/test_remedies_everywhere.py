@@ -11,7 +11,7 @@ import pytest
 import yaml
 from torch import nn
 
-from lit_dqn import QLearning
+from lit_dqn import MLP, QLearning
 from lit_dqn.commands.inputs import OTHERS, SECTIONS, Sources, first_look
 from lit_dqn.commands.prepared import Prepared
 from lit_dqn.errors import ConfigError
@@ -82,6 +82,14 @@ class Own(nn.Sequential):
         super().__init__(nn.Linear(*observation_shape, num_outputs))
 
 
+class Normed(MLP):
+    """A network that takes means over a batch."""
+
+    def __init__(self, observation_shape, num_outputs):
+        super().__init__(observation_shape, num_outputs, (16,))
+        self.insert(1, nn.BatchNorm1d(4))
+
+
 class NoPriority(QLearning):
     """An objective as users wrote them before there were priorities."""
 
@@ -102,6 +110,14 @@ CASES = [
     CARTPOLE + "--data.sampler Prioritized --model.objective test_remedies_everywhere.NoPriority",
     ACTOR_CRITIC + "--data.sampler Prioritized",
     CARTPOLE + "--data.sampler Rollout",
+    CARTPOLE + "--data.shards 6",
+    CARTPOLE + "--data.shards 16",
+    CARTPOLE + "--data.shards 4 --data.num_envs 8 --data.batch_size 130",
+    CARTPOLE + "--data.shards 4 --data.capacity 49999",
+    CARTPOLE + "--data.shards 8 --data.n_step 6400",
+    CARTPOLE + "--data.shards 2 --model.update compiled",
+    CARTPOLE + "--data.shards 2 --model.network test_remedies_everywhere.Normed",
+    PQN + "--data.shards 4",
     PQN + "--data.capacity 5000",
     PQN + "--data.min_replay_size 1000",
     PQN + "--data.play_ahead true",

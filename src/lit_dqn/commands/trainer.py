@@ -8,6 +8,7 @@ from lit_dqn.callbacks.run_folder import make_new_folder
 from lit_dqn.commands.export import export_agent
 from lit_dqn.commands.resume import settings_of
 from lit_dqn.errors import ConfigError
+from lit_dqn.replay import ShardedReplay
 from lit_dqn.saving.io import ReplayCheckpointIO
 from lit_dqn.saving.layout import EXPORT, output_folder
 from lit_dqn.saving.specification import specification
@@ -51,9 +52,10 @@ class Trainer(lightning.Trainer):
         checkpoint = cast(ReplayCheckpointIO, self.strategy.checkpoint_io).read(ckpt_path)
         model.load_state_dict(checkpoint.weights())
         datamodule.capacity = min(datamodule.capacity, SMALL_CAPACITY)
+        datamodule.shards = 1  # what is learned from is of no interest here
         datamodule.setup("fit")
         assert datamodule.collector is not None
-        assert datamodule.store is not None
+        assert not isinstance(datamodule.store, ShardedReplay | None)
         try:
             datamodule.collector.warm_up(model, OBSERVATIONS, transitions=1)
         finally:

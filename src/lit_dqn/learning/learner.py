@@ -14,6 +14,7 @@ from lit_dqn.learning.draws import NOISE_STREAM, uniforms
 from lit_dqn.learning.losses import weighed_mean
 from lit_dqn.learning.networks import Noise, SpectralNorms, update_target
 from lit_dqn.learning.resets import ShrinkAndPerturb
+from lit_dqn.learning.sharded import ShardedGradient, Shards, stacked
 from lit_dqn.learning.update_graph import Capturable, NotCapturedError, UpdateGraph, why_no_steps_are_captured
 from lit_dqn.types import Batch, Learned, LossOutput
 
@@ -57,6 +58,7 @@ class Learner:
         updates: that were made before, by which the target's period is counted.
         draws: numbers that the objective draws for each transition; they come as `Batch.uniform`.
         seed: of the run; what is drawn, noise and these numbers, follows from it and from the count of updates.
+        shards: where the batch of an update comes in parts, from several shards; updates are eager then.
 
     Attributes:
         updates: made so far.
@@ -83,6 +85,7 @@ class Learner:
         updates: int = 0,
         draws: int = 0,
         seed: int = 0,
+        shards: Shards | None = None,
     ) -> None:
         device = next(online.parameters()).device
         check_device(update, device)
@@ -101,7 +104,9 @@ class Learner:
         self._spectral_norms = SpectralNorms(online)
         self.learning_rate = float(optimizer.param_groups[0]["lr"])
         self._way = update
-        self._captures = update is not Update.eager and device.type == "cuda"
+        self._captures = update is not Update.eager and device.type == "cuda" and shards is None
+        parts = online, self.target, objective, backward, self._noise, draws, seed
+        self._sharded = None if shards is None else ShardedGradient(shards, *parts)
         self._compiled: CompiledUpdate | None = None
         self._graph: UpdateGraph | None = None
         self._capturable: Capturable | None = None
@@ -124,7 +129,7 @@ class Learner:
         return Learned({name: values[0] for name, values in metrics.items()}, None if priority is None else priority[0])
 
     def update_many(self, batches: Sequence[Batch]) -> Learned:
-        """One update for each of K batches, in their order.
+        """One update for each of K batches, in their order; of shards, K times the parts of those that are here.
 
         Returns:
             As `update`, with K in front: [K], and [K, B].
@@ -134,9 +139,11 @@ class Learner:
 
         """
         self.online.train()
-        for number, noise in enumerate(self._noise):
-            noise.draw(self.seed, self.updates, number, NOISE_STREAM)
         try:
+            if self._sharded is not None:
+                return self._update_sharded(batches, self._sharded)
+            for number, noise in enumerate(self._noise):
+                noise.draw(self.seed, self.updates, number, NOISE_STREAM)
             uniform = self._uniform(batches)
             # The first updates of a run make the optimiser's state, which a capture needs.
             if self._captures and self.optimizer.state:
@@ -145,13 +152,21 @@ class Learner:
                 except NotCapturedError as reason:
                     self._go_without_capture(str(reason))
             if uniform is not None:
-                pairs = zip(batches, uniform, strict=True)
-                batches = [batch._replace(uniform=numbers.to(batch.reward.device)) for batch, numbers in pairs]
-            return _stacked([self._update(batch) for batch in batches])
+                batches = [b._replace(uniform=u.to(b.reward.device)) for b, u in zip(batches, uniform, strict=True)]
+            return stacked([self._update(batch) for batch in batches])
         finally:
             for noise in self._noise:
                 noise.silence()
             self.online.eval()
+
+    def _update_sharded(self, batches: Sequence[Batch], gradient: ShardedGradient) -> Learned:
+        learned = []
+        for parts in gradient.parts(batches):
+            self._spectral_norms.step()
+            learned.append(gradient(parts, self.updates))
+            self._step()
+            self._count()
+        return stacked(learned)
 
     @property
     def captures_next(self) -> bool:
@@ -240,8 +255,8 @@ class Learner:
     def _count(self) -> None:
         """Count an update, and do what is due after some only."""
         self.updates += 1
-        period = self.target_update_period
-        if period is not None and period > 1 and self.updates % period == 0:
+        period, each_is_due = self.target_update_period, self._sharded is not None
+        if period is not None and (period > 1 or each_is_due) and self.updates % period == 0:
             update_target(self.online, self.target, self.target_update_tau)
 
     def _learn(self, batch: Batch) -> Learned:
@@ -256,11 +271,14 @@ class Learner:
         loss = weighed_mean(output.loss, batch.weight)
         self.optimizer.zero_grad()
         self.backward(loss)
+        self._step()
+        # Only a store that weighs has use for priorities.
+        return Learned({"loss": loss.detach(), **output.metrics}, None if batch.weight is None else output.priority)
+
+    def _step(self) -> None:
         if self.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.online.parameters(), self.max_grad_norm)
         self.optimizer.step()
-        # Only a store that weighs has use for priorities.
-        return Learned({"loss": loss.detach(), **output.metrics}, None if batch.weight is None else output.priority)
 
 
 def check_device(update: Update, device: torch.device) -> None:
@@ -280,14 +298,3 @@ def check_device(update: Update, device: torch.device) -> None:
             f"update: graph captures updates on a CUDA GPU, and this is a run on {device.type}; "
             "set --model.update auto, or, where there is a GPU, --trainer.accelerator gpu."
         )
-
-
-def _stacked(updates: Sequence[Learned]) -> Learned:
-    """K updates as one."""
-    metrics = {name: _stack([update.metrics[name] for update in updates]) for name in updates[0].metrics}
-    priorities = [update.priority for update in updates if update.priority is not None]
-    return Learned(metrics, _stack(priorities) if priorities else None)
-
-
-def _stack(values: Sequence[Tensor]) -> Tensor:
-    return values[0].unsqueeze(0) if len(values) == 1 else torch.stack(list(values))

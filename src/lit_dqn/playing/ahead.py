@@ -9,6 +9,7 @@ import torch
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.sharded import ShardedCollector
 from lit_dqn.saving.random_state import random_state
 from lit_dqn.types import CopiedAgent
 from lit_dqn.worker import Worker
@@ -53,7 +54,7 @@ class PlayAhead:
 
     """
 
-    def __init__(self, collector: Collector) -> None:
+    def __init__(self, collector: Collector | ShardedCollector) -> None:
         self._collector = collector
         self._actor: CopiedAgent | None = None
         self._playing: Future[None] | None = None

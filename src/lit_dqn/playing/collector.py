@@ -27,6 +27,7 @@ class Collector:
         seed: of the run; the seeds of episodes and of each env's exploration follow from it.
         first_env: the number of the first env over the whole run.
         action_mask: whether the infos of the envs say which actions are allowed.
+        all_envs: envs of the whole run, by which env steps are counted; None: these are all.
 
     """
 
@@ -38,8 +39,10 @@ class Collector:
         seed: int,
         first_env: int = 0,
         action_mask: bool = False,
+        all_envs: int | None = None,
     ) -> None:
         self.envs = envs
+        self.all_envs = envs.num_envs if all_envs is None else all_envs
         self.stage = Stage(envs, store.frame_stack, seed, first_env, action_mask=action_mask)
         self.policy = policy
         self.store = store
@@ -50,17 +53,28 @@ class Collector:
         self.finished: deque[Episode] = deque(maxlen=10_000)
         self._generators = [exploration_generator(seed, first_env + env) for env in range(envs.num_envs)]
 
+    def close(self) -> None:
+        """Close the envs."""
+        self.envs.close()
+
     def collect(self, agent: ActionPreferences, env_steps: int, policy: Policy | None = None) -> None:
-        """Play `env_steps` env steps, a multiple of the number of envs, by `policy` or the collector's own."""
+        """Play some env steps of these envs.
+
+        Args:
+            agent: what it prefers.
+            env_steps: over all envs of the run, a multiple of their number.
+            policy: how actions are chosen; None: by the collector's own.
+
+        """
         policy = policy or self.policy
-        stage, num_envs = self.stage, self.envs.num_envs
+        stage, all_envs = self.stage, self.all_envs
         if not stage.begun:
-            stage.begin(np.ones(num_envs, bool))
-        for _ in range(env_steps // num_envs):
+            stage.begin(np.ones(self.envs.num_envs, bool))
+        for _ in range(env_steps // all_envs):
             action = stage.act(policy, agent, self.env_step, self._generators)
             timestep, finished = stage.step(action)
             self.store.add(timestep)
-            self.env_step += num_envs
+            self.env_step += all_envs
             if finished:
                 self._finish_episodes(finished)
                 stage.begin(timestep.last)
@@ -84,13 +98,13 @@ class Collector:
 
         """
         while (self.env_step < env_steps or len(self.store) < transitions) and not stopped():
-            self.collect(agent, self.envs.num_envs, policy)
+            self.collect(agent, self.all_envs, policy)
 
     def refill(self, agent: ActionPreferences, env_steps: int, stopped: Callable[[], bool]) -> None:
         """Play so many env steps by the collector's own policy, for a store that was not saved."""
         until = self.env_step + env_steps
         while self.env_step < until and not stopped():
-            self.collect(agent, self.envs.num_envs)
+            self.collect(agent, self.all_envs)
 
     def _finish_episodes(self, finished: list[Finished]) -> None:
         for episode in finished:

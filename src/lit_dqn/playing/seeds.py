@@ -7,14 +7,16 @@
     | an episode of `test` and `predict`   | (run seed, `TEST_ENV`, episode), from 1    |
     | exploration of a training env        | (run seed, env, 0, 1)                      |
     | exploration of one episode, watched  | (the episode's seed, 1)                    |
-    | which transitions make a batch       | (run seed, 0, 0, 2)                        |
-    | noise of a network that learns       | (run seed, updates, 0 or, of the target network, 1, 3) |
+    | which transitions make a batch       | (run seed, shard, 0, 2)                    |
+    | noise of a network that learns       | (run seed, updates, 2 shard or, of the target network, 2 shard + 1, 3) |
     | noise of the network that acts       | (run seed, env step of the agent, 0, 4)    |
-    | what an objective draws              | (run seed, updates, 0, 5)                  |
+    | what an objective draws              | (run seed, updates, shard, 5)              |
     | fresh weights of a reset             | (run seed, number of the reset, 0, 6), from 1 |
+    | dropout, where there are several shards | (run seed, updates, shard, 7)           |
 
-Envs are numbered over the whole run, wherever they are played. What else draws (the first weights of a network, its
-dropout) takes torch's global generator, which `seed_everything` seeds and a checkpoint holds.
+Envs and shards are numbered over the whole run, wherever they are played; of one shard the number is 0. What else draws
+(the first weights of a network, its dropout where there is one shard) takes torch's global generator, which
+`seed_everything` seeds and a checkpoint holds.
 """
 
 import numpy as np
@@ -58,6 +60,6 @@ def exploration_generator_of_episode(seed: int) -> np.random.Generator:
     return np.random.default_rng((seed, EXPLORATION_STREAM))
 
 
-def sampling_generator(run_seed: int) -> np.random.Generator:
-    """What the transitions of batches are drawn from."""
-    return np.random.default_rng((run_seed, 0, 0, SAMPLING_STREAM))
+def sampling_generator(run_seed: int, shard: int = 0) -> np.random.Generator:
+    """What the transitions of a shard's batches are drawn from."""
+    return np.random.default_rng((run_seed, shard, 0, SAMPLING_STREAM))

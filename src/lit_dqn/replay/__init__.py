@@ -5,6 +5,7 @@ from lit_dqn.replay.memory import available_bytes, check_fits
 from lit_dqn.replay.prioritized import Prioritized
 from lit_dqn.replay.rollout import Rollout, RolloutStore
 from lit_dqn.replay.samplers import Latest, PrioritySampler, Sampler, Uniform
+from lit_dqn.replay.sharded import ShardedReplay
 from lit_dqn.replay.stacking import stack_frames, stacked_shape
 from lit_dqn.replay.store import Replay
 
@@ -19,6 +20,7 @@ __all__ = [
     "Rollout",
     "RolloutStore",
     "Sampler",
+    "ShardedReplay",
     "Uniform",
     "available_bytes",
     "check_fits",

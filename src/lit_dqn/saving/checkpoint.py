@@ -1,4 +1,5 @@
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ class Checkpoint(Contents):
     def __init__(self, contents: dict[str, Any], path: Path) -> None:
         super().__init__(contents)
         self.path = path
-        self._segments: Sidecar | None = None  # once they were opened
+        self._segments: list[Sidecar] | None = None  # once they were opened
 
     @classmethod
     def read(cls, path: str | Path) -> "Checkpoint":
@@ -73,41 +74,41 @@ class Checkpoint(Contents):
     # --- its replay ---
 
     @property
-    def replay_folder(self) -> Path | None:
-        """Where the segments lie; None if there are none."""
-        name = (self.replay or {}).get(REPLAY_FOLDER)
-        return None if name is None else self.path.with_name(name)
+    def replay_folders(self) -> list[Path]:
+        """Where the segments of each shard lie; none if there are none."""
+        return [self.path.with_name(replay[REPLAY_FOLDER]) for replay in self.replays if REPLAY_FOLDER in replay]
 
-    def segments(self) -> Sidecar | None:
-        """The arrays of the replay on disk; None if it was saved without one, or holds them itself.
+    def segments(self) -> list[Sidecar]:
+        """The arrays of each shard's replay on disk; none if it was saved without one, or holds them itself.
 
         Raises:
-            ConfigError: if they are missing or damaged, as far as their manifest tells.
+            ConfigError: if they are missing or damaged, as far as their manifests tell.
 
         """
-        folder, replay = self.replay_folder, self.replay
-        if folder is None or replay is None or self._segments is not None:
-            return self._segments
+        if self._segments is None:
+            self._segments = [self._open(replay) for replay in self.replays if REPLAY_FOLDER in replay]
+        return self._segments
+
+    def _open(self, replay: Mapping[str, Any]) -> Sidecar:
         try:
-            segments = Sidecar.open(folder, replay[MANIFEST_CRC32])
+            segments = Sidecar.open(self.path.with_name(replay[REPLAY_FOLDER]), replay[MANIFEST_CRC32])
             heads = replay["arrays"]["head"].tolist()
             if (list(segments.extent.heads), segments.extent.next_start) != (heads, replay["next_start"]):
                 raise ValueError("its manifest does not belong to the checkpoint")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise _unreadable(self.path, error) from error
-        self._segments = segments
         return segments
 
-    def attach_segments(self) -> Sidecar | None:
-        """Let the store find its arrays on disk, if they are there.
+    def attach_segments(self) -> list[Sidecar]:
+        """Let the stores find their arrays on disk, if they are there.
 
         Raises:
             ConfigError: as `segments`.
 
         """
         segments = self.segments()
-        if segments is not None and self.replay is not None:
-            self.replay[SEGMENTS] = segments
+        for replay, own in zip(self.replays, segments, strict=False):
+            replay[SEGMENTS] = own
         return segments
 
     # --- checks ---
@@ -138,8 +139,7 @@ class Checkpoint(Contents):
                 check_training(self.contents, replay)
             except ValueError as error:
                 raise _unusable(self.path, error) from error
-        segments = self.segments() if replay else None
-        if segments is not None:
+        for segments in self.segments() if replay else ():
             try:
                 segments.verify(self.contents[AGENT_SETTINGS]["num_actions"])
             except OSError as error:

@@ -78,6 +78,24 @@ def list_of(check: Check, length: int | None = None) -> Check:
     return check_all
 
 
+def of_each_shard(check: Check, shards: int | None = None) -> Check:
+    """A check of what there is once, or, of several shards, a list of.
+
+    Args:
+        check: of each.
+        shards: as many as there must be; None: any number.
+
+    """
+
+    def checked(value: Any, where: str) -> None:
+        if isinstance(value, list) if shards is None else shards > 1:
+            list_of(check, shards)(value, where)
+        else:
+            check(value, where)
+
+    return checked
+
+
 def sequence_of(*checks: Check) -> Check:
     """A list or tuple with one check for each value."""
 

@@ -1,6 +1,6 @@
 """What a checkpoint holds. Its keys are known here and to the checks in `schema.py`, and nowhere else."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from torch import Tensor
@@ -137,21 +137,25 @@ class Contents:
     # --- its replay ---
 
     @property
-    def replay(self) -> dict[str, Any] | None:
-        """The state of the store; None if it was saved without."""
-        replay: dict[str, Any] | None = self.contents.get(DATA_STATE, {}).get(REPLAY_STATE)
-        return replay
+    def replays(self) -> list[dict[str, Any]]:
+        """The state of the store of each shard; none if it was saved without."""
+        return replays_of(self.contents.get(DATA_STATE, {}).get(REPLAY_STATE))
 
     def drop_replay(self) -> None:
         """Go without the replay."""
         self.contents.get(DATA_STATE, {}).pop(REPLAY_STATE, None)
 
-    def detach_arrays(self, segments: Sidecar) -> None:
-        """Keep of the store's arrays what is needed to find them again: they have been written."""
-        assert self.replay is not None
-        self.replay["arrays"] = {"head": self.replay["arrays"]["head"]}
-        self.replay.pop("rewritten", None)
-        self.replay[REPLAY_FOLDER], self.replay[MANIFEST_CRC32] = segments.folder.name, segments.manifest_crc32
+    def detach_arrays(self, segments: Sequence[Sidecar]) -> None:
+        """Keep of the arrays of the stores what is needed to find them again: they have been written.
+
+        Args:
+            segments: of each store.
+
+        """
+        for replay, own in zip(self.replays, segments, strict=True):
+            replay["arrays"] = {"head": replay["arrays"]["head"]}
+            replay.pop("rewritten", None)
+            replay[REPLAY_FOLDER], replay[MANIFEST_CRC32] = own.folder.name, own.manifest_crc32
 
     # --- what is written into it ---
 
@@ -183,6 +187,16 @@ class Contents:
         self.contents[RANDOM_STATE], self.contents[THREADS] = random_state, threads
 
 
-def lacks_segments(replay: Mapping[str, Any]) -> bool:
-    """Whether a replay's arrays lie on disk, and whoever has read the checkpoint did not look for them."""
-    return REPLAY_FOLDER in replay and SEGMENTS not in replay
+def replays_of(state: Any) -> list[dict[str, Any]]:
+    """The state of each store in what a checkpoint holds of them: a list where there are several shards."""
+    return state if isinstance(state, list) else [] if state is None else [state]
+
+
+def lacks_segments(state: Any) -> bool:
+    """Whether a replay's arrays lie on disk, and whoever has read the checkpoint did not look for them.
+
+    Args:
+        state: what the checkpoint holds of it.
+
+    """
+    return any(REPLAY_FOLDER in replay and SEGMENTS not in replay for replay in replays_of(state))

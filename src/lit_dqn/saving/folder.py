@@ -104,13 +104,15 @@ class CheckpointFolder:
         """
         try:
             checkpoint = Checkpoint.read(best)
-            sidecar = checkpoint.segments()
+            sidecars = checkpoint.segments()
         except ConfigError:
             return False
         if checkpoint.env_step > env_step:
             return False
         durable.make_folder(self.path)
-        if sidecar is not None and not sidecar.folder.parent.samefile(self.path):
+        for sidecar in sidecars:
+            if sidecar.folder.parent.samefile(self.path):
+                continue
             folder = self.path / sidecar.folder.name
             durable.make_folder(folder)
             for path in sidecar.folder.iterdir():

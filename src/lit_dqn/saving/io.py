@@ -3,7 +3,8 @@
 import errno
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ FREE_BYTES = 64 * 2**20
 
 
 class ReplayCheckpointIO(CheckpointIO):
-    """Writes the replay's arrays to the folder `<name>.replay` beside `<name>.ckpt`.
+    """Writes the replay's arrays to the folder `<name>.replay` beside `<name>.ckpt`; of shards, to one for each.
 
     A checkpoint holds weights, optimiser, counters and generators, and the name of its replay folder with the checksum
     of the manifest in it. The replay is written first and under a new name, so that a checkpoint on disk always has the
@@ -41,8 +42,8 @@ class ReplayCheckpointIO(CheckpointIO):
     def __init__(self, load_replay: bool = True, checkpoint: Checkpoint | None = None) -> None:
         self.load_replay = load_replay
         self._checkpoint = checkpoint
-        self._previous: Sidecar | None = None
-        self._references: dict[tuple[int, int], str | None] = {}
+        self._previous: list[Sidecar] = []
+        self._references: dict[tuple[int, int], list[str]] = {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint and its replay; what stood under its name goes when the new one stands.
@@ -54,31 +55,29 @@ class ReplayCheckpointIO(CheckpointIO):
         path = Path(path)
         durable.make_folder(path.parent)
         contents = Contents(checkpoint)
-        replay = contents.replay
-        replaced = self.replay_folder(path) if path.exists() else None
-        folder = sidecar = None
+        replays = contents.replays
+        replaced = self.replay_folders(path) if path.exists() else []
+        folders: list[Path] = []
         try:
-            if replay is not None:
-                writer = SidecarWriter.of(replay, self._previous)
-                _check_space(path.parent, writer.new_bytes + 2 * _tensor_bytes(checkpoint, leave_out=replay))
-                folder = _new_folder(path)
-                sidecar = writer.write(folder)
-                contents.detach_arrays(sidecar)
-            else:
-                _check_space(path.parent, 2 * _tensor_bytes(checkpoint))
+            pairs = zip_longest(replays, self._previous[: len(replays)])
+            writers = [SidecarWriter.of(replay, previous) for replay, previous in pairs]
+            new_bytes = sum(writer.new_bytes for writer in writers)
+            _check_space(path.parent, new_bytes + 2 * _tensor_bytes(checkpoint, leave_out=replays))
+            folders = _new_folders(path, len(writers))
+            sidecars = [writer.write(folder) for writer, folder in zip(writers, folders, strict=True)]
+            contents.detach_arrays(sidecars)
             content = io.BytesIO()
             torch.save(checkpoint, content)
             durable.replace_file(path, [content.getbuffer()])
         except OSError:
-            _clean_up(path, folder)
+            _clean_up(path, folders)
             raise
-        self._previous = sidecar or self._previous
-        self._references[_identity(path)] = None if folder is None else folder.name
-        if replaced is not None:
-            try:
-                remove_unused(path.parent, [replaced], self)
-            except OSError as error:  # the checkpoint stands
-                log.warning("the replay %s of before stays: %s", replaced, error)
+        self._previous = sidecars or self._previous
+        self._references[_identity(path)] = [folder.name for folder in folders]
+        try:
+            remove_unused(path.parent, replaced, self)
+        except OSError as error:  # the checkpoint stands
+            log.warning("the replay %s of before stays: %s", replaced[0], error)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
@@ -91,8 +90,7 @@ class ReplayCheckpointIO(CheckpointIO):
         """
         checkpoint = self.read(path)
         self._checkpoint = None  # its memory is free once it is loaded
-        folder = checkpoint.replay_folder
-        self._references[_identity(checkpoint.path)] = None if folder is None else folder.name
+        self._references[_identity(checkpoint.path)] = [folder.name for folder in checkpoint.replay_folders]
         if self.load_replay:
             self._previous = checkpoint.attach_segments()
         else:
@@ -112,31 +110,31 @@ class ReplayCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a checkpoint and its replay."""
         path = Path(path)
-        folder = self.replay_folder(path) if path.exists() else None
+        folders = self.replay_folders(path) if path.exists() else []
         durable.remove_file(path)
-        if folder is not None:
-            remove_unused(path.parent, [folder], self)
+        remove_unused(path.parent, folders, self)
 
-    def replay_folder(self, path: Path) -> Path | None:
-        """The folder of a checkpoint's replay; None if it has none or cannot be read."""
+    def replay_folders(self, path: Path) -> list[Path]:
+        """The folders of a checkpoint's replay, one for each shard; none if it has none or cannot be read."""
         key = _identity(path)
         if key not in self._references:
             try:
-                found = Checkpoint.read(path).replay_folder
+                found = Checkpoint.read(path).replay_folders
             except ConfigError:
-                found = None
-            self._references[key] = None if found is None else found.name
-        name = self._references[key]
-        return None if name is None else path.with_name(name)
+                found = []
+            self._references[key] = [folder.name for folder in found]
+        return [path.with_name(name) for name in self._references[key]]
 
 
 def remove_unused(folder: Path, replays: list[Path], checkpoint_io: ReplayCheckpointIO) -> None:
     """Remove those of the replays in a folder of checkpoints that no checkpoint refers to."""
-    used = {checkpoint_io.replay_folder(path) for path in folder.glob(f"*{CKPT_SUFFIX}")}
+    if not replays:
+        return
+    used = {own for path in folder.glob(f"*{CKPT_SUFFIX}") for own in checkpoint_io.replay_folders(path)}
     for replay in replays:
         own = replay.with_name(replay.name.split(".")[0] + CKPT_SUFFIX)
         # A checkpoint that cannot be read may still be mended, and its replay has its name.
-        unreadable = own.exists() and checkpoint_io.replay_folder(own) is None
+        unreadable = own.exists() and not checkpoint_io.replay_folders(own)
         if replay not in used and not unreadable:
             durable.remove_folder(replay)
 
@@ -147,13 +145,18 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_ino, status.st_mtime_ns
 
 
-def _new_folder(path: Path) -> Path:
-    """A name for a replay's folder that is not taken."""
-    number, folder = 1, path.with_suffix(REPLAY_SUFFIX)
-    while folder.exists():
+def _new_folders(path: Path, shards: int) -> list[Path]:
+    """Names that are not taken for the folders of the replays of some shards."""
+    number = 1
+    while True:
+        again = "" if number == 1 else f".{number}"
+        folders = [
+            path.with_suffix(again + (f".shard_{shard}" if shards > 1 else "") + REPLAY_SUFFIX)
+            for shard in range(shards)
+        ]
+        if not any(folder.exists() for folder in folders):
+            return folders
         number += 1
-        folder = path.with_suffix(f".{number}{REPLAY_SUFFIX}")
-    return folder
 
 
 def _check_space(folder: Path, needed: int) -> None:
@@ -165,8 +168,8 @@ def _check_space(folder: Path, needed: int) -> None:
         )
 
 
-def _tensor_bytes(part: Any, leave_out: Any = None) -> int:
-    if part is leave_out and part is not None:
+def _tensor_bytes(part: Any, leave_out: Sequence[Any]) -> int:
+    if any(part is left_out for left_out in leave_out):
         return 0
     if isinstance(part, Tensor):
         return part.nbytes
@@ -177,11 +180,11 @@ def _tensor_bytes(part: Any, leave_out: Any = None) -> int:
     return 0
 
 
-def _clean_up(path: Path, folder: Path | None) -> None:
+def _clean_up(path: Path, folders: Sequence[Path]) -> None:
     """Remove what a failed save has left, as far as that goes."""
     try:
         durable.remove_file(path.with_name(path.name + durable.TEMPORARY))
-        if folder is not None:
+        for folder in folders:
             durable.remove_folder(folder)
     except OSError:
         pass  # the next save that stands removes it

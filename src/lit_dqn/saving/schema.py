@@ -20,6 +20,7 @@ from lit_dqn.saving.checks import (
     list_of,
     mapping,
     number,
+    of_each_shard,
     optional,
     record,
     refuse,
@@ -37,7 +38,6 @@ from lit_dqn.saving.plain import check_plain
 REPLAY_NAME = re.compile(rf"[^/\\\x00.][^/\\\x00]*{re.escape(REPLAY_SUFFIX)}")
 
 LIGHTNING_VERSION = re.compile(r"[2-9]\d{0,3}(\.\d{1,8}){1,3}((a|b|rc|\.post|\.dev)\d{1,8})?", re.ASCII)
-
 MAX_THREADS = 1024
 
 
@@ -88,7 +88,7 @@ AGENT = record(
         "pytorch-lightning_version": lightning_version,
         key.CALLBACKS_STATE: record({}, CALLBACKS),
         key.DATA_SETTINGS: mapping,
-        key.DATA_STATE: record({}, {key.REPLAY_STATE: record({}, {key.REPLAY_FOLDER: replay_name})}),
+        key.DATA_STATE: record({}, {key.REPLAY_STATE: of_each_shard(record({}, {key.REPLAY_FOLDER: replay_name}))}),
     },
 )
 
@@ -210,7 +210,7 @@ REPLAY = record(
 )
 
 
-def _training(num_envs: int, num_actions: int) -> Check:
+def _training(num_envs: int, shards: int) -> Check:
     running = record(
         {
             "seed": whole(),
@@ -219,6 +219,7 @@ def _training(num_envs: int, num_actions: int) -> Check:
             "frame_hash": text,
         }
     )
+    sampling = of_each_shard(GENERATOR, shards)
     collector = record(
         {
             "env_step": whole(),
@@ -240,9 +241,7 @@ def _training(num_envs: int, num_actions: int) -> Check:
             "lr_schedulers": list_of(mapping, 0),
             key.THREADS: whole(1, MAX_THREADS),
             key.RANDOM_STATE: RANDOM,
-            key.DATA_STATE: record(
-                {"collector": collector, "sampling": GENERATOR, "seed": whole()},
-            ),
+            key.DATA_STATE: record({"collector": collector, "sampling": sampling, "seed": whole()}),
         }
     )
 
@@ -258,15 +257,17 @@ def check_training(checkpoint: Mapping[str, Any], replay: bool = True) -> None:
         ValueError: saying what is wrong, and where.
 
     """
-    record({key.DATA_SETTINGS: record({"num_envs": whole(1)})})(checkpoint, "it")
-    num_envs = checkpoint[key.DATA_SETTINGS]["num_envs"]
-    num_actions = checkpoint[key.AGENT_SETTINGS]["num_actions"]
-    _training(num_envs, num_actions)(checkpoint, "it")
+    record({key.DATA_SETTINGS: record({"num_envs": whole(1)}, {"shards": whole(1)})})(checkpoint, "it")
+    settings = checkpoint[key.DATA_SETTINGS]
+    num_envs, shards = settings["num_envs"], settings.get("shards", 1)
+    if num_envs % shards:
+        raise ValueError(f"its {num_envs} envs are not shared alike by its {shards} shards")
+    _training(num_envs, shards)(checkpoint, "it")
     data = checkpoint[key.DATA_STATE]
-    for generator in (data["sampling"], *data["collector"]["generators"]):
+    for generator in (*key.replays_of(data["sampling"]), *data["collector"]["generators"]):
         if generator["bit_generator"] != "PCG64":
             raise ValueError("its generators are of another kind")
-    running = data["collector"]["running"]
+    running, num_actions = data["collector"]["running"], checkpoint[key.AGENT_SETTINGS]["num_actions"]
     if len(running) not in (0, num_envs):
         raise ValueError(f"it has {len(running)} running episodes of {num_envs} envs")
     for episode in running:
@@ -281,13 +282,13 @@ def check_training(checkpoint: Mapping[str, Any], replay: bool = True) -> None:
     class_path = str(optimizer.get("class_path")) if isinstance(optimizer, Mapping) else ""
     check_saved_optimizer(checkpoint[key.OPTIMIZERS][0], weights, class_path)
     if replay and key.REPLAY_STATE in data:
-        REPLAY(data[key.REPLAY_STATE], "its replay")
-        _check_replay(checkpoint, num_envs)
+        of_each_shard(REPLAY, shards)(data[key.REPLAY_STATE], "its replay")
+        for state in key.replays_of(data[key.REPLAY_STATE]):
+            _check_replay(checkpoint, state, num_envs // shards, shards)
 
 
-def _check_replay(checkpoint: Mapping[str, Any], num_envs: int) -> None:
-    replay, settings = checkpoint[key.DATA_STATE][key.REPLAY_STATE], checkpoint[key.DATA_SETTINGS]
-    head = replay["arrays"]["head"]
+def _check_replay(checkpoint: Mapping[str, Any], replay: Mapping[str, Any], num_envs: int, shards: int) -> None:
+    settings, head = checkpoint[key.DATA_SETTINGS], replay["arrays"]["head"]
     if len(head) != num_envs or int(head.min()) < 0 or int(head.max()) > 2**62:
         raise ValueError("its replay's head does not fit its envs")
     if checkpoint[key.ENV_STEP] > 0 and not head.any():
@@ -295,5 +296,5 @@ def _check_replay(checkpoint: Mapping[str, Any], num_envs: int) -> None:
     if not replay["oldest_start"] <= replay["next_start"]:
         raise ValueError("its replay's oldest start is after its next one")
     record({"capacity": whole(1)})(settings, "its datamodule_hyper_parameters")
-    if replay["next_start"] - replay["oldest_start"] > settings["capacity"]:
+    if replay["next_start"] - replay["oldest_start"] > settings["capacity"] // shards:
         raise ValueError("its replay has more starts than places for them")

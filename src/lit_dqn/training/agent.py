@@ -29,6 +29,7 @@ from lit_dqn.training.checks import (
     check_no_target,
     check_optimizer,
     check_priority,
+    check_shards,
     check_target_updates,
     check_update,
     check_weight_decay,
@@ -37,7 +38,7 @@ from lit_dqn.training.checks import (
 )
 from lit_dqn.training.evaluated import Evaluated
 from lit_dqn.training.protocols import Data, data_of
-from lit_dqn.training.ranks import check_one_process
+from lit_dqn.training.ranks import check_one_process, shards_of
 from lit_dqn.training.scheduled import Scheduled
 from lit_dqn.types import Batch, Chunk, LossOutput
 
@@ -152,11 +153,10 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         trainer: Any = self.trainer
         if trainer.state.fn != "fit" or not hasattr(trainer.datamodule, "collector"):
             return []  # nothing to watch
-        given = trainer.callbacks
         return [
             kind()
             for kind in (TrainingStatistics, RunDescription)
-            if not any(isinstance(callback, kind) for callback in given)
+            if not any(isinstance(callback, kind) for callback in trainer.callbacks)
         ]
 
     @abstractmethod
@@ -166,8 +166,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
     def check_can_learn_from(self, data: Data) -> None:
         """Refuse what this agent cannot learn from.
 
-        Here: to play ahead where acting draws random numbers, priorities that the objective does not give, and whole
-        returns where it makes its own target, or a target network is kept for nothing.
+        Here: what shards, playing ahead, a sampler's priorities or a rollout's whole returns do not go with.
 
         Args:
             data: the data module.
@@ -176,10 +175,10 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
             ConfigError: naming the key, its value and one that fits.
 
         """
+        check_shards(data.shards, self.update_way, self.online)
         if data.play_ahead:
             # Lightning says the device of the run before it moves the weights there.
-            weights_are_on = next(self.online.parameters()).device
-            observation = torch.as_tensor(data.blank_observation, device=weights_are_on)
+            observation = torch.as_tensor(data.blank_observation, device=next(self.online.parameters()).device)
             with torch.inference_mode():
                 check_draws_nothing(type(self.online).__name__, lambda: self.online(observation))
         if isinstance(data.sampler, PrioritySampler):
@@ -255,6 +254,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
             updates=self.trainer.global_step,
             draws=getattr(self.objective, "draws", 0),
             seed=getattr(self.trainer.datamodule, "seed", 0),  # type: ignore[attr-defined]
+            shards=shards_of(self.trainer),
         )
         if self._resumed_from is not None:
             restore_process_state(self._resumed_from)
@@ -285,6 +285,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         finally:
             count_updates(self.trainer, learner.updates - before)
             chunk.settle(priority)
+        chunk.share()
         return {name: rows.mean() if len(rows) > 1 else rows[0] for name, rows in learned.metrics.items()}
 
     def on_train_end(self) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.resimulation import ResumeEnv
+from lit_dqn.playing.sharded import ShardedCollector
+from lit_dqn.replay import ShardedReplay
 from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.saving.contents import lacks_segments
 from lit_dqn.saving.specification import as_typed, specification
@@ -21,6 +23,7 @@ KEPT_ON_RESUME = (
     "wrappers",
     "action_mask",
     "num_envs",
+    "shards",
     "capacity",
     "n_step",
     "frame_stack",
@@ -33,12 +36,13 @@ KEPT_ON_RESUME = (
 class CheckpointedData(lightning.LightningDataModule):
     """Data that are saved with a run and resumed with it: the collector, the store, and the generator of sampling."""
 
-    collector: Collector | None = None
-    store: Store | None = None
+    collector: Collector | ShardedCollector | None = None
+    store: Store | ShardedReplay | None = None
     resume_env: ResumeEnv
     min_replay_size: int
     seed: int
-    _sampling: np.random.Generator
+    shards: int
+    _sampling: list[np.random.Generator]
     _refill = False
 
     @classmethod
@@ -55,13 +59,15 @@ class CheckpointedData(lightning.LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Collector, replay and generators while training, nothing otherwise."""
+        """Collector, replay and generators while training, nothing otherwise; of several shards a list of each."""
         if self.collector is None or self.store is None:
             return {}
+        replay: Any = self.store.state_dict()
+        sampling: Any = [generator.bit_generator.state for generator in self._sampling]
         return {
             "collector": self.collector.state_dict(),
-            "replay": self.store.state_dict(),
-            "sampling": self._sampling.bit_generator.state,
+            "replay": replay if self.shards == 1 else [replay[shard] for shard in range(self.shards)],
+            "sampling": sampling[0] if self.shards == 1 else sampling,
             "seed": self.seed,
         }
 
@@ -117,4 +123,6 @@ class CheckpointedData(lightning.LightningDataModule):
             except (OSError, ValueError, KeyError) as error:
                 raise ConfigError(f"ckpt_path: the replay of the checkpoint cannot be read: {error}.") from error
         self.collector.load_state_dict(state_dict["collector"], resume_env)
-        self._sampling.bit_generator.state = state_dict["sampling"]
+        saved = state_dict["sampling"] if self.shards > 1 else [state_dict["sampling"]]
+        for generator, state in zip(self._sampling, saved, strict=True):
+            generator.bit_generator.state = state

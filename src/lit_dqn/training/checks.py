@@ -175,6 +175,33 @@ def check_update(
             raise ConfigError(f"update: compiled cannot compile this update: {reason}; set --model.update eager.")
 
 
+def check_shards(shards: int, way: Update, network: nn.Module) -> None:
+    """Refuse what does not learn from several shards as from one.
+
+    Args:
+        shards: that each batch comes from.
+        way: in which updates are computed.
+        network: that learns.
+
+    Raises:
+        ConfigError: saying what.
+
+    """
+    if shards == 1:
+        return
+    if way in (Update.graph, Update.compiled):
+        raise ConfigError(
+            f"update: {way.value} makes one gradient of a whole batch, and {shards} shards make one each; set "
+            "--model.update eager, or --data.shards 1."
+        )
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            raise ConfigError(
+                f"shards: {shards}, but the network's layer {name}, {type(layer).__name__}, takes means over a whole "
+                "batch; set --data.shards 1, or take a network without it."
+            )
+
+
 def check_priority(priority: Tensor | None, objective: str, sampler: str) -> None:
     """Refuse a sampler that asks for priorities where an objective gives none.
 

@@ -21,23 +21,21 @@ from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.policies import EpsilonGreedy, Greedy, Policy, UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.seeds import sampling_generator
+from lit_dqn.playing.sharded import ShardedCollector
 from lit_dqn.replay import (
-    DeviceFrames,
     Replay,
-    ReplayBuffer,
-    Rollout,
     RolloutStore,
     Sampler,
+    ShardedReplay,
     Uniform,
     stacked_shape,
 )
 from lit_dqn.saving.specification import specification
 from lit_dqn.schedules import Schedule
-from lit_dqn.training.checkpointed_data import CheckpointedData
 from lit_dqn.training.dataset import ReplayDataset
-from lit_dqn.training.evaluation_data import EvaluationData
+from lit_dqn.training.played_data import PlayedData
 from lit_dqn.training.ranks import check_one_process
-from lit_dqn.training.replay_placement import ReplayDevice, ReplayPlacement
+from lit_dqn.training.replay_placement import ReplayDevice
 from lit_dqn.training.rollout_settings import check_rollout
 from lit_dqn.training.settings import check_policies, check_settings
 from lit_dqn.types import Chunk, StaticBatches
@@ -45,7 +43,7 @@ from lit_dqn.types import Chunk, StaticBatches
 log = logging.getLogger("lit_dqn")
 
 
-class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
+class ReplayDataModule(PlayedData):
     """Everything around the agent: envs, replay, and how they feed the updates.
 
     Args:
@@ -55,6 +53,9 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
         action_mask: the env says by `info["action_mask"]`, one number for each action, which are allowed; it is asked
             with every observation, and a forbidden action is neither played nor thought of where values are learned.
         num_envs: envs that are played side by side.
+        shards: parts that envs, replay and each batch are shared by: each has its own of the envs, keeps its part of
+            `capacity`, and gives its part of every batch, whose gradients are added up in an order of their own. A
+            power of two. It is what a run in several processes is shared by; 1 is one part, with the sums of one.
         env_processes: play each of them in a process of its own, which pays where a step takes milliseconds.
         frame_stack: frames in an observation.
         capacity: timesteps that the replay keeps, over all envs; of a `Rollout` all that a training step plays.
@@ -91,9 +92,6 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
 
     """
 
-    first_env = 0
-    """The number of the first env over the whole run, which its seeds follow from; here this process plays all envs."""
-
     def __init__(
         self,
         env_id: str,
@@ -101,6 +99,7 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
         wrappers: Sequence[Wrapper] = (),
         action_mask: bool = False,
         num_envs: int = 1,
+        shards: int = 1,
         env_processes: bool = False,
         frame_stack: int = 1,
         capacity: int = 10_000,
@@ -130,6 +129,7 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
         self.wrappers = wrappers
         self.action_mask = action_mask
         self.num_envs = num_envs
+        self.shards = shards
         self.env_processes = env_processes
         self.frame_stack = frame_stack
         self.capacity = capacity
@@ -170,12 +170,12 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
         settings = {name: vars(self)[name] for name in _argument_names(type(self))}
         self.save_hyperparameters(specification(settings), logger=False)  # `RunDescription` logs them
 
-        self.collector: Collector | None = None
+        self.collector: Collector | ShardedCollector | None = None
         self._play_ahead: PlayAhead | None = None
-        self.store: Replay | RolloutStore | None = None
+        self.store: Replay | RolloutStore | ShardedReplay | None = None
         self.stopped = False  # set from outside when the run shall end: filling the replay then ends, too
         self._refill = False
-        self._sampling = sampling_generator(self.seed)
+        self._sampling = [sampling_generator(self.seed, shard) for shard in range(shards)]
 
     @property
     def blank_observation(self) -> np.ndarray:
@@ -201,29 +201,8 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
             self.check_memory()
             learns_on = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
             device = self.device_of_frames(learns_on)
-            envs = self._make_vec(self.num_envs, self.first_env)
-            buffer = ReplayBuffer(
-                self.capacity,
-                self.num_envs,
-                self._frame_shape,
-                self._frame_dtype,
-                gamma=self.horizon.discount(0),
-                n_step=self.horizon.longest,
-                frame_stack=self.frame_stack,
-                reward_clip=self.reward_clip,
-                num_actions=self.num_masked_actions,
-            )
-            self.store = self._make_store(buffer, DeviceFrames(buffer, device) if device is not None else None)
-            self.collector = Collector(
-                envs, self.policy, self.store, self.seed, self.first_env, action_mask=self.action_mask
-            )
+            self.collector, self.store = self._make_shards(device)
             self._play_ahead = PlayAhead(self.collector) if self.play_ahead else None
-
-    def _make_store(self, buffer: ReplayBuffer, frames: DeviceFrames | None) -> Replay | RolloutStore:
-        if isinstance(self.sampler, Rollout):
-            values = lambda *seen: self._agent().state_values(*seen)  # noqa: E731
-            return RolloutStore(buffer, self.sampler, values, self.horizon)
-        return Replay(buffer, self.sampler, frames, self.horizon)
 
     def train_dataloader(self) -> ReplayDataset:
         """The dataset itself: it gives whole chunks and plays in this process, so a DataLoader has nothing to do.
@@ -245,9 +224,8 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
             self.collector,
             self.store,
             self._agent(),
-            self._sampling,
-            batch_size=self.batch_size,
-            gradient_steps=self.gradient_steps,
+            self._draw,
+            batch_size=self.batch_size // self.shards,
             env_steps_per_chunk=self.env_steps_per_chunk,
             chunks_per_epoch=self.updates_per_epoch // self.gradient_steps,
             min_replay_size=self.min_replay_size,
@@ -268,7 +246,7 @@ class ReplayDataModule(EvaluationData, CheckpointedData, ReplayPlacement):
             while self._evaluation_envs:
                 closing.callback(self._evaluation_envs.pop().close)
             if stage == "fit" and self.collector is not None:
-                closing.callback(self.collector.envs.close)
+                closing.callback(self.collector.close)
                 if self._play_ahead is not None:
                     closing.callback(self._play_ahead.close)
 

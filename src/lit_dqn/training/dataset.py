@@ -1,30 +1,45 @@
 from collections.abc import Callable, Iterator
 
-import numpy as np
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from lit_dqn.playing.ahead import PlayAhead
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.policies import Policy
-from lit_dqn.types import Chunk, CopiedAgent, Store
+from lit_dqn.playing.sharded import ShardedCollector
+from lit_dqn.replay import ShardedReplay
+from lit_dqn.types import Chunk, CopiedAgent, Drawn, Store
 
 
 class ReplayDataset(IterableDataset[Chunk]):
     """Play, store, draw: one chunk per training step. All state is on objects, for `__iter__` runs every epoch.
 
     Its length keeps Lightning from fetching a chunk ahead, which would be played with old weights.
+
+    Args:
+        collector: that plays.
+        store: where timesteps go.
+        agent: that acts.
+        draw: the batches of a training step, at an env step.
+        batch_size: transitions that the store must hold before the first of them; of shards each one's.
+        env_steps_per_chunk: that are played for a training step.
+        chunks_per_epoch: training steps in an epoch.
+        min_replay_size: env steps that are played before the first update.
+        warm_up_policy: how actions are chosen then.
+        refill: whether the store is empty though the run is not at its start.
+        stopped: whether the run shall end.
+        play_ahead: plays while the agent learns; None: in turn.
+
     """
 
     def __init__(
         self,
-        collector: Collector,
-        store: Store,
+        collector: Collector | ShardedCollector,
+        store: Store | ShardedReplay,
         agent: CopiedAgent,
-        generator: np.random.Generator,
+        draw: Callable[[int], Drawn],
         *,
         batch_size: int,
-        gradient_steps: int,
         env_steps_per_chunk: int,
         chunks_per_epoch: int,
         min_replay_size: int,
@@ -36,9 +51,8 @@ class ReplayDataset(IterableDataset[Chunk]):
         self.collector = collector
         self.store = store
         self.agent = agent
-        self.generator = generator
+        self.draw = draw
         self.batch_size = batch_size
-        self.gradient_steps = gradient_steps
         self.env_steps_per_chunk = env_steps_per_chunk
         self.chunks_per_epoch = chunks_per_epoch
         self.min_replay_size = min_replay_size
@@ -71,11 +85,16 @@ class ReplayDataset(IterableDataset[Chunk]):
                 yield chunk
 
     def _draw(self, env_step: int, wait: Callable[[], None] = lambda: None) -> Chunk:
-        batches, start = self.store.draw(self.gradient_steps, self.batch_size, self.generator, env_step)
+        batches, start = self.draw(env_step)
 
         def settle(priority: Tensor | None) -> None:
             wait()  # the store is the player's until then
             if priority is not None:
                 self.store.settle(start, priority)
 
-        return Chunk(batches, env_step, settle, wait)
+        share = self.collector.share if isinstance(self.collector, ShardedCollector) else _nothing
+        return Chunk(batches, env_step, settle, wait, share)
+
+
+def _nothing() -> None:
+    """One collector has all episodes."""

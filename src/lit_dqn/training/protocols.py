@@ -27,6 +27,7 @@ class Data(Protocol):
     play_ahead: bool
     sampler: Sampler
     batch_size: int
+    shards: int
     env_steps_per_update: int
     reward_clip: float | None
     action_mask: bool

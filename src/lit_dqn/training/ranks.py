@@ -1,8 +1,10 @@
-"""The processes of one run, which Lightning calls ranks."""
+"""The processes of one run, which Lightning calls ranks, and the shards of its data."""
 
 import lightning
 
 from lit_dqn.errors import ConfigError
+from lit_dqn.learning.sharded import Shards, tree_sum
+from lit_dqn.training.protocols import data_of
 
 
 def check_one_process(trainer: lightning.Trainer) -> None:
@@ -20,3 +22,9 @@ def check_one_process(trainer: lightning.Trainer) -> None:
             f"trainer.devices: this Trainer runs in {trainer.world_size} processes, and lit_dqn trains in one on one "
             "device; give it devices=1, num_nodes=1 and strategy='auto'."
         )
+
+
+def shards_of(trainer: lightning.Trainer) -> Shards | None:
+    """The shards that a run learns from; None where there is but one."""
+    data = data_of(trainer)
+    return None if data is None or data.shards == 1 else Shards(data.shards, range(data.shards), tree_sum)

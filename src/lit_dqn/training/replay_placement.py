@@ -33,6 +33,7 @@ class ReplayPlacement(lightning.LightningDataModule):
     num_envs: int
     num_actions: int
     action_mask: bool
+    shards: int
     capacity: int
     n_step: Schedule | int
     gamma: Schedule | float
@@ -49,10 +50,14 @@ class ReplayPlacement(lightning.LightningDataModule):
 
     def replay_bytes(self, capacity: int) -> int:
         """Memory of a full replay of so many timesteps with what its sampler keeps of them, in bytes."""
-        priorities = self.sampler.bytes_for(capacity) if isinstance(self.sampler, PrioritySampler) else 0
-        return priorities + replay_bytes(
-            capacity,
-            self.num_envs,
+        priorities = (
+            self.shards * self.sampler.bytes_for(capacity // self.shards)
+            if isinstance(self.sampler, PrioritySampler)
+            else 0
+        )
+        return priorities + self.shards * replay_bytes(
+            capacity // self.shards,
+            self.num_envs // self.shards,
             self._frame_shape,
             self._frame_dtype,
             n_step=self.horizon.longest,
@@ -67,9 +72,9 @@ class ReplayPlacement(lightning.LightningDataModule):
 
     def device_frames_bytes(self, capacity: int) -> int:
         """Memory that the frames of a full replay of so many timesteps take on a GPU, in bytes."""
-        return frames_bytes(
-            capacity,
-            self.num_envs,
+        return self.shards * frames_bytes(
+            capacity // self.shards,
+            self.num_envs // self.shards,
             self._frame_shape,
             self._frame_dtype,
             n_step=self.horizon.longest,

@@ -19,6 +19,7 @@ LARGEST_SEED = 2**32 - 1
 """Of Lightning's `seed_everything`."""
 
 COUNTS = (
+    "shards",
     "num_envs",
     "frame_stack",
     "capacity",
@@ -61,6 +62,47 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         _check_replay(settings["batch_size"], settings["min_replay_size"], settings["capacity"])
         _check_windows(settings)
     _check_chunk(settings)
+    check_shards(settings)
+
+
+def check_shards(settings: Mapping[str, Any]) -> None:
+    """Refuse shards that do not share alike, or whose sum has no order that is the same wherever they are.
+
+    Args:
+        settings: as of `check_settings`.
+
+    Raises:
+        ConfigError: naming what fits.
+
+    """
+    shards = settings["shards"]
+    if shards == 1:
+        return
+    if settings["sampler"].is_rollout:
+        raise ConfigError(
+            f"shards: {shards}, but a rollout is learned from in passes over all of it; set --data.shards 1."
+        )
+    if shards & (shards - 1):
+        raise ConfigError(
+            f"shards: {shards} is no power of two, by which gradients are added up in pairs; set --data.shards "
+            f"{1 << (shards.bit_length() - 1)}."
+        )
+    for key, what in (("num_envs", "envs"), ("batch_size", "transitions"), ("capacity", "timesteps")):
+        if settings[key] % shards:
+            raise ConfigError(
+                f"{key}: {settings[key]} {what} cannot be shared alike by {shards} shards; set --data.{key} "
+                f"{-(-settings[key] // shards) * shards}."
+            )
+    smallest = settings["capacity"] // shards
+    for key, least in (
+        ("n_step", max(map(round, bounds(settings["n_step"])))),
+        ("frame_stack", settings["frame_stack"]),
+    ):
+        if least > smallest:
+            raise ConfigError(
+                f"{key}: {least} does not fit into the {smallest} timesteps that each of {shards} shards keeps; set "
+                f"--data.capacity {least * shards}."
+            )
 
 
 def _check_replay(batch_size: int, min_replay_size: int, capacity: int) -> None:

@@ -1,0 +1,124 @@
+"""Playing in shards: each has some of the envs, and a store of its own."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gymnasium.vector import VectorEnv
+
+from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.policies import Policy, UniformRandom
+from lit_dqn.playing.resimulation import ResumeEnv
+from lit_dqn.types import ActionPreferences, Episode
+
+OF_ENVS = ("episode_of_env", "generators", "running")
+"""What of a collector's state there is of each env."""
+
+
+class ShardedCollector:
+    """The collectors of several shards as one: they play the same env steps, and their episodes are counted together.
+
+    Args:
+        collectors: of the shards in their order, each with as many envs and told how many the run has.
+
+    Attributes:
+        episodes: finished, over all envs.
+        finished: whoever watches takes them out.
+
+    """
+
+    def __init__(self, collectors: Sequence[Collector]) -> None:
+        self.collectors = collectors
+        self.all_envs = collectors[0].all_envs
+        self.episodes = 0
+        self.finished: deque[Episode] = deque(maxlen=collectors[0].finished.maxlen)
+
+    @property
+    def env_step(self) -> int:
+        """Env steps that were played, over all envs."""
+        return self.collectors[0].env_step
+
+    @property
+    def policy(self) -> Policy:
+        """How actions follow from action values."""
+        return self.collectors[0].policy
+
+    @property
+    def envs(self) -> VectorEnv:
+        """Those of the first shard."""
+        return self.collectors[0].envs
+
+    def close(self) -> None:
+        """Close all envs."""
+        for collector in self.collectors:
+            collector.close()
+
+    def collect(self, agent: ActionPreferences, env_steps: int, policy: Policy | None = None) -> None:
+        """Play `env_steps` env steps, over all envs of the run, in each shard after the other."""
+        for collector in self.collectors:
+            collector.collect(agent, env_steps, policy)
+
+    def share(self) -> None:
+        """Number what has finished since this was last called: by env step, then by env."""
+        found = [episode for collector in self.collectors for episode in collector.finished]
+        for collector in self.collectors:
+            collector.finished.clear()
+        for episode in sorted(found, key=lambda episode: (episode.env_step, episode.env)):
+            self.episodes += 1
+            self.finished.append(episode._replace(number=self.episodes))
+
+    def warm_up(
+        self,
+        agent: ActionPreferences,
+        env_steps: int,
+        transitions: int,
+        policy: Policy = UniformRandom(),  # noqa: B008 - policies have no state
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Play before the run's first update, as of one collector.
+
+        Args:
+            agent: as for `collect`.
+            env_steps: played in all.
+            transitions: that the store of each shard must hold besides.
+            policy: how actions are chosen meanwhile.
+            stopped: asked before each step; True ends the warm-up where it is.
+
+        """
+        while (self.env_step < env_steps or self._lacks(transitions)) and not stopped():
+            self.collect(agent, self.all_envs, policy)
+            self.share()
+
+    def _lacks(self, transitions: int) -> bool:
+        """Whether the store of any shard holds fewer."""
+        return any(len(collector.store) < transitions for collector in self.collectors)
+
+    def refill(self, agent: ActionPreferences, env_steps: int, stopped: Callable[[], bool]) -> None:
+        """Play so many env steps by the collector's own policy, for stores that were not saved."""
+        until = self.env_step + env_steps
+        while self.env_step < until and not stopped():
+            self.collect(agent, self.all_envs)
+            self.share()
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of one collector with the envs of all shards."""
+        states = [collector.state_dict() for collector in self.collectors]
+        of_envs = {key: [value for state in states for value in state[key]] for key in OF_ENVS}
+        finished = [tuple(episode) for episode in self.finished]
+        return {"env_step": self.env_step, "episodes": self.episodes, "finished": finished, **of_envs}
+
+    def load_state_dict(self, state: dict[str, Any], resume_env: ResumeEnv = ResumeEnv.exact) -> None:
+        """Resume from a saved state; the stores must have been restored before.
+
+        Args:
+            state: of `state_dict`, also of one collector.
+            resume_env: what becomes of the episodes that were running.
+
+        """
+        self.episodes = state["episodes"]
+        self.finished.clear()
+        self.finished.extend(Episode(*episode) for episode in state["finished"])
+        for collector in self.collectors:
+            first = collector.stage.first_env
+            of_envs = {key: state[key][first : first + collector.envs.num_envs] for key in OF_ENVS}
+            collector.load_state_dict({**state, "finished": [], **of_envs}, resume_env)

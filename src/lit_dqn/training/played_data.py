@@ -1,0 +1,65 @@
+from typing import cast
+
+import torch
+
+from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.policies import Policy
+from lit_dqn.playing.sharded import ShardedCollector
+from lit_dqn.replay import DeviceFrames, Replay, ReplayBuffer, Rollout, RolloutStore, ShardedReplay
+from lit_dqn.training.checkpointed_data import CheckpointedData
+from lit_dqn.training.evaluation_data import EvaluationData
+from lit_dqn.training.replay_placement import ReplayPlacement
+from lit_dqn.types import Drawn
+
+
+class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
+    """Data that are played: the collector and the store of each shard."""
+
+    gradient_steps: int
+    batch_size: int
+    reward_clip: float | None
+    policy: Policy
+
+    first_env = 0
+    """The number of the first env over the whole run, which its seeds follow from; here this process plays all envs."""
+
+    def _make_shards(
+        self, device: torch.device | None
+    ) -> tuple[Collector | ShardedCollector, Replay | RolloutStore | ShardedReplay]:
+        """What plays and what is played, of one shard as it is, with frames on a device, too, if there is one."""
+        stores = [self._make_store(device) for _ in range(self.shards)]
+        collectors = [self._make_collector(shard, store) for shard, store in enumerate(stores)]
+        if self.shards == 1:
+            return collectors[0], stores[0]
+        return ShardedCollector(collectors), ShardedReplay(dict(enumerate(cast(list[Replay], stores))))
+
+    def _make_collector(self, shard: int, store: Replay | RolloutStore) -> Collector:
+        num_envs = self.num_envs // self.shards
+        first_env = self.first_env + shard * num_envs
+        envs = self._make_vec(num_envs, first_env)
+        return Collector(envs, self.policy, store, self.seed, first_env, self.action_mask, self.num_envs)
+
+    def _make_store(self, device: torch.device | None) -> Replay | RolloutStore:
+        buffer = ReplayBuffer(
+            self.capacity // self.shards,
+            self.num_envs // self.shards,
+            self._frame_shape,
+            self._frame_dtype,
+            gamma=self.horizon.discount(0),
+            n_step=self.horizon.longest,
+            frame_stack=self.frame_stack,
+            reward_clip=self.reward_clip,
+            num_actions=self.num_masked_actions,
+        )
+        if isinstance(self.sampler, Rollout):
+            values = lambda *seen: self._agent().state_values(*seen)  # noqa: E731
+            return RolloutStore(buffer, self.sampler, values, self.horizon)
+        frames = None if device is None else DeviceFrames(buffer, device)
+        return Replay(buffer, self.sampler, frames, self.horizon)
+
+    def _draw(self, env_step: int) -> Drawn:
+        """The batches of a training step."""
+        assert self.store is not None
+        if isinstance(self.store, ShardedReplay):
+            return self.store.draw(self.gradient_steps, self.batch_size // self.shards, self._sampling, env_step)
+        return self.store.draw(self.gradient_steps, self.batch_size, self._sampling[0], env_step)
