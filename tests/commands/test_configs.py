@@ -81,7 +81,25 @@ def printed(capsys, monkeypatch, *arguments: object) -> str:
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("config", ALL, ids=str)
+PRINTED = {
+    Path(f"{name}.yaml")
+    for name in (
+        "maze",
+        "maze_td",
+        "cartpole_actor_critic",
+        "lesson/e1_latest_32",
+        "atari/pong",
+        "rainbow",
+        "pqn",
+        "taxi",
+    )
+}
+"""Configs of every kind; those of the others are printed in the slow tests."""
+
+
+@pytest.mark.parametrize(
+    "config", [pytest.param(config, marks=[] if config in PRINTED else [pytest.mark.slow]) for config in ALL], ids=str
+)
 def test_what_is_printed_of_a_config_says_the_same_when_it_is_read_again(config, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     files = [OVERLAYS[config], config] if config in OVERLAYS else [config]
@@ -117,7 +135,9 @@ MINIMAL = {
 }
 
 
-@pytest.mark.parametrize("agent", MINIMAL)
+@pytest.mark.parametrize(
+    "agent", [pytest.param(agent, marks=[] if agent == "LitDQN" else [pytest.mark.slow]) for agent in MINIMAL]
+)
 def test_what_a_run_of_a_config_of_two_lines_keeps_can_be_read(agent, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "minimal.yaml").write_text(MINIMAL[agent])

@@ -42,7 +42,7 @@ def test_an_agent_is_exported_with_a_config_that_trains_on_from_it(tmp_path, mon
     assert "ckpt_path: export needs an agent" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("config", ["random_walk_td", "cartpole_actor_critic"])
+@pytest.mark.parametrize("config", ["cartpole_actor_critic", pytest.param("random_walk_td", marks=pytest.mark.slow)])
 def test_agents_of_other_kinds_are_exported_with_a_config_that_trains_on_from_them(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = f"--config={CONFIGS / config}.yaml"
@@ -67,12 +67,16 @@ def test_onnx_takes_images_as_the_env_shows_them_and_any_number_of_them(tmp_path
         assert values == pytest.approx(agent.q_values(images[:count].numpy()), rel=1e-3, abs=1e-5)
 
 
+def slow(case):
+    return pytest.param(case, marks=pytest.mark.slow)
+
+
 PARTS = [
-    partial(NatureCNN, dueling=True, layer_norm=True, head=partial(QuantileHead, num_quantiles=5)),
+    slow(partial(NatureCNN, dueling=True, layer_norm=True, head=partial(QuantileHead, num_quantiles=5))),
     partial(NatureCNN, noise=0.5, dueling=True, head=CategoricalHead),
-    partial(NatureCNN, head=ImplicitQuantileHead, dueling=True),
+    slow(partial(NatureCNN, head=ImplicitQuantileHead, dueling=True)),
     partial(ImpalaCNN, pool="adaptive_max", spectral_norm=True, head=ImplicitQuantileHead),
-    partial(ImpalaCNN, pool="average", layer_norm=True, noise=0.5),
+    slow(partial(ImpalaCNN, pool="average", layer_norm=True, noise=0.5)),
 ]
 
 

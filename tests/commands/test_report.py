@@ -78,9 +78,11 @@ EVERYWHERE: list[Elsewhere] = []
     ("logger", "name"),
     [
         (["--trainer.logger=false"], "cartpole"),
-        (["--trainer.logger=test_report.Elsewhere", "--trainer.logger.name=null"], "cartpole"),
         (["--trainer.logger=test_report.Elsewhere", "--trainer.logger.name=mine"], "mine"),
-        (["--trainer.logger=true"], "cartpole"),
+        pytest.param(
+            ["--trainer.logger=test_report.Elsewhere", "--trainer.logger.name=null"], "cartpole", marks=pytest.mark.slow
+        ),
+        pytest.param(["--trainer.logger=true"], "cartpole", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_has_its_folder_whatever_it_logs_to(folder, monkeypatch, capsys, logger, name):

@@ -33,7 +33,12 @@ def plain_game(env_id: str, seed: int, *, sticky: float, size: int, frame_stack:
 
 
 @pytest.mark.parametrize(
-    ("num_envs", "n_step", "sticky", "size"), [(1, 1, 0.0, 84), (2, 3, 0.25, 84), (1, 3, 0.25, 42)]
+    ("num_envs", "n_step", "sticky", "size"),
+    [
+        (2, 3, 0.25, 84),
+        pytest.param(1, 1, 0.0, 84, marks=pytest.mark.slow),
+        pytest.param(1, 3, 0.25, 42, marks=pytest.mark.slow),
+    ],
 )
 def test_every_transition_is_what_gymnasiums_own_wrappers_show(num_envs, n_step, sticky, size):
     """Pixel by pixel, over several games, with the write head passing over the oldest."""
