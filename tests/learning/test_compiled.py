@@ -30,8 +30,8 @@ CPU = torch.device("cpu")
 def learn(update, *, network=SMALL, objective=None, optimizer=ADAM, shape=(4,), weight=None, count=9, **settings):
     torch.manual_seed(0)
     online = network(shape, 2)
-    target = copy.deepcopy(online).requires_grad_(False)
     settings = {"target_update_period": 3, "max_grad_norm": 1.0} | settings
+    target = None if settings["target_update_period"] is None else copy.deepcopy(online).requires_grad_(False)
     learner = Learner(
         online, target, objective or DoubleQLearning(), optimizer(online.parameters()), update=update, **settings
     )
@@ -40,6 +40,12 @@ def learn(update, *, network=SMALL, objective=None, optimizer=ADAM, shape=(4,), 
     learner.set_learning_rate(3e-3)
     learned.append(learner.update_many(given[5:]))
     return learner, learned
+
+
+def without_priority(online, target, batch):
+    """As an actor-critic has it: no target network, and no priority."""
+    output = QLearning()(online, target, batch)
+    return output._replace(priority=None)
 
 
 def assert_alike(one, other):
@@ -91,6 +97,7 @@ def _compiler(request, monkeypatch):
         ),
         {"network": partial(SMALL, noise=0.5, dueling=True, head=CategoricalHead), "objective": CategoricalQLearning()},
         {"network": partial(SMALL, head=ImplicitQuantileHead), "objective": ImplicitQuantileLearning(4, 4), "draws": 8},
+        {"objective": without_priority, "target_update_period": None},
         pytest.param({"optimizer": partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.1)}, marks=pytest.mark.slow),
         {"optimizer": partial(torch.optim.Adam, lr=1e-2, weight_decay=0.1, amsgrad=True)},
     ],

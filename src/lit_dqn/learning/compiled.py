@@ -12,6 +12,9 @@ from lit_dqn.learning.losses import weighed_mean
 from lit_dqn.learning.update_graph import capturable_learning_rate
 from lit_dqn.types import Batch, Learned, LossOutput
 
+PRIORITY = "priority"
+"""Its name among the metrics, while they leave the function of which the gradient is taken."""
+
 COMPILED_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW)
 
 
@@ -49,12 +52,13 @@ class CompiledUpdate:
         settings = dict(self._group)
         beta1, beta2 = settings["betas"]
 
-        def loss_of(parameters: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, LossOutput]:
+        def loss_of(parameters: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
             output = torch.func.functional_call(loss, dict(parameters), (batch,))
-            return weighed_mean(output.loss, batch.weight), output
+            priority = {} if output.priority is None else {PRIORITY: output.priority}  # torch takes tensors alone
+            return weighed_mean(output.loss, batch.weight), {**output.metrics, **priority}
 
         def update(fields: tuple[Tensor | None, ...]) -> tuple[Tensor, Mapping[str, Tensor], Tensor | None]:
-            gradient, (mean, output) = torch.func.grad_and_value(loss_of, has_aux=True)(
+            gradient, (mean, said) = torch.func.grad_and_value(loss_of, has_aux=True)(
                 self._parameters, Batch._make(fields)
             )
             gradients = list(gradient.values())
@@ -81,7 +85,8 @@ class CompiledUpdate:
                 maximize=settings["maximize"],
                 decoupled_weight_decay=settings["decoupled_weight_decay"],
             )
-            return mean, output.metrics, output.priority
+            priority = said.pop(PRIORITY, None)
+            return mean, said, priority
 
         self._update = torch.compile(update, fullgraph=True, dynamic=False)
         self._layouts: set[tuple[Any, ...]] = set()  # of the batches it was compiled for
@@ -107,10 +112,11 @@ class _Loss(nn.Module):
         super().__init__()
         self.objective = objective
         self.online = online
-        self.target = target
+        # One network by two names is not for `functional_call`.
+        self.target = None if target is online else target
 
     def forward(self, batch: Batch) -> LossOutput:
-        return self.objective(self.online, self.target, batch)
+        return self.objective(self.online, self.online if self.target is None else self.target, batch)
 
 
 def why_no_steps_are_compiled(optimizer: torch.optim.Optimizer) -> str | None:
