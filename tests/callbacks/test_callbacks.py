@@ -432,7 +432,7 @@ def test_where_images_are_seen_tensorboard_shows_what_the_agent_looks_at(tmp_pat
 
 
 def test_an_env_that_cannot_be_drawn_ends_no_run(tmp_path, monkeypatch, caplog):
-    def fails(*args):
+    def fails(*args, **kwargs):
         raise ConfigError("env_id: it cannot be drawn")
 
     monkeypatch.setattr("lit_dqn.callbacks.episode_view.make_env_with_pictures", fails)

@@ -33,7 +33,8 @@ SMALLER = {
         "data.env_steps_per_update": 8,
         "data.gradient_steps": 4,
         "data.batch_size": 16,
-    }
+    },
+    Path("atari/pong_gpu.yaml"): {"data.num_envs": 4, "data.eval_envs": 2, "trainer.precision": "32-true"},
 }
 """What is tiny for configs that refuse what is tiny for others."""
 

@@ -282,6 +282,7 @@ NOT_SAID = (
 """Parts of the messages that no case here says."""
 
 
+@pytest.mark.slow  # all cases; half of them are in the test above
 def test_every_message_is_said_by_a_case():
     sentences = [sentence for line in CASES for sentence, _ in said(line)]
     table = yaml.safe_load((HERE / "data/bad_inputs.yaml").read_text())

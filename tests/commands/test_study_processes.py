@@ -112,13 +112,14 @@ def test_ctrl_c_ends_the_runs_and_the_next_time_they_go_on(jobs):
         time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGINT)
 
+    children = psutil.Process().children()  # of other tests in this process
     threading.Thread(target=interrupt).start()
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(crew.Interrupted) as ended:
         run_all(jobs)
     assert ended.value.signal_number == signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is before
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= set(children)
     assert not (jobs[2].folder / "starts").exists()
     failed, _ = run_all(jobs)
     assert not failed

@@ -246,10 +246,9 @@ class ReplayBuffer:
             OSError: if arrays on disk are damaged.
 
         """
-        if state["windows"] != [self.n_step, self.frame_stack]:
-            raise ValueError(
-                f"n_step and frame_stack are {[self.n_step, self.frame_stack]} here, and {state['windows']} there"
-            )
+        windows = [self.n_step, self.frame_stack]
+        if state["windows"] != windows:
+            raise ValueError(f"n_step and frame_stack are {windows} here, and {state['windows']} there")
         sidecar: Sidecar | None = state.get("sidecar")
         arrays = {name: tensor.numpy() for name, tensor in state["arrays"].items()}
         layout = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
@@ -279,11 +278,10 @@ class ReplayBuffer:
             longest_window: steps.
 
         """
-        any_last = last.any()
         for window in range(longest_window, 0, -1):
             complete = step >= window - 1
             if window < self.n_step:
-                if not any_last:
+                if not last.any():
                     break
                 complete &= last
             columns = self._columns if complete.all() else self._columns[complete]
@@ -291,8 +289,7 @@ class ReplayBuffer:
                 rows = (self._head[columns] - (window - 1)) % self._rows
                 numbers = np.arange(self._next_start, self._next_start + len(columns))
                 places = numbers % self.capacity
-                self._start_column[places] = columns
-                self._start_row[places] = rows
+                self._start_column[places], self._start_row[places] = columns, rows
                 self._start_number[self._first_row[columns] + rows] = numbers
                 self._next_start += len(columns)
         self._oldest_start = max(self._oldest_start, self._next_start - self.capacity)
