@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from lit_dqn.learning.asking import Asked
 from lit_dqn.learning.draws import ACTING_NOISE_STREAM
+from lit_dqn.learning.inference import Inference
 from lit_dqn.learning.learner import Update
 from lit_dqn.learning.networks import Noise, update_target
 from lit_dqn.playing.masks import MaskedAgent
@@ -26,7 +26,7 @@ class Acting(lightning.LightningModule, ABC):
     num_actions: int
     update_way: Update
     env_step: int
-    _asked: Asked
+    _inference: Inference
     _noise: Noise
 
     has_preferences = True
@@ -56,7 +56,7 @@ class Acting(lightning.LightningModule, ABC):
 
     def _outputs(self, observation: NDArray[Any]) -> NDArray[np.float32]:
         """What the online network says, [N, number of outputs]."""
-        return self._asked(observation)
+        return self._inference(observation)
 
     def acting_copy(self, earlier: Self | None = None) -> Self:
         """An agent that acts by the weights of now, and shares all else; what this one learns does not reach it.
@@ -69,12 +69,12 @@ class Acting(lightning.LightningModule, ABC):
             earlier = copy.copy(self)
             online = copy.deepcopy(self.online).requires_grad_(False)
             earlier._modules = {**self._modules, "online": online}
-            earlier._asked = Asked(online, captures=self.update_way is not Update.eager, aside=True)
+            earlier._inference = Inference(online, captures=self.update_way is not Update.eager, aside=True)
             earlier._noise = Noise(online)
         else:
             update_target(self.online, earlier.online)
         earlier._noise.draw(*self._noise_seed)
-        earlier._asked.follow()
+        earlier._inference.follow()
         return earlier
 
     @contextlib.contextmanager

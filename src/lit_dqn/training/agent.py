@@ -10,8 +10,8 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lit_dqn.learning.asking import Asked
 from lit_dqn.learning.graphs import make_deterministic
+from lit_dqn.learning.inference import Inference
 from lit_dqn.learning.learner import Learner, Update, check_device
 from lit_dqn.learning.loss_watch import LossWatch
 from lit_dqn.learning.networks import Noise, build_network
@@ -119,7 +119,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         check_optimizer(optimizer, self.online.parameters())
         check_weight_decay(self.weight_decay, optimizer, self.online.parameters())
         self._noise = Noise(self.online)
-        self._asked = Asked(self.online, captures=self.update_way is not Update.eager)
+        self._inference = Inference(self.online, captures=self.update_way is not Update.eager)
         if target_update_period is not None:
             self.target = copy.deepcopy(self.online).requires_grad_(False)
 

@@ -1,4 +1,4 @@
-"""A network that is asked by those who play: NumPy in, NumPy out."""
+"""What a network says of the observations of those who play: NumPy in, NumPy out."""
 
 import contextlib
 import logging
@@ -22,7 +22,7 @@ MOST_GRAPHS = 8
 """Numbers of observations for which a graph is kept."""
 
 
-class Asked:
+class Inference:
     """Says what a network says of N observations; on a GPU in one captured call, with one wait.
 
     Args:
@@ -38,12 +38,12 @@ class Asked:
         self._captures = captures
         self._aside = aside
         self._stream: torch.cuda.Stream | None = None
-        self._graphs: dict[tuple[tuple[int, ...], np.dtype], _AskedGraph] = {}
+        self._graphs: dict[tuple[tuple[int, ...], np.dtype], _CapturedInference] = {}
         self._calls: Counter[tuple[tuple[int, ...], np.dtype]] = Counter()
         self._weights: list[int] = []  # where they lie
 
     def follow(self) -> None:
-        """What is asked from now on comes after all that the device was given until now."""
+        """What is inferred from now on comes after all that the device was given until now."""
         device = self._device
         if self._aside and device.type == "cuda":
             self._stream = self._stream or torch.cuda.Stream(device)
@@ -52,12 +52,12 @@ class Asked:
     def __call__(self, observation: NDArray[Any]) -> NDArray[np.float32]:
         """[N, *shape] to [N, outputs]."""
         if self._device.type != "cuda":
-            return _ask(self._network, torch.as_tensor(observation)).numpy()
+            return _infer(self._network, torch.as_tensor(observation)).numpy()
         with self._on_stream():
             graph = self._graph(observation) if self._captures else None
             if graph is not None:
                 return graph(observation)
-            return _ask(self._network, torch.as_tensor(observation, device=self._device)).cpu().numpy()
+            return _infer(self._network, torch.as_tensor(observation, device=self._device)).cpu().numpy()
 
     @property
     def _device(self) -> torch.device:
@@ -66,7 +66,7 @@ class Asked:
     def _on_stream(self) -> AbstractContextManager[Any]:
         return contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
-    def _graph(self, observation: NDArray[Any]) -> "_AskedGraph | None":
+    def _graph(self, observation: NDArray[Any]) -> "_CapturedInference | None":
         weights = [parameter.data_ptr() for parameter in self._network.parameters()]
         if weights != self._weights:  # they have been moved
             self._graphs.clear()
@@ -77,7 +77,7 @@ class Asked:
             if self._calls[key] <= OFTEN or len(self._graphs) == MOST_GRAPHS:
                 return None
             try:
-                self._graphs[key] = _AskedGraph(self._network, observation, self._device)
+                self._graphs[key] = _CapturedInference(self._network, observation, self._device)
             except RuntimeError as error:
                 self._captures = False
                 log.info("actions are chosen without a captured graph: %s", str(error).splitlines()[0])
@@ -85,7 +85,7 @@ class Asked:
         return self._graphs[key]
 
 
-class _AskedGraph:
+class _CapturedInference:
     """One captured call for observations of one shape."""
 
     def __init__(self, network: nn.Module, observation: NDArray[Any], device: torch.device) -> None:
@@ -95,10 +95,10 @@ class _AskedGraph:
         self._done = torch.cuda.Event()
         generators = generator_states(device)
 
-        def ask() -> None:
-            self._outputs = _ask(network, self._observation)
+        def infer() -> None:
+            self._outputs = _infer(network, self._observation)
 
-        self._graph = capture(ask, device)
+        self._graph = capture(infer, device)
         drew = not same_tensors(generators, generator_states(device))
         set_generator_states(device, generators)
         if drew:
@@ -116,5 +116,5 @@ class _AskedGraph:
 
 
 @torch.inference_mode()
-def _ask(network: nn.Module, observation: Tensor) -> Tensor:
+def _infer(network: nn.Module, observation: Tensor) -> Tensor:
     return network(observation).float()
