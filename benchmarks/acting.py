@@ -30,6 +30,7 @@ def measure(work: Work, num_envs: int, seconds: float) -> dict[str, float]:
     from lit_dqn.envs import make_vec, stored_dtype
     from lit_dqn.learning.networks import MLP, NatureCNN
     from lit_dqn.playing.collector import Collector
+    from lit_dqn.playing.player import Player
     from lit_dqn.playing.policies import EpsilonGreedy
     from lit_dqn.replay import Replay, ReplayBuffer, Uniform
 
@@ -46,7 +47,7 @@ def measure(work: Work, num_envs: int, seconds: float) -> dict[str, float]:
     agent = SimpleNamespace(num_actions=num_actions, preferences=preferences)
     dtype = stored_dtype(space)
     replay = ReplayBuffer(50_000, num_envs, space.shape, dtype, gamma=work.gamma, frame_stack=frame_stack)
-    collector = Collector(envs, EpsilonGreedy(work.epsilon), Replay(replay, Uniform()), work.seed)
+    collector = Collector(Player(envs, frame_stack, work.seed), EpsilonGreedy(work.epsilon), Replay(replay, Uniform()))
     collector.collect(agent, 100 * num_envs)
     collector_speed = _speed(lambda: collector.collect(agent, 10 * num_envs), 10 * num_envs, seconds)
     envs.close()

@@ -13,6 +13,7 @@ from lit_dqn.envs import stored_dtype
 from lit_dqn.learning.learner import Learner, Update
 from lit_dqn.learning.objectives import QLearning
 from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.player import Player
 from lit_dqn.playing.policies import EpsilonGreedy
 from lit_dqn.replay import Replay, ReplayBuffer, Sampler
 from lit_dqn.replay.stacking import stacked_shape
@@ -87,7 +88,7 @@ class BareLoop:
             update=update,
         )
         self.store = Replay(buffer, sampler)
-        self.collector = Collector(envs, EpsilonGreedy(epsilon), self.store, seed)
+        self.collector = Collector(Player(envs, buffer.frame_stack, seed), EpsilonGreedy(epsilon), self.store)
         self.batch_size = batch_size
         self.gradient_steps = gradient_steps
         self.env_steps_per_chunk = gradient_steps * env_steps_per_update

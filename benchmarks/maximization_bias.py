@@ -24,6 +24,7 @@ from lit_dqn.envs.maximization_bias import LEFT, MAXIMIZATION_BIAS_ID, STATE_A, 
 from lit_dqn.learning.networks import update_target
 from lit_dqn.learning.objectives import Objective
 from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.player import Player
 from lit_dqn.replay import Replay, ReplayBuffer
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -68,7 +69,7 @@ def play(objective: Objective, seed: int, episodes: int = EPISODES) -> NDArray[n
     agent = Agent(online, num_actions)
     optimizer = torch.optim.SGD(online.parameters(), lr=STEP_SIZE)
     store = Replay(ReplayBuffer(1, 1, (num_states,), np.float32, gamma=1.0), Latest())
-    collector = Collector(envs, EpsilonGreedy(EPSILON), store, seed)
+    collector = Collector(Player(envs, 1, seed), EpsilonGreedy(EPSILON), store)
     went_left, updates = np.zeros(episodes, bool), 0
     generator = np.random.default_rng()  # the newest transition is no draw
     while (episode := collector.episodes) < episodes:

@@ -9,6 +9,7 @@ from gymnasium.wrappers import FrameStackObservation
 
 from lit_dqn.envs import make_vec, stored_dtype
 from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.player import Player
 from lit_dqn.playing.policies import UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.seeds import episode_seed
@@ -103,7 +104,7 @@ def audit_collector(
         frame_stack=frame_stack,
         reward_clip=reward_clip,
     )
-    return Collector(envs, UniformRandom(), Replay(replay, Uniform()), seed)
+    return Collector(Player(envs, frame_stack, seed), UniformRandom(), Replay(replay, Uniform()))
 
 
 class Audit:
@@ -114,7 +115,7 @@ class Audit:
 
     def __init__(self, collector: Collector) -> None:
         self.collector, self.replay = collector, collector.store.buffer
-        self.envs: list[AuditEnv] = [env.unwrapped for env in collector.envs.envs]
+        self.envs: list[AuditEnv] = [env.unwrapped for env in collector.players.envs.envs]
         self.shadows = []
         for env in self.envs:
             shadow = AuditEnv(*env.chances, env.observation_space.dtype == np.uint8, env.life_loss)
@@ -136,7 +137,7 @@ class Audit:
             self.history[key] = played
             if t == 0:
                 shadow.unwrapped.episode = episode - 1
-                self.shown[key], _ = shadow.reset(seed=episode_seed(self.collector.seed, index, episode))
+                self.shown[key], _ = shadow.reset(seed=episode_seed(self.collector.players.seed, index, episode))
             self.shown[index, episode, t + 1], reward, *_ = shadow.step(played.action)
             assert reward == played.reward  # the shadow plays the same episode
             n_step = self.replay.n_step

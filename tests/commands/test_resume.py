@@ -25,6 +25,7 @@ from lit_dqn import MLP, ConfigError, LitDQN, ReplayCheckpointIO, load_agent
 from lit_dqn.commands.resume import _set_aside, resume_in_its_folder
 from lit_dqn.envs import make_vec
 from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.player import Player
 from lit_dqn.playing.policies import UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.replay import Replay, ReplayBuffer, Uniform
@@ -100,7 +101,7 @@ class Noisy(gymnasium.Env):
 def collector_of(envs, frame_stack: int = 1) -> Collector:
     shape = envs.single_observation_space.shape
     replay = ReplayBuffer(300, envs.num_envs, shape, np.float32, gamma=0.9, n_step=3, frame_stack=frame_stack)
-    return Collector(envs, UniformRandom(), Replay(replay, Uniform()), seed=3)
+    return Collector(Player(envs, frame_stack, seed=3), UniformRandom(), Replay(replay, Uniform()))
 
 
 class Agent:
@@ -123,7 +124,7 @@ def test_envs_that_are_played_again_go_on_as_if_nothing_had_been(played):
     for collector in (one, other):
         collector.collect(Agent(), 3 * 60)
     assert dict(flat(one.state_dict())) == dict(flat(other.state_dict()))
-    assert np.array_equal(one.stage.observation, other.stage.observation)
+    assert np.array_equal(one.players.stage.observation, other.players.stage.observation)
     starts = np.array(one.store.buffer.starts)
     for a, b in zip(one.store.buffer.sample(starts).tensors, other.store.buffer.sample(starts).tensors, strict=True):
         assert torch.equal(a, b)

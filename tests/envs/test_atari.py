@@ -11,6 +11,7 @@ from audit import NobodyAsks
 from lit_dqn import ConfigError, TrainingError
 from lit_dqn.envs import AtariProtocol, make_env, make_env_with_pictures, make_vec
 from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.player import Player
 from lit_dqn.playing.policies import UniformRandom
 from lit_dqn.playing.seeds import episode_seed
 from lit_dqn.replay import Replay, ReplayBuffer, Uniform
@@ -55,7 +56,7 @@ def test_every_transition_is_what_gymnasiums_own_wrappers_show(num_envs, n_step,
     envs.step = recording_step
     capacity = 300
     replay = ReplayBuffer(capacity, num_envs, (size, size), np.uint8, gamma=0.9, n_step=n_step, frame_stack=4)
-    collector = Collector(envs, UniformRandom(), Replay(replay, Uniform()), seed=3)
+    collector = Collector(Player(envs, 4, seed=3), UniformRandom(), Replay(replay, Uniform()))
     collector.collect(Asked(), 700 * num_envs)
 
     # What each env has shown, [(stack before, action, reward, no future, ended, stack after)].

@@ -10,6 +10,7 @@ from lit_dqn.envs import make_env, make_vec
 from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.evaluation import play_episodes
+from lit_dqn.playing.player import Player
 from lit_dqn.playing.policies import UniformRandom
 from lit_dqn.playing.trajectories import play_episode
 from lit_dqn.replay import Replay, ReplayBuffer, Uniform
@@ -37,7 +38,7 @@ pytestmark = [pytest.mark.filterwarnings(filter) for filter in IGNORED]
 def collector(num_envs=3, first_env=0, **env_kwargs):
     envs = make_vec(ENV, num_envs, env_kwargs, first_env=first_env)
     buffer = ReplayBuffer(60, num_envs, (2,), np.float32, gamma=1)
-    return Collector(envs, UniformRandom(), Replay(buffer, Uniform()), seed=0, first_env=first_env)
+    return Collector(Player(envs, 1, 0, first_env), UniformRandom(), Replay(buffer, Uniform()))
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -5,6 +5,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from audit import Audit, NobodyAsks, audit_collector
 from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.player import Player
 from lit_dqn.playing.policies import EpsilonGreedy, Policy, UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.seeds import episode_seed
@@ -62,7 +63,7 @@ def tape_collector(script):
         add(timestep)
 
     store.add = tape_add
-    return Collector(envs, TapePolicy(tape, script), store, SEED), tape
+    return Collector(Player(envs, 1, SEED), TapePolicy(tape, script), store), tape
 
 
 def test_the_tape_of_four_steps_reads_act_step_add_and_resets_what_ended():
@@ -133,7 +134,7 @@ def test_the_policy_sees_the_stacks_that_gymnasium_shows(frame_stack, image):
 
 def played(collector):
     """By env: what was played, and with which seeds."""
-    envs = [env.unwrapped for env in collector.envs.envs]
+    envs = [env.unwrapped for env in collector.players.envs.envs]
     return [(env.steps, env.seeds) for env in envs]
 
 

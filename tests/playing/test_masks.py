@@ -14,6 +14,7 @@ from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.evaluation import play_episodes
 from lit_dqn.playing.masks import MaskedAgent
+from lit_dqn.playing.player import Player
 from lit_dqn.playing.resimulation import resimulate
 from lit_dqn.playing.stage import Stage
 from lit_dqn.playing.trajectories import play_episode
@@ -51,7 +52,7 @@ def collector(policy, num_envs=8, n_step=3, frame_stack=2, capacity=300, on_devi
         num_actions=NUM_ACTIONS,
     )
     store = Replay(buffer, sampler or Uniform(), DeviceFrames(buffer, "cpu") if on_device else None)
-    return Collector(envs, policy, store, seed=1, action_mask=True)
+    return Collector(Player(envs, frame_stack, seed=1, action_mask=True), policy, store)
 
 
 @every_policy
@@ -90,9 +91,9 @@ def test_no_forbidden_action_is_played(policy, steps):
 def test_the_observation_may_hold_the_mask_and_envs_may_live_in_processes():
     playing = collector(UniformRandom(), num_envs=2, env_kwargs={"mask": "observation"}, processes=True)
     playing.collect(Tempted(), 400)
-    assert playing.stage.observation.shape == (2, 2, GOAL + 1)
-    assert (playing.stage.action_mask == masks_at(playing.stage.observation)).all()
-    playing.envs.close()
+    assert playing.players.stage.observation.shape == (2, 2, GOAL + 1)
+    assert (playing.players.stage.action_mask == masks_at(playing.players.stage.observation)).all()
+    playing.close()
 
 
 def test_evaluation_and_watching_play_what_is_allowed():
@@ -166,7 +167,7 @@ def test_each_transition_comes_with_the_masks_of_its_two_observations(settings):
         playing.collect(Tempted(), 32)
         if round_ % 5 == 4:  # as when a run is resumed in new episodes
             store.cut_episodes()
-            playing.stage.begin(np.ones(8, bool))
+            playing.players.stage.begin(np.ones(8, bool))
         for batch in store.draw(2, 9, generator, 0).batches:
             assert batch.action_mask.dtype == batch.next_action_mask.dtype == torch.bool
             assert (batch.action_mask.numpy() == masks_at(batch.observation)).all()
@@ -193,7 +194,7 @@ def test_the_values_of_a_rollout_are_those_of_allowed_actions():
     envs = make_vec(FORBIDDING_ENV, 4, {"truncation": 0.2}, action_mask=True)
     buffer = ReplayBuffer(64, 4, (GOAL + 1,), np.float32, gamma=0.9, num_actions=NUM_ACTIONS)
     store = RolloutStore(buffer, Rollout(trace_decay=0.0), Tempted().state_values)
-    playing = Collector(envs, UniformRandom(), store, seed=2, action_mask=True)
+    playing = Collector(Player(envs, 1, seed=2, action_mask=True), UniformRandom(), store)
     playing.collect(Tempted(), 64)
     batches, start = store.draw(4, 16, np.random.default_rng(0), 0)
     for batch, numbers in zip(batches, start, strict=True):
@@ -246,17 +247,17 @@ def test_a_store_that_is_restored_from_memory_or_from_disk_has_its_masks_again(t
 def test_envs_that_are_played_again_are_where_they_were_and_idle_ones_play_what_is_allowed():
     playing = collector(UniformRandom(), num_envs=3)
     playing.collect(Tempted(), 60)
-    running = playing.stage.running()
+    running = playing.players.stage.running()
     assert len({len(episode.actions) for episode in running}) > 1  # so that one is idle meanwhile
     again = Stage(make_vec(FORBIDDING_ENV, 3, {"truncation": 0.1}, action_mask=True), 2, seed=1, action_mask=True)
     assert resimulate(again, running) == [None] * 3
-    assert (again.action_mask == playing.stage.action_mask).all()
+    assert (again.action_mask == playing.players.stage.action_mask).all()
 
 
 def test_an_env_that_does_not_come_back_is_told_and_not_played_wrong():
     playing = collector(UniformRandom(), num_envs=3, env_kwargs={"truncation": 0.0})
     playing.collect(Tempted(), 24)
-    running = [episode._replace(seed=episode.seed + 1) for episode in playing.stage.running()]
+    running = [episode._replace(seed=episode.seed + 1) for episode in playing.players.stage.running()]
     again = Stage(make_vec(FORBIDDING_ENV, 3, action_mask=True), 2, seed=1, action_mask=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

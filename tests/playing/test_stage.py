@@ -6,9 +6,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from audit import AUDIT_ENV
 from lit_dqn.envs import make_vec
 from lit_dqn.errors import TrainingError
+from lit_dqn.playing.episodes import Finished, RunningEpisode, frame_hash
 from lit_dqn.playing.resimulation import resimulate
 from lit_dqn.playing.seeds import episode_seed
-from lit_dqn.playing.stage import Finished, RunningEpisode, Stage, frame_hash
+from lit_dqn.playing.stage import Stage
 
 SEED = 7
 ALL = np.ones(3, bool)

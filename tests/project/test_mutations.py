@@ -115,7 +115,7 @@ MUTATIONS = [
     ),
     Mutation(
         "one generator of exploration for all envs",
-        "playing/collector.py",
+        "playing/player.py",
         GENERATORS,
         "[exploration_generator(seed, first_env)] * envs.num_envs",
         OWN_GENERATOR,

@@ -67,7 +67,7 @@ def test_an_env_of_very_short_episodes_beside_longer_ones_takes_no_room_from_the
     num_envs, n_step, frame_stack, capacity
 ):
     collector = audit_collector(num_envs, capacity, n_step=n_step, frame_stack=frame_stack, seed=0)
-    for env in collector.envs.envs:
+    for env in collector.players.envs.envs:
         env.unwrapped.chances = (0.5, 1.0) if env.unwrapped.index == 0 else (0.2, 0.0)
     audit = Audit(collector)
     for _ in range(40):

@@ -223,7 +223,8 @@ def test_data_that_play_a_part_of_the_envs_of_a_run_play_them_by_their_numbers()
         data.setup("fit")
         data.collector.collect(make_agent(), 40 * num_envs, UniformRandom())
         return [
-            (episode.seed, episode.actions.tolist(), episode.frame_hash) for episode in data.collector.stage.running()
+            (episode.seed, episode.actions.tolist(), episode.frame_hash)
+            for episode in data.collector.players.stage.running()
         ]
 
     whole = running(3, 0)

@@ -90,9 +90,10 @@ class MazeView(Callback):
 
 def grid_world_of(data: Any) -> GridWorld | None:
     """The grid world that a data module plays; None if it plays something else, or sees it through wrappers."""
-    if not isinstance(data.collector.envs, SyncVectorEnv) or data.wrappers:
+    envs = getattr(data.collector.players, "envs", None)  # those that are played in this process
+    if not isinstance(envs, SyncVectorEnv) or data.wrappers:
         return None
-    world = data.collector.envs.envs[0].unwrapped
+    world = envs.envs[0].unwrapped
     return world if isinstance(world, GridWorld) else None
 
 

@@ -1,61 +1,56 @@
-"""Playing to learn: the collector fills the store."""
+"""Playing to learn: the collector has players play, and keeps what they tell."""
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import VectorEnv
 
+from lit_dqn.playing.episodes import Finished
+from lit_dqn.playing.player import Players
 from lit_dqn.playing.policies import Policy, UniformRandom
-from lit_dqn.playing.resimulation import ResumeEnv, resimulate
-from lit_dqn.playing.seeds import exploration_generator
-from lit_dqn.playing.stage import Finished, RunningEpisode, Stage
-from lit_dqn.types import ActionPreferences, Episode, Store
+from lit_dqn.playing.resimulation import ResumeEnv
+from lit_dqn.types import ActionPreferences, Episode, Store, Timestep
 
 log = logging.getLogger("lit_dqn")
 
+OF_ENVS = ("episode_of_env", "generators", "running")
+"""What of a collector's state there is of each env; its players know it."""
+
 
 class Collector:
-    """Plays a vector env, stores what happens, and lists the episodes that finish.
+    """Has envs played, stores what happens, and lists the episodes that finish.
 
     Args:
-        envs: a vector env that does not reset itself (`make_vec`).
+        players: of the envs.
         policy: how actions follow from action values.
         store: where timesteps go.
-        seed: of the run; the seeds of episodes and of each env's exploration follow from it.
-        first_env: the number of the first env over the whole run.
-        action_mask: whether the infos of the envs say which actions are allowed.
-        all_envs: envs of the whole run, by which env steps are counted; None: these are all.
 
     """
 
-    def __init__(
-        self,
-        envs: VectorEnv,
-        policy: Policy,
-        store: Store,
-        seed: int,
-        first_env: int = 0,
-        action_mask: bool = False,
-        all_envs: int | None = None,
-    ) -> None:
-        self.envs = envs
-        self.all_envs = envs.num_envs if all_envs is None else all_envs
-        self.stage = Stage(envs, store.frame_stack, seed, first_env, action_mask=action_mask)
+    def __init__(self, players: Players, policy: Policy, store: Store) -> None:
+        self.players = players
         self.policy = policy
         self.store = store
-        self.seed = seed
         self.env_step = 0
         self.episodes = 0
         # Whoever watches takes them out; where nobody does, the list must not grow for ever.
         self.finished: deque[Episode] = deque(maxlen=10_000)
-        self._generators = [exploration_generator(seed, first_env + env) for env in range(envs.num_envs)]
+
+    @property
+    def all_envs(self) -> int:
+        """Envs of the whole run."""
+        return self.players.all_envs
+
+    @property
+    def closed(self) -> bool:
+        """Whether its envs are closed."""
+        return self.players.closed
 
     def close(self) -> None:
         """Close the envs."""
-        self.envs.close()
+        self.players.close()
 
     def collect(self, agent: ActionPreferences, env_steps: int, policy: Policy | None = None) -> None:
         """Play some env steps of these envs.
@@ -66,18 +61,32 @@ class Collector:
             policy: how actions are chosen; None: by the collector's own.
 
         """
-        policy = policy or self.policy
-        stage, all_envs = self.stage, self.all_envs
-        if not stage.begun:
-            stage.begin(np.ones(self.envs.num_envs, bool))
-        for _ in range(env_steps // all_envs):
-            action = stage.act(policy, agent, self.env_step, self._generators)
-            timestep, finished = stage.step(action)
-            self.store.add(timestep)
-            self.env_step += all_envs
-            if finished:
-                self._finish_episodes(finished)
-                stage.begin(timestep.last)
+        self.players.play(agent, policy or self.policy, env_steps // self.all_envs, self.env_step, self)
+
+    def record(self, timestep: Timestep, finished: Sequence[Finished]) -> None:
+        """Keep one step of every env, and the episodes that ended with it."""
+        self.store.add(timestep)
+        self.env_step += self.players.all_envs
+        if finished:
+            self._finish_episodes(finished)
+
+    def lose(self, differences: Sequence[str | None]) -> None:
+        """Cut the episodes of envs that did not come back to where they were, and say so.
+
+        Args:
+            differences: for each env None if it is where it was, or what is different, [N].
+
+        """
+        lost = np.array([difference is not None for difference in differences])
+        for env in map(int, np.flatnonzero(lost)):
+            log.warning(
+                "env %d does not come back to where it was: played again with the same seed and actions, %s; it begins "
+                "a new episode, so from here on the run is not the one that was saved (data.resume_env: new_episode "
+                "does not try)",
+                self.players.first_env + env,
+                differences[env],
+            )
+        self.store.cut_episodes(lost)
 
     def warm_up(
         self,
@@ -98,15 +107,20 @@ class Collector:
 
         """
         while (self.env_step < env_steps or len(self.store) < transitions) and not stopped():
-            self.collect(agent, self.all_envs, policy)
+            self.collect(agent, self._patiently(env_steps), policy)
 
     def refill(self, agent: ActionPreferences, env_steps: int, stopped: Callable[[], bool]) -> None:
         """Play so many env steps by the collector's own policy, for a store that was not saved."""
         until = self.env_step + env_steps
         while self.env_step < until and not stopped():
-            self.collect(agent, self.all_envs)
+            self.collect(agent, self._patiently(until))
 
-    def _finish_episodes(self, finished: list[Finished]) -> None:
+    def _patiently(self, until: int) -> int:
+        """Env steps that can be played before somebody is asked whether the run shall end."""
+        missing = -(-(until - self.env_step) // self.all_envs)
+        return min(max(missing, 1), self.players.patience) * self.all_envs
+
+    def _finish_episodes(self, finished: Sequence[Finished]) -> None:
         for episode in finished:
             self.episodes += 1
             self.finished.append(Episode(number=self.episodes, env_step=self.env_step, **episode._asdict()))
@@ -116,10 +130,8 @@ class Collector:
         return {
             "env_step": self.env_step,
             "episodes": self.episodes,
-            "episode_of_env": self.stage.episodes.tolist(),
-            "generators": [generator.bit_generator.state for generator in self._generators],
             "finished": [tuple(episode) for episode in self.finished],
-            "running": [episode.state_dict() for episode in self.stage.running()],
+            **self.players.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any], resume_env: ResumeEnv = ResumeEnv.exact) -> None:
@@ -132,27 +144,10 @@ class Collector:
         """
         self.env_step = state["env_step"]
         self.episodes = state["episodes"]
-        self.stage.restore(state["episode_of_env"])
-        for generator, saved in zip(self._generators, state["generators"], strict=True):
-            generator.bit_generator.state = saved
         self.finished.clear()
         self.finished.extend(Episode(*episode) for episode in state["finished"])
+        of_envs = {key: state[key] for key in OF_ENVS}
         if resume_env is ResumeEnv.new_episode:
+            of_envs["running"] = []
             self.store.cut_episodes()
-        elif state["running"]:
-            self._resume_episodes([RunningEpisode.from_state_dict(episode) for episode in state["running"]])
-
-    def _resume_episodes(self, episodes: list[RunningEpisode]) -> None:
-        differences = resimulate(self.stage, episodes)
-        lost = np.array([difference is not None for difference in differences])
-        for env in map(int, np.flatnonzero(lost)):
-            log.warning(
-                "env %d does not come back to where it was: played again with the same seed and actions, %s; it begins "
-                "a new episode, so from here on the run is not the one that was saved (data.resume_env: new_episode "
-                "does not try)",
-                self.stage.first_env + env,
-                differences[env],
-            )
-        if lost.any():
-            self.store.cut_episodes(lost)
-            self.stage.begin(lost)
+        self.players.load_state_dict(of_envs, self)

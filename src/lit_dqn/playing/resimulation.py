@@ -5,7 +5,8 @@ from enum import Enum
 
 import numpy as np
 
-from lit_dqn.playing.stage import RunningEpisode, Stage
+from lit_dqn.playing.episodes import RunningEpisode
+from lit_dqn.playing.stage import Stage
 
 
 class ResumeEnv(Enum):

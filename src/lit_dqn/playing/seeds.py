@@ -20,6 +20,7 @@ Envs and shards are numbered over the whole run, wherever they are played; of on
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 EVALUATION_ENV, TEST_ENV = 2**32 - 1, 2**32 - 2
 """The numbers that the envs of evaluation have in the seeds of their episodes; no training env has them. The best
@@ -38,6 +39,25 @@ def episode_seed(run_seed: int, env: int, episode: int) -> int:
     The same episode of the same env starts alike whatever the other envs do, and whether or not the run was resumed.
     """
     return int(np.random.SeedSequence((run_seed, env, episode)).generate_state(1)[0])
+
+
+def next_seeds(run_seed: int, first_env: int, episodes: NDArray[np.int64], mask: NDArray[np.bool_]) -> list[int | None]:
+    """The seeds of the next episodes of some envs.
+
+    Args:
+        run_seed: of the run.
+        first_env: the number of the first env over the whole run.
+        episodes: that each env has begun, [N].
+        mask: of which envs, [N].
+
+    Returns:
+        [N], None for the others.
+
+    """
+    return [
+        episode_seed(run_seed, first_env + env, int(begun)) if begins else None
+        for env, (begun, begins) in enumerate(zip(episodes, mask, strict=True))
+    ]
 
 
 def evaluation_seeds(run_seed: int, env: int, episodes: int) -> list[int]:

@@ -4,15 +4,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gymnasium.vector import VectorEnv
-
-from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.collector import OF_ENVS, Collector
+from lit_dqn.playing.player import Players
 from lit_dqn.playing.policies import Policy, UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.types import ActionPreferences, Episode
-
-OF_ENVS = ("episode_of_env", "generators", "running")
-"""What of a collector's state there is of each env."""
 
 
 class ShardedCollector:
@@ -44,9 +40,14 @@ class ShardedCollector:
         return self.collectors[0].policy
 
     @property
-    def envs(self) -> VectorEnv:
+    def players(self) -> Players:
         """Those of the first shard."""
-        return self.collectors[0].envs
+        return self.collectors[0].players
+
+    @property
+    def closed(self) -> bool:
+        """Whether its envs are closed."""
+        return self.collectors[0].closed
 
     def close(self) -> None:
         """Close all envs."""
@@ -119,6 +120,6 @@ class ShardedCollector:
         self.finished.clear()
         self.finished.extend(Episode(*episode) for episode in state["finished"])
         for collector in self.collectors:
-            first = collector.stage.first_env
-            of_envs = {key: state[key][first : first + collector.envs.num_envs] for key in OF_ENVS}
+            players = collector.players
+            of_envs = {key: state[key][players.first_env :][: players.num_envs] for key in OF_ENVS}
             collector.load_state_dict({**state, "finished": [], **of_envs}, resume_env)

@@ -1,52 +1,21 @@
 """The one loop over a vector env: who plays, plays here."""
 
-import hashlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from lit_dqn.envs import check_finite, stored_dtype
 from lit_dqn.errors import TrainingError
+from lit_dqn.playing.episodes import EpisodeLog, Finished, RunningEpisode, Seeds
 from lit_dqn.playing.masks import MaskedAgent
 from lit_dqn.playing.policies import Generators, Policy
-from lit_dqn.playing.seeds import episode_seed
+from lit_dqn.playing.seeds import next_seeds
 from lit_dqn.replay.stacking import FrameStack
 from lit_dqn.types import ActionPreferences, Timestep
-
-Seeds = Sequence[int | None]
-
-
-class Finished(NamedTuple):
-    """An episode that a step has ended."""
-
-    env: int  # its number over the whole run
-    total_reward: float  # the undiscounted return, rewards as the env gave them
-    length: int  # agent steps
-    terminated: bool  # False: truncated, by the env or by the cap on the steps
-
-
-class RunningEpisode(NamedTuple):
-    """What leads to where an env is."""
-
-    seed: int  # of its reset
-    actions: NDArray[np.integer]  # [T], since the episode began
-    total_reward: float  # so far
-    frame_hash: str  # of the frame that it shows now
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values and a tensor as small as the actions allow."""
-        dtype = np.uint8 if self.actions.max(initial=0) < 256 else np.int32
-        return self._asdict() | {"actions": torch.from_numpy(self.actions.astype(dtype))}
-
-    @classmethod
-    def from_state_dict(cls, state: dict[str, Any]) -> "RunningEpisode":
-        """The other way."""
-        return cls(**state | {"actions": state["actions"].numpy()})
 
 
 class Stage:
@@ -94,10 +63,8 @@ class Stage:
         self._stack = FrameStack(envs.num_envs, frame_stack, space.shape, self._dtype)
         self.episodes = np.zeros(envs.num_envs, np.int64)
         self.begun = False
-        self.total_reward = np.zeros(envs.num_envs)
-        self.length = np.zeros(envs.num_envs, np.int64)
-        self._seed_of_episode = [0] * envs.num_envs
-        self._actions = ActionLog(envs.num_envs)
+        self._log = EpisodeLog(envs.num_envs)
+        self.total_reward, self.length = self._log.total_reward, self._log.length
         self._idle = np.zeros(envs.num_envs, bool)
         self._someone_is_idle = False
         self.action_mask: NDArray[np.bool_] | None = None
@@ -122,28 +89,22 @@ class Stage:
             TrainingError: if an env shows what is no number.
 
         """
-        seeds = self._next_seeds(mask) if seeds is None else seeds
+        if seeds is None:
+            assert self.seed is not None
+            seeds = next_seeds(self.seed, self.first_env, self.episodes, mask)
+            self.episodes[mask] += 1
+        given: list[int | None] = [None] * len(mask)
         for env in map(int, np.flatnonzero(mask)):
             seed = seeds[env]
             self._idle[env] = seed is None
-            self._seed_of_episode[env] = 0 if seed is None else seed
+            given[env] = 0 if seed is None else seed
         self._someone_is_idle = bool(self._idle.any())
-        self.total_reward[mask] = 0
-        self.length[mask] = 0
-        given = [seed if begins else None for seed, begins in zip(self._seed_of_episode, mask, strict=True)]
+        self._log.begin(given)
         frames, info = self.envs.reset(seed=given, options={"reset_mask": mask.copy()})  # type: ignore[arg-type]
         self._stack.reset(self._as_stored(frames), mask)
         if self.action_mask is not None:  # the infos are of those envs alone that begin
             self.action_mask = np.where(mask[:, None], info["action_mask"], self.action_mask)
         self.begun = True
-
-    def _next_seeds(self, mask: NDArray[np.bool_]) -> Seeds:
-        assert self.seed is not None
-        seeds: list[int | None] = [None] * len(mask)
-        for env in map(int, np.flatnonzero(mask)):
-            seeds[env] = episode_seed(self.seed, self.first_env + env, int(self.episodes[env]))
-        self.episodes[mask] += 1
-        return seeds
 
     def act(
         self, policy: Policy, agent: ActionPreferences, env_step: int, generators: Generators
@@ -194,9 +155,7 @@ class Stage:
 
         """
         frames, reward, terminated, truncated, info = self.envs.step(actions)
-        self._actions.write(self.length, actions)
-        self.total_reward += reward
-        self.length += 1
+        self._log.step(actions, reward)
         frames = self._as_stored(frames)
         last = terminated | truncated
         if self.max_steps is not None:
@@ -227,40 +186,9 @@ class Stage:
 
     def running(self) -> list[RunningEpisode]:
         """What leads each env to where it is, so that it can be played again; [N], or none if none has begun."""
-        return [
-            RunningEpisode(
-                seed=self._seed_of_episode[env],
-                actions=self._actions.of(env, int(self.length[env])),
-                total_reward=float(self.total_reward[env]),
-                frame_hash=frame_hash(self._stack.frames[env]),
-            )
-            for env in range(self.envs.num_envs if self.begun else 0)
-        ]
+        return self._log.running(self._stack.frames) if self.begun else []
 
     def restore(self, episodes: Sequence[int]) -> None:
         """Take over how many episodes each env has begun, [N]; none of them is running."""
         self.episodes[:] = episodes
         self.begun = False
-
-
-class ActionLog:
-    """The actions of the episodes that N envs are playing. Noting a step costs the same however long they are."""
-
-    def __init__(self, num_envs: int) -> None:
-        self._actions = np.zeros((num_envs, 1024), np.int32)
-        self._envs = np.arange(num_envs)
-
-    def write(self, step: NDArray[np.int64], action: NDArray[np.integer]) -> None:
-        """Note the actions [N] of the steps [N], counted from 0 in each episode."""
-        while int(step.max()) >= self._actions.shape[1]:
-            self._actions = np.concatenate([self._actions, np.zeros_like(self._actions)], axis=1)
-        self._actions[self._envs, step] = action
-
-    def of(self, env: int, length: int) -> NDArray[np.int32]:
-        """The first `length` actions of an env's episode, a copy."""
-        return self._actions[env, :length].copy()
-
-
-def frame_hash(frame: NDArray[Any]) -> str:
-    """128 bits that tell frames apart."""
-    return hashlib.blake2b(np.ascontiguousarray(frame).tobytes(), digest_size=16).hexdigest()

@@ -10,9 +10,10 @@ from gymnasium.vector import VectorEnv
 from gymnasium.wrappers import RenderCollection
 from numpy.typing import NDArray
 
+from lit_dqn.playing.episodes import Finished
 from lit_dqn.playing.policies import Policy
 from lit_dqn.playing.seeds import exploration_generator_of_episode
-from lit_dqn.playing.stage import Finished, Stage
+from lit_dqn.playing.stage import Stage
 from lit_dqn.replay.stacking import observations_of_episode
 from lit_dqn.types import ActionPreferences
 

@@ -196,7 +196,7 @@ class ReplayDataModule(PlayedData):
         """
         if self.trainer is not None:
             check_one_process(self.trainer)
-        if stage == "fit" and (self.collector is None or self.collector.envs.closed):
+        if stage == "fit" and (self.collector is None or self.collector.closed):
             self.collector = self.store = None  # and with them the replay of a fit before this one
             self.check_memory()
             learns_on = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device

@@ -3,6 +3,7 @@ from typing import cast
 import torch
 
 from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.player import Player
 from lit_dqn.playing.policies import Policy
 from lit_dqn.playing.sharded import ShardedCollector
 from lit_dqn.replay import DeviceFrames, Replay, ReplayBuffer, Rollout, RolloutStore, ShardedReplay
@@ -37,7 +38,8 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
         num_envs = self.num_envs // self.shards
         first_env = self.first_env + shard * num_envs
         envs = self._make_vec(num_envs, first_env)
-        return Collector(envs, self.policy, store, self.seed, first_env, self.action_mask, self.num_envs)
+        player = Player(envs, self.frame_stack, self.seed, first_env, self.action_mask, self.num_envs)
+        return Collector(player, self.policy, store)
 
     def _make_store(self, device: torch.device | None) -> Replay | RolloutStore:
         buffer = ReplayBuffer(

@@ -1,0 +1,129 @@
+"""The episodes that are being played: what leads each env to where it is."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Seeds = Sequence[int | None]
+
+
+class Finished(NamedTuple):
+    """An episode that a step has ended."""
+
+    env: int  # its number over the whole run
+    total_reward: float  # the undiscounted return, rewards as the env gave them
+    length: int  # agent steps
+    terminated: bool  # False: truncated, by the env or by the cap on the steps
+
+
+class RunningEpisode(NamedTuple):
+    """What leads to where an env is."""
+
+    seed: int  # of its reset
+    actions: NDArray[np.integer]  # [T], since the episode began
+    total_reward: float  # so far
+    frame_hash: str  # of the frame that it shows now
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and a tensor as small as the actions allow."""
+        dtype = np.uint8 if self.actions.max(initial=0) < 256 else np.int32
+        return self._asdict() | {"actions": torch.from_numpy(self.actions.astype(dtype))}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> "RunningEpisode":
+        """The other way."""
+        return cls(**state | {"actions": state["actions"].numpy()})
+
+
+class EpisodeLog:
+    """The episodes that N envs are playing: seeds, actions, and what they have paid.
+
+    Args:
+        num_envs: N.
+
+    Attributes:
+        total_reward: of each env's episode so far, [N].
+        length: agent steps of each env's episode so far, [N].
+
+    """
+
+    def __init__(self, num_envs: int) -> None:
+        self.total_reward = np.zeros(num_envs)
+        self.length = np.zeros(num_envs, np.int64)
+        self._seeds = [0] * num_envs
+        self._actions = ActionLog(num_envs)
+
+    def begin(self, seeds: Seeds) -> None:
+        """The next episodes of some envs, by their seeds; None: the env's episode goes on."""
+        for env, seed in enumerate(seeds):
+            if seed is not None:
+                self._seeds[env] = seed
+                self.total_reward[env] = 0
+                self.length[env] = 0
+
+    def step(self, actions: NDArray[np.integer], reward: NDArray[np.floating]) -> None:
+        """One agent step of every env: actions [N], rewards [N] as the envs gave them."""
+        self._actions.write(self.length, actions)
+        self.total_reward += reward
+        self.length += 1
+
+    def take_over(self, episodes: Sequence["RunningEpisode"]) -> None:
+        """Know the episodes [N] from here on."""
+        for env, episode in enumerate(episodes):
+            self._seeds[env] = episode.seed
+            self.total_reward[env] = episode.total_reward
+            self.length[env] = len(episode.actions)
+            self._actions.take_over(env, episode.actions)
+
+    def running(self, frames: NDArray[Any]) -> list["RunningEpisode"]:
+        """What leads each env to where it is, [N].
+
+        Args:
+            frames: that the envs show now, [N, *shape].
+
+        """
+        return [
+            RunningEpisode(
+                seed=seed,
+                actions=self._actions.of(env, int(self.length[env])),
+                total_reward=float(self.total_reward[env]),
+                frame_hash=frame_hash(frames[env]),
+            )
+            for env, seed in enumerate(self._seeds)
+        ]
+
+
+class ActionLog:
+    """The actions of the episodes that N envs are playing. Noting a step costs the same however long they are."""
+
+    def __init__(self, num_envs: int) -> None:
+        self._actions = np.zeros((num_envs, 1024), np.int32)
+        self._envs = np.arange(num_envs)
+
+    def write(self, step: NDArray[np.int64], action: NDArray[np.integer]) -> None:
+        """Note the actions [N] of the steps [N], counted from 0 in each episode."""
+        while int(step.max()) >= self._actions.shape[1]:
+            self._double()
+        self._actions[self._envs, step] = action
+
+    def _double(self) -> None:
+        self._actions = np.concatenate([self._actions, np.zeros_like(self._actions)], axis=1)
+
+    def take_over(self, env: int, actions: NDArray[np.integer]) -> None:
+        """Know all actions [T] of an env's episode so far."""
+        while len(actions) > self._actions.shape[1]:
+            self._double()
+        self._actions[env, : len(actions)] = actions
+
+    def of(self, env: int, length: int) -> NDArray[np.int32]:
+        """The first `length` actions of an env's episode, a copy."""
+        return self._actions[env, :length].copy()
+
+
+def frame_hash(frame: NDArray[Any]) -> str:
+    """128 bits that tell frames apart."""
+    return hashlib.blake2b(np.ascontiguousarray(frame).tobytes(), digest_size=16).hexdigest()

@@ -1,0 +1,157 @@
+"""Who plays to learn: a range of envs, their generators and what they do; who records it is the collector."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from lit_dqn.playing.episodes import Finished, RunningEpisode
+from lit_dqn.playing.policies import Policy
+from lit_dqn.playing.resimulation import resimulate
+from lit_dqn.playing.seeds import exploration_generator
+from lit_dqn.playing.stage import Stage
+from lit_dqn.types import ActionPreferences, Timestep
+
+
+class Recorder(Protocol):
+    """Whom a player tells what happens."""
+
+    def record(self, timestep: Timestep, finished: Sequence[Finished]) -> None:
+        """One step of every env, whose arrays are good until this returns; and the episodes that ended with it."""
+        ...
+
+    def lose(self, differences: Sequence[str | None]) -> None:
+        """Some envs did not come back to where they were, and begin new episodes.
+
+        Args:
+            differences: for each env None if it is where it was, or what is different, [N].
+
+        """
+        ...
+
+
+class Players(Protocol):
+    """Envs that are played one after the other or side by side, here or elsewhere."""
+
+    num_envs: int
+    """N."""
+
+    first_env: int
+    """The number of the first of them over the whole run."""
+
+    all_envs: int
+    """Of the whole run, by which env steps are counted."""
+
+    patience: int
+    """Steps of each env that may pass before somebody is asked whether the run shall end."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether there is nothing left to play."""
+        ...
+
+    def play(self, agent: ActionPreferences, policy: Policy, steps: int, env_step: int, recorder: Recorder) -> None:
+        """Play some steps of each env.
+
+        Args:
+            agent: what it prefers.
+            policy: how actions follow from that.
+            steps: of each env.
+            env_step: of the run before the first of them.
+            recorder: is told each.
+
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What leads each env to where it is: `episode_of_env`, `generators`, `running`, [N] each."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any], recorder: Recorder) -> None:
+        """Go there, now or before the next step.
+
+        Args:
+            state: of `state_dict`; where nothing is running, new episodes begin.
+            recorder: is told of envs that do not come back.
+
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the envs."""
+        ...
+
+
+class Player:
+    """Plays a vector env in this process.
+
+    Args:
+        envs: a vector env of N envs that does not reset itself (`make_vec`).
+        frame_stack: frames in an observation.
+        seed: of the run; the seeds of episodes and of each env's exploration follow from it.
+        first_env: the number of the first env over the whole run.
+        action_mask: whether the infos of the envs say which actions are allowed.
+        all_envs: envs of the whole run; None: these are all.
+
+    """
+
+    patience = 1
+
+    def __init__(
+        self,
+        envs: VectorEnv,
+        frame_stack: int,
+        seed: int,
+        first_env: int = 0,
+        action_mask: bool = False,
+        all_envs: int | None = None,
+    ) -> None:
+        self.envs = envs
+        self.num_envs = envs.num_envs
+        self.all_envs = envs.num_envs if all_envs is None else all_envs
+        self.first_env = first_env
+        self.seed = seed
+        self.stage = Stage(envs, frame_stack, seed, first_env, action_mask=action_mask)
+        self.generators = [exploration_generator(seed, first_env + env) for env in range(envs.num_envs)]
+
+    @property
+    def closed(self) -> bool:
+        """Whether the envs are closed."""
+        return self.envs.closed
+
+    def play(self, agent: ActionPreferences, policy: Policy, steps: int, env_step: int, recorder: Recorder) -> None:
+        """Play some steps of each env, as `Players` says."""
+        stage = self.stage
+        if not stage.begun:
+            stage.begin(np.ones(self.num_envs, bool))
+        for step in range(env_step, env_step + steps * self.all_envs, self.all_envs):
+            timestep, finished = stage.step(stage.act(policy, agent, step, self.generators))
+            recorder.record(timestep, finished)
+            if finished:
+                stage.begin(timestep.last)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What leads each env to where it is, as plain values and tensors."""
+        return {
+            "episode_of_env": self.stage.episodes.tolist(),
+            "generators": [generator.bit_generator.state for generator in self.generators],
+            "running": [episode.state_dict() for episode in self.stage.running()],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], recorder: Recorder) -> None:
+        """Play the episodes that were running again, to where they were."""
+        self.stage.restore(state["episode_of_env"])
+        for generator, saved in zip(self.generators, state["generators"], strict=True):
+            generator.bit_generator.state = saved
+        if not state["running"]:
+            return
+        differences = resimulate(self.stage, [RunningEpisode.from_state_dict(episode) for episode in state["running"]])
+        lost = np.array([difference is not None for difference in differences])
+        if lost.any():
+            recorder.lose(differences)
+            self.stage.begin(lost)
+
+    def close(self) -> None:
+        """Close the envs."""
+        self.envs.close()
