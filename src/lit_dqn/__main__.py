@@ -1,15 +1,19 @@
+# PYTHON_ARGCOMPLETE_OK, by which argcomplete knows a module that completes its own words
 """`python -m lit_dqn`: a first look at the command line, then all that is needed to do what it says."""
 
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
 
-from lit_dqn.commands.inputs import OTHER_VERBS, first_look
-from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.commands.inputs import OTHER_VERBS, first_look, say_error
+from lit_dqn.errors import ConfigError
 
 
 def main() -> None:
     """Run the command line; a mistake of the user's ends with one sentence and exit code 2."""
+    if "_ARGCOMPLETE" in os.environ:
+        import_module("lit_dqn.commands.completion").complete()
     if sys.argv[1:] in (["--version"], ["-V"], ["version"]):
         print(f"lit_dqn {version('lit-dqn')}")
         return
@@ -21,7 +25,7 @@ def main() -> None:
     try:
         first_look(sys.argv[1:])
     except ConfigError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        say_error(error)
         sys.exit(2)
     from lit_dqn.commands import cli  # torch and Lightning take seconds to import
 

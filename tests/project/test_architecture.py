@@ -23,6 +23,7 @@ FLOORS = {
     "plots": {"cv2", "imageio", "matplotlib", "numpy"},
     "callbacks": {"IPython", "gymnasium", "lightning", "matplotlib", "numpy", "rich", "tensorboard", "torch", "yaml"},
     "commands": {
+        "argcomplete",
         "gymnasium",
         "jsonargparse",
         "lightning",

@@ -25,7 +25,7 @@ from lit_dqn.callbacks import (
     TrajectoryWriter,
 )
 from lit_dqn.callbacks.run_folder import already_there
-from lit_dqn.commands.inputs import EXTENDS, PROGRAM, first_look
+from lit_dqn.commands.inputs import EXTENDS, PROGRAM, first_look, say_error
 from lit_dqn.commands.launch_checks import check_accelerator, check_alone
 from lit_dqn.commands.parser import Parser, explained, sentence_of
 from lit_dqn.commands.process_settings import prepare_process
@@ -290,7 +290,7 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         CLI(args)
     except (ConfigError, TrainingError, MisconfigurationException) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        say_error(error)
         sys.exit(2)
     finally:
         log.removeHandler(handler)

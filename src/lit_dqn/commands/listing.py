@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gymnasium
 
-from lit_dqn.commands.inputs import CONFIGS, OTHER_VERBS, PROGRAM, VERBS, Sources
+from lit_dqn.commands.inputs import OTHER_VERBS, PROGRAM, VERBS, Sources, own_configs
 from lit_dqn.exports import EXPORTS
 
 KINDS = {
@@ -54,8 +54,7 @@ def main(verb: str, words: Sequence[str]) -> int:
         words: kinds.
 
     """
-    parser = argparse.ArgumentParser(prog=f"{PROGRAM} {verb}", description="What configs can name.")
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(WHERE)} (default: all)")
+    parser = parser_of(verb)
     kinds = parser.parse_args(words).kinds
     if unknown := set(kinds) - WHERE.keys():
         parser.error(f"{min(unknown)}: there is no such kind; give one of {', '.join(WHERE)}")
@@ -66,6 +65,13 @@ def main(verb: str, words: Sequence[str]) -> int:
         for name, line in lines.items():
             print(f"  {name:<{width}}  {line}".rstrip())
     return 0
+
+
+def parser_of(verb: str) -> argparse.ArgumentParser:
+    """Of the words after `list`."""
+    parser = argparse.ArgumentParser(prog=f"{PROGRAM} {verb}", description="What configs can name.")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(WHERE)} (default: all)")
+    return parser
 
 
 def overview() -> str:
@@ -97,9 +103,8 @@ def listed(kind: str) -> Iterator[tuple[str, str]]:
 
 
 def _configs() -> Iterator[tuple[str, str]]:
-    files = [] if CONFIGS is None else sorted(CONFIGS.rglob("*.yaml"))
-    for file in files:
-        yield file.relative_to(CONFIGS or file).with_suffix("").as_posix(), comment_of(file)
+    for name, file in own_configs().items():
+        yield name, comment_of(file)
 
 
 def comment_of(file: Path) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 
 from lit_dqn.commands.inputs.classes import Argument, Class, Classes, Hint
 from lit_dqn.commands.inputs.faults import REMEDIES, Faults
-from lit_dqn.commands.inputs.files import CONFIGS, EXTENDS, find_config, load_yaml, read_config, with_bases
+from lit_dqn.commands.inputs.files import EXTENDS, find_config, load_yaml, own_configs, read_config, with_bases
+from lit_dqn.commands.inputs.pages import say_error
 from lit_dqn.commands.inputs.sources import SECTIONS, Sources
 from lit_dqn.commands.inputs.words import OTHER_VERBS, PROGRAM, VERBS, Setting, asks_for_help, read_words
 from lit_dqn.commands.trainer_settings import check_trainer
@@ -14,8 +15,8 @@ from lit_dqn.errors import ConfigError
 from lit_dqn.training.settings import LARGEST_SEED, check_settings
 
 __all__ = [
-    "CONFIGS",
     "EXTENDS",
+    "OTHERS",
     "OTHER_VERBS",
     "PROGRAM",
     "REMEDIES",
@@ -30,8 +31,10 @@ __all__ = [
     "first_look",
     "load_yaml",
     "look_through",
+    "own_configs",
     "read_config",
     "read_words",
+    "say_error",
 ]
 
 _BOOL, _TEXT = Hint(frozenset({"bool", "null"})), Hint(frozenset({"str", "null"}))

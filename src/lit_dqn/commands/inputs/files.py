@@ -18,6 +18,13 @@ WHOLE = re.compile(r"[-+]?\d+(\.\d*)?[eE]\+?\d{1,2}")
 """1e6 and 2.5e5, which YAML takes for fractions."""
 
 
+def own_configs() -> dict[str, Path]:
+    """The configs that come with lit_dqn: their files, by the names that `--config` takes."""
+    if CONFIGS is None:
+        return {}
+    return {file.relative_to(CONFIGS).with_suffix("").as_posix(): file for file in sorted(CONFIGS.rglob("*.yaml"))}
+
+
 def find_config(name: str) -> str:
     """The file that `--config NAME` means: a path, or a config of lit_dqn, such as `cartpole` or `atari/pong`.
 
@@ -32,8 +39,7 @@ def find_config(name: str) -> str:
         raise ConfigError(f"config: {name} is a folder; {hint}")
     if path.exists() or "://" in name:
         return name
-    known = [] if CONFIGS is None else sorted(CONFIGS.rglob("*.yaml"))
-    names = {file.relative_to(CONFIGS).with_suffix("").as_posix(): file for file in known if CONFIGS is not None}
+    names = own_configs()
     short = re.sub(r"\.ya?ml$", "", path.as_posix()).removeprefix("./").removeprefix("configs/")
     if short in names:
         return str(names[short])

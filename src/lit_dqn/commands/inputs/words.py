@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lit_dqn.commands.inputs.files import CONFIGS, WHOLE
+from lit_dqn.commands.inputs.files import WHOLE, own_configs
 from lit_dqn.errors import ConfigError
 
 PROGRAM = "python -m lit_dqn"
@@ -104,8 +104,11 @@ def _stray(word: str, verb: str) -> str:
         return f"{word}: a key begins with two hyphens; write --{re.sub(r'^[^A-Za-z]+', '', word)}"
     if re.match(r"[\w.]+=", word):
         return f"{word}: a key begins with two hyphens; write --{word}"
-    known = CONFIGS is not None and (CONFIGS / f"{word}.yaml").is_file()
-    if word.endswith((".yaml", ".yml")) or known or (Path(word).is_file() and not word.endswith(".ckpt")):
+    if (
+        word.endswith((".yaml", ".yml"))
+        or word in own_configs()
+        or (Path(word).is_file() and not word.endswith(".ckpt"))
+    ):
         return f"{word}: a config is given by --config; write: python -m lit_dqn {verb} --config {word}"
     if word.endswith(".ckpt"):
         return f"{word}: a checkpoint is given by --ckpt_path; write --ckpt_path {word}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lit_dqn.commands.inputs import PROGRAM
+from lit_dqn.commands.inputs import PROGRAM, say_error
 from lit_dqn.commands.studies.description import read_scales, read_study
 from lit_dqn.commands.studies.records import Record, is_tested, result_of, settings_of, versions_of
 from lit_dqn.errors import ConfigError, Interrupted, TrainingError, one_line
@@ -37,12 +37,37 @@ def main(verb: str, words: Sequence[str]) -> int:
     try:
         {"study": study, "report": report}[verb](words)
     except (ConfigError, TrainingError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        say_error(error)
         return 2
     except Interrupted as interruption:
         print("stopped; the same command goes on from here.", file=sys.stderr)
         return 128 + interruption.signal_number
     return 0
+
+
+def parser_of(verb: str) -> argparse.ArgumentParser:
+    """Of the words after `study` or `report`."""
+    if verb == "study":
+        parser = _Parser(
+            prog=f"{PROGRAM} study",
+            description="Train and test agents on tasks over seeds, several at once, and compare them. The same "
+            "command goes on with a study that was killed.",
+        )
+        parser.add_argument("study", metavar="STUDY.yaml", type=Path, help="agents, tasks, overrides, seeds")
+        parser.add_argument("--at_once", type=_positive, help="runs at once, in place of what the file says")
+        parser.add_argument("--threads", type=_positive, help="of torch in each run, likewise")
+        return parser
+    parser = _Parser(prog=f"{PROGRAM} report", description="Compare runs that have been trained and tested.")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="[AGENT=]RUN",
+        help="a study's folder; or a run's, or one that holds the versions of a run. Runs of one agent have its name, "
+        "or lie in one folder",
+    )
+    parser.add_argument("--output", type=Path, help="a folder (default: the study's own, or ./report)")
+    parser.add_argument("--scales", help='the returns that score 0 and 1, such as "{CartPole-v1: [0, 500]}"')
+    return parser
 
 
 def study(words: Sequence[str]) -> None:
@@ -54,15 +79,7 @@ def study(words: Sequence[str]) -> None:
         Interrupted: after a signal.
 
     """
-    parser = _Parser(
-        prog=f"{PROGRAM} study",
-        description="Train and test agents on tasks over seeds, several at once, and compare them. The same command "
-        "goes on with a study that was killed.",
-    )
-    parser.add_argument("study", metavar="STUDY.yaml", type=Path, help="agents, tasks, overrides, seeds")
-    parser.add_argument("--at_once", type=_positive, help="runs at once, in place of what the file says")
-    parser.add_argument("--threads", type=_positive, help="of torch in each run, likewise")
-    options = parser.parse_args(words)
+    options = parser_of("study").parse_args(words)
     described = read_study(options.study, options.at_once, options.threads)
     from lit_dqn.commands.studies.crew import run_all  # torch and Lightning take seconds to import
     from lit_dqn.commands.studies.jobs import jobs_of, write_jobs
@@ -93,17 +110,7 @@ def report(words: Sequence[str]) -> None:
         ConfigError: if there is nothing to tell of, or the report cannot be written.
 
     """
-    parser = _Parser(prog=f"{PROGRAM} report", description="Compare runs that have been trained and tested.")
-    parser.add_argument(
-        "runs",
-        nargs="+",
-        metavar="[AGENT=]RUN",
-        help="a study's folder; or a run's, or one that holds the versions of a run. Runs of one agent have its name, "
-        "or lie in one folder",
-    )
-    parser.add_argument("--output", type=Path, help="a folder (default: the study's own, or ./report)")
-    parser.add_argument("--scales", help='the returns that score 0 and 1, such as "{CartPole-v1: [0, 500]}"')
-    options = parser.parse_args(words)
+    options = parser_of("report").parse_args(words)
     repeat = shlex.join(["python", "-m", "lit_dqn", "report", *words])
     scales = _scales(options.scales)
     if len(options.runs) == 1 and (Path(options.runs[0]) / STUDY).is_file():

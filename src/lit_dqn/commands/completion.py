@@ -1,0 +1,124 @@
+"""What a shell offers at TAB: verbs, keys and what they take. It is read from the sources, without torch."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+
+from lit_dqn.commands.inputs import OTHER_VERBS, OTHERS, PROGRAM, SECTIONS, VERBS, Argument, Hint, Sources, own_configs
+from lit_dqn.commands.inputs.words import FLAGS
+from lit_dqn.commands.listing import WHERE
+
+YAML_FILES = ("yaml", "yml")
+
+ONLY_OF = {
+    "plan": ("fit",),
+    "verbose": ("validate", "test"),
+    "return_predictions": ("predict",),
+    "output_dir": ("export",),
+}
+"""Keys that not all verbs have."""
+
+Completer = Callable[..., Sequence[str]]
+
+
+def complete() -> None:
+    """Answer a shell, which has said in the environment what is typed, and end."""
+    try:
+        import argcomplete
+    except ImportError:  # the shell has it from elsewhere
+        os._exit(1)
+    typed = os.environ.get("COMP_LINE", "")[: int(os.environ.get("COMP_POINT", sys.maxsize))]
+    files = argcomplete.FilesCompleter
+    parser = parser_of_all(typed.split(), files(YAML_FILES), files())
+    argcomplete.autocomplete(parser, default_completer=files())
+
+
+def parser_of_all(typed: Sequence[str], yaml_files: Completer, files: Completer) -> argparse.ArgumentParser:
+    """A parser of all verbs that parses nothing, and knows what may be typed.
+
+    Args:
+        typed: the words so far. The keys of a class, such as those of a network, are there once one of them begins, as
+            `--model.network.` does.
+        yaml_files: says which there are, as argcomplete's completers.
+        files: likewise, of any kind.
+
+    """
+    parser = argparse.ArgumentParser(prog=PROGRAM, add_help=False, allow_abbrev=False)
+    verbs, keys = parser.add_subparsers(), list(_keys(typed))
+    for verb in VERBS:
+        of_verb = verbs.add_parser(verb, allow_abbrev=False)
+        _offer(of_verb, "config", lambda **asked: [*own_configs(), *yaml_files(**asked)])
+        _offer(of_verb, "ckpt_path", lambda **asked: ["last", "best", *files(**asked)])
+        for key, argument in keys:
+            if key in FLAGS and verb in ONLY_OF.get(key, VERBS):
+                of_verb.add_argument(f"--{key}", action="store_true")
+            elif key != "ckpt_path" and verb in ONLY_OF.get(key, VERBS):
+                _offer(of_verb, key, _values(key, argument))
+    for verb, module in OTHER_VERBS.items():
+        words = import_module(module).parser_of(verb)
+        for action in words._actions:
+            if action.dest == verb:
+                action.completer = yaml_files
+            elif action.dest == "kinds":
+                action.completer = lambda **_: list(WHERE)
+        verbs.add_parser(verb, parents=[words], add_help=False, allow_abbrev=False)
+    return parser
+
+
+def _offer(parser: argparse.ArgumentParser, key: str, completer: Completer) -> None:
+    parser.add_argument(f"--{key}", action="append").completer = completer  # type: ignore[attr-defined]
+
+
+def _keys(typed: Sequence[str]) -> Iterator[tuple[str, Argument]]:
+    """All keys, dotted, those of classes as far as they are typed."""
+    sources = Sources()
+    yield from OTHERS.items()
+    for section in SECTIONS:
+        if section == "model":
+            yield from _with_keys_below("model", Argument(Hint(kinds=("LitAgent",))), ["--model.", *typed], sources)
+        elif (owner := sources.section(section)) is not None:
+            for name, argument in owner.arguments.items():
+                yield from _with_keys_below(f"{section}.{name}", argument, typed, sources)
+
+
+def _with_keys_below(
+    key: str, argument: Argument, typed: Sequence[str], sources: Sources
+) -> Iterator[tuple[str, Argument]]:
+    yield key, argument
+    if not any(word.startswith(f"--{key}.") for word in typed):
+        return
+    below: dict[str, Argument] = {}
+    for kind in argument.hint.kinds:
+        for choice in sources.choices(kind):
+            found = sources.named(choice, kind)
+            for name, own in (found.arguments if found is not None else {}).items():
+                other = below.get(name, own)
+                below[name] = Argument(own.hint | other.hint, own.default)
+    for name, own in below.items():
+        if name not in FROM_THE_ENV:
+            yield from _with_keys_below(f"{key}.{name}", own, typed, sources)
+
+
+FROM_THE_ENV = ("observation_shape", "num_actions", "num_outputs")
+"""Arguments that nobody gives."""
+
+
+def _values(key: str, argument: Argument) -> Completer:
+    """What may stand for a key."""
+
+    def values(**asked: object) -> Sequence[str]:
+        if key == "data.env_id":
+            import gymnasium
+
+            return list(gymnasium.registry)
+        hint = argument.hint
+        words = list(map(str, hint.choices))
+        words += [choice for kind in hint.kinds for choice in Sources().choices(kind)]
+        words += ["true", "false"] if "bool" in hint.scalars else []
+        words += ["null"] if "null" in hint.scalars else []
+        plain = isinstance(argument.default, int | float | str) and not isinstance(argument.default, bool)
+        return list(dict.fromkeys([*words, str(argument.default)] if plain else words))
+
+    return values
