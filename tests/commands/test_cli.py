@@ -163,8 +163,15 @@ def test_one_process_of_a_launcher_runs(folder, monkeypatch):
     assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), "--trainer.logger=false") == 0
 
 
-@pytest.mark.parametrize("kind", ["TensorBoardLogger", "CSVLogger"])
-@pytest.mark.parametrize("written", ["~/logs", "$SCRATCH/logs"])
+@pytest.mark.parametrize(
+    ("kind", "written"),
+    [
+        ("CSVLogger", "$SCRATCH/logs"),
+        pytest.param("CSVLogger", "~/logs", marks=pytest.mark.slow),
+        pytest.param("TensorBoardLogger", "$SCRATCH/logs", marks=pytest.mark.slow),
+        pytest.param("TensorBoardLogger", "~/logs", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_is_found_again_where_its_logger_has_put_it(folder, monkeypatch, capsys, kind, written):
     monkeypatch.setenv("HOME", str(folder / "home"))
     monkeypatch.setenv("SCRATCH", str(folder / "home"))

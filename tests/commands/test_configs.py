@@ -12,9 +12,7 @@ RECIPES = ("bbf_lite", "btr", "c51", "hl_gauss", "iqn", "m_iqn", "rainbow")
 OVERLAYS = {
     Path("double.yaml"): Path("maze.yaml"),
     Path("prioritized.yaml"): Path("cartpole.yaml"),
-    Path("pqn.yaml"): MINATAR,
-    **{Path(f"{name}.yaml"): BREAKOUT for name in ("c51", "dueling", "hl_gauss", "iqn", "m_iqn", "noisy")},
-    **{Path(f"{name}.yaml"): MINATAR for name in ("bbf_lite", "btr", "rainbow")},
+    **{Path(f"{name}.yaml"): MINATAR for name in ("dueling", "noisy", "pqn", *RECIPES)},
     Path("atari/nature.yaml"): BREAKOUT,
     Path("atari/dopamine.yaml"): BREAKOUT,
     Path("atari/fast.yaml"): BREAKOUT,
@@ -39,7 +37,32 @@ SMALLER = {
 """What is tiny for configs that refuse what is tiny for others."""
 
 
-@pytest.mark.parametrize("config", ALL, ids=str)
+LIKE_ANOTHER = {
+    Path(f"{name}.yaml")
+    for name in (
+        "atari/dopamine",
+        "atari/fast",
+        "atari/nature",
+        "atari/pong_fast",
+        "atari/quantile",
+        "atari/space_invaders",
+        "lesson/e3_replay_8",
+        "maze",
+        "minatar/freeway",
+        "minatar/seaquest",
+        "random_walk_19",
+    )
+}
+"""Configs that differ from another by numbers alone; they train in the slow tests."""
+
+
+def one_by_one(slow: set[Path]) -> pytest.MarkDecorator:
+    """A test of each config, of which some are slow."""
+    configs = [pytest.param(config, marks=[pytest.mark.slow] if config in slow else []) for config in ALL]
+    return pytest.mark.parametrize("config", configs, ids=str)
+
+
+@one_by_one(LIKE_ANOTHER)
 def test_every_config_trains_for_a_moment(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     files = [OVERLAYS[config], config] if config in OVERLAYS else [config]
@@ -95,12 +118,10 @@ PRINTED = {
         "taxi",
     )
 }
-"""Configs of every kind; those of the others are printed in the slow tests."""
+"""Configs of every kind; those that train in the default tests and are not here are printed in the slow ones."""
 
 
-@pytest.mark.parametrize(
-    "config", [pytest.param(config, marks=[] if config in PRINTED else [pytest.mark.slow]) for config in ALL], ids=str
-)
+@one_by_one(set(ALL) - PRINTED - LIKE_ANOTHER)
 def test_what_is_printed_of_a_config_says_the_same_when_it_is_read_again(config, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     files = [OVERLAYS[config], config] if config in OVERLAYS else [config]

@@ -29,8 +29,16 @@ def learn(world: str, updates: int, objective: Objective, **data_settings: objec
     return agent, data
 
 
-@pytest.mark.parametrize("objective", [QLearning(), DoubleQLearning()], ids=lambda objective: type(objective).__name__)
-@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize(
+    ("objective", "n_step"),
+    [
+        (QLearning(), 1),
+        (DoubleQLearning(), 3),
+        pytest.param(QLearning(), 3, marks=pytest.mark.slow),
+        pytest.param(DoubleQLearning(), 1, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_q_values_of_the_random_walk_are_those_of_bellmans_equation(objective, n_step):
     """From state i the best is to walk right: q*(i, right) = γ^(5 - i), q*(i, left) = γ q*(i - 1, right)."""
     agent, _ = learn(
@@ -54,11 +62,8 @@ def test_q_values_of_the_random_walk_are_those_of_bellmans_equation(objective, n
         np.testing.assert_allclose(q_values, np.stack([left, right], axis=1), atol=0.05)
 
 
-@pytest.mark.parametrize(
-    "objective",
-    [pytest.param(QLearning(), marks=pytest.mark.slow), DoubleQLearning()],
-    ids=lambda objective: type(objective).__name__,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", [QLearning(), DoubleQLearning()], ids=lambda objective: type(objective).__name__)
 def test_the_greedy_path_through_the_maze_is_as_short_as_can_be(objective):
     agent, data = learn(
         "lit_dqn/Maze-v0",

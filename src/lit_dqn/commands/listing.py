@@ -34,7 +34,7 @@ WHERE = {
 }
 
 WORDS = {
-    "fit": "train an agent, or go on with a run",
+    "fit": "train an agent, or resume a run",
     "validate": "play the evaluation episodes of training",
     "test": "play other episodes, and keep the result",
     "predict": "play episodes, and write what was seen and done, with pictures",

@@ -12,7 +12,7 @@ WEIGHTS, AGENT_SETTINGS, DATA_SETTINGS = "state_dict", "hyper_parameters", "data
 OPTIMIZERS, LOOPS_STATE, CALLBACKS_STATE = "optimizer_states", "loops", "callbacks"
 """Lightning's."""
 
-AGENT_NAME, ENV_STEP, RANDOM_STATE, THREADS = "agent", "env_step", "random", "threads"
+AGENT_NAME, ENV_STEP, RANDOM_STATE, THREADS, DEVICE = "agent", "env_step", "random", "threads", "device"
 """What lit_dqn adds."""
 
 DATA_STATE = "ReplayDataModule"
@@ -106,6 +106,11 @@ class Contents:
         """With so many torch has computed."""
         return int(self.contents[THREADS])
 
+    @property
+    def device(self) -> str | None:
+        """The kind of device that it was trained on; None if an earlier release wrote it."""
+        return self.contents.get(DEVICE)
+
     def has_callback(self, name: str) -> bool:
         """Whether it holds the state of a callback, by the name of its class."""
         return name in self.contents[CALLBACKS_STATE]
@@ -182,9 +187,9 @@ class Contents:
         """Say whose it is, by the name of the agent's class, and when it was made."""
         self.contents[AGENT_NAME], self.contents[ENV_STEP] = agent, env_step
 
-    def set_process_state(self, random_state: Mapping[str, Any], threads: int) -> None:
-        """Keep the global generators and the number of torch's threads."""
-        self.contents[RANDOM_STATE], self.contents[THREADS] = random_state, threads
+    def set_process_state(self, random_state: Mapping[str, Any], threads: int, device: str) -> None:
+        """Keep the global generators, the number of torch's threads and the kind of device."""
+        self.contents[RANDOM_STATE], self.contents[THREADS], self.contents[DEVICE] = random_state, threads, device
 
 
 def replays_of(state: Any) -> list[dict[str, Any]]:

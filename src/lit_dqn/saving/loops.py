@@ -17,13 +17,13 @@ log = logging.getLogger("lit_dqn")
 
 
 def write_position(checkpoint: Contents, trainer: lightning.Trainer) -> None:
-    """Add the global generators and the number of threads, and write the position of the loops in one form.
+    """Add the global generators, the number of threads and the kind of device, and write the position of the loops in one form.
 
     Lightning's loops save their counters as they are, in the middle of hooks, and then guess on resume where that was;
     some places it takes for others (an evaluation is lost, or an epoch without a step is made). Here the position is
     always "k chunks of this epoch are done", with or without the evaluation that is due after them.
     """
-    checkpoint.set_process_state(random_state(), torch.get_num_threads())
+    checkpoint.set_process_state(random_state(), torch.get_num_threads(), trainer.strategy.root_device.type)
     loop = trainer.fit_loop.epoch_loop
     chunks, chunks_per_epoch = loop.batch_progress.total.ready, trainer.num_training_batches
     if not isinstance(chunks_per_epoch, int) or chunks_per_epoch < 1:
@@ -93,8 +93,21 @@ def keep_settings_of_optimizer(
             group.update({key: value for key, value in own.items() if key != "params"})
 
 
-def restore_process_state(checkpoint: Contents) -> None:
-    """Restore the number of threads and, as the last thing before training resumes, the global generators."""
+def restore_process_state(checkpoint: Contents, device: str) -> None:
+    """Restore the number of threads and, as the last thing before training resumes, the global generators.
+
+    Args:
+        checkpoint: that is resumed.
+        device: the kind of device that the run is on now; another one than before is told.
+
+    """
+    if checkpoint.device not in (None, device):
+        log.info(
+            "resume: the run is on %s now; it was on %s in the checkpoint: updates are computed in another way, and "
+            "differ by rounding",
+            device,
+            checkpoint.device,
+        )
     threads = torch.get_num_threads()
     if checkpoint.threads != threads:
         log.info(

@@ -195,11 +195,9 @@ RANDOM = record(
 
 OPTIMIZER = record({"state": mapping, "param_groups": list_of(record({"params": list_of(whole())}))})
 
-HEAD = tensor((torch.int64,))
-
 REPLAY = record(
     {
-        "arrays": record({"head": HEAD}),
+        "arrays": record({"head": tensor((torch.int64,))}),
         "windows": sequence_of(whole(1), whole(1)),
         "next_start": whole(),
         "oldest_start": whole(),
@@ -242,7 +240,8 @@ def _training(num_envs: int, shards: int) -> Check:
             key.THREADS: whole(1, MAX_THREADS),
             key.RANDOM_STATE: RANDOM,
             key.DATA_STATE: record({"collector": collector, "sampling": sampling, "seed": whole()}),
-        }
+        },
+        {key.DEVICE: text},
     )
 
 

@@ -257,7 +257,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
             shards=shards_of(self.trainer),
         )
         if self._resumed_from is not None:
-            restore_process_state(self._resumed_from)
+            restore_process_state(self._resumed_from, self.device.type)
             self._resumed_from = None
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> dict[str, Tensor]:

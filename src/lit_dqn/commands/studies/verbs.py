@@ -40,7 +40,7 @@ def main(verb: str, words: Sequence[str]) -> int:
         say_error(error)
         return 2
     except Interrupted as interruption:
-        print("stopped; the same command goes on from here.", file=sys.stderr)
+        print("stopped; the same command resumes from here.", file=sys.stderr)
         return 128 + interruption.signal_number
     return 0
 
