@@ -112,7 +112,7 @@ def test_what_a_study_has_begun_it_does_not_change(folder):
     before = (folder / "studies/tiny/study.json").read_bytes()
     for other, changed, said in (
         (study, [replace(jobs[0], config=jobs[0].config.replace("batch_size: 8", "batch_size: 9")), *jobs[1:]],
-         "data.batch_size: DQN, CartPole-v1, seed 0 was begun with 8, and would be resumed with 9; give the study that"),
+         "data.batch_size: DQN, CartPole-v1, seed 0 was begun with 8, and would resume with 9; give the study that"),
         (replace(study, test_episodes=4), jobs, "test_episodes: the runs in studies/tiny are tested with 3"),
         (replace(study, checkpoint="best"), jobs, "checkpoint: the runs in studies/tiny are tested with last"),
     ):  # fmt: skip

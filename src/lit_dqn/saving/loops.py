@@ -17,7 +17,7 @@ log = logging.getLogger("lit_dqn")
 
 
 def write_position(checkpoint: Contents, trainer: lightning.Trainer) -> None:
-    """Add the global generators, the number of threads and the kind of device, and write the position of the loops in one form.
+    """Add generators, number of threads and kind of device, and write the position of the loops in one form.
 
     Lightning's loops save their counters as they are, in the middle of hooks, and then guess on resume where that was;
     some places it takes for others (an evaluation is lost, or an epoch without a step is made). Here the position is

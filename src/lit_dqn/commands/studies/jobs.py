@@ -157,7 +157,7 @@ def _check_same(job: Job) -> None:
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
             raise ConfigError(
-                f"{key}: {job} was begun with {before.get(key)}, and would be resumed with {after.get(key)}; {_ANOTHER}."
+                f"{key}: {job} was begun with {before.get(key)}, and would resume with {after.get(key)}; {_ANOTHER}."
             )
 
 
