@@ -202,7 +202,12 @@ def test_checkpoints_keep_the_last_and_the_best(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("observation", "frame_stack"), [("image", 1), ("image", 2), ("one_hot", 1), ("one_hot", 2), ("index", 1)]
+    ("observation", "frame_stack"),
+    [
+        ("image", 2),
+        ("index", 1),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("image", 1), ("one_hot", 1), ("one_hot", 2))),
+    ],
 )
 def test_the_maze_view_is_an_image_and_a_png_of_the_policy(tmp_path, observation, frame_stack):
     data = ReplayDataModule(

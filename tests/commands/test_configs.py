@@ -46,6 +46,8 @@ LIKE_ANOTHER = {
         "atari/pong_fast",
         "atari/quantile",
         "atari/space_invaders",
+        "hl_gauss",
+        "iqn",
         "lesson/e3_replay_8",
         "maze",
         "minatar/freeway",
@@ -53,7 +55,7 @@ LIKE_ANOTHER = {
         "random_walk_19",
     )
 }
-"""Configs that differ from another by numbers alone; they train in the slow tests."""
+"""Configs that differ from another by numbers or by one part alone; they train in the slow tests."""
 
 
 def one_by_one(slow: set[Path]) -> pytest.MarkDecorator:

@@ -77,8 +77,8 @@ EVERYWHERE: list[Elsewhere] = []
 @pytest.mark.parametrize(
     ("logger", "name"),
     [
-        (["--trainer.logger=false"], "cartpole"),
         (["--trainer.logger=test_report.Elsewhere", "--trainer.logger.name=mine"], "mine"),
+        pytest.param(["--trainer.logger=false"], "cartpole", marks=pytest.mark.slow),
         pytest.param(
             ["--trainer.logger=test_report.Elsewhere", "--trainer.logger.name=null"], "cartpole", marks=pytest.mark.slow
         ),

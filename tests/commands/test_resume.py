@@ -365,7 +365,7 @@ def test_a_run_that_ends_by_time_or_by_a_limit_in_mid_epoch_is_the_beginning_of_
     assert different == ["/callbacks/EpisodeView/evaluations", "/callbacks/MazeView/evaluations"]
 
 
-@pytest.mark.parametrize("evaluated", [True, False])
+@pytest.mark.parametrize("evaluated", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_finished_run_that_is_resumed_adds_nothing(folder, monkeypatch, evaluated):
     maze = ["--data.env_id=lit_dqn/Maze-v0", "--data.env_kwargs={'observation': 'one_hot', 'max_episode_steps': 8}"]
     settings = [*tiny(), *maze, *([] if evaluated else ["--trainer.limit_val_batches=0"])]
@@ -427,7 +427,9 @@ def test_the_checkpoint_of_a_release_holds_the_agent_that_it_held(release):
     assert values == pytest.approx(VALUES[release], rel=1e-5)
 
 
-@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict", "export"])
+@pytest.mark.parametrize(
+    "verb", ["fit", "test", *(pytest.param(verb, marks=pytest.mark.slow) for verb in ("validate", "predict", "export"))]
+)
 def test_a_command_reads_its_checkpoint_once(folder, monkeypatch, verb):
     shutil.copytree(FIXTURES / "cartpole_0.2.0", folder / "lightning_logs/cartpole/version_0")
     os.link(checkpoints() / "last.ckpt", checkpoints() / "best.ckpt")  # as in the run that it is of

@@ -49,6 +49,7 @@ def test_an_odd_number_of_actions_is_refused(num_actions):
         make_env(ENV_ID, {"num_actions": num_actions})
 
 
+@pytest.mark.slow
 def test_double_dqn_goes_left_less_often(script):
     """The order of the book's figure 6.5, where the two differ most; 100 runs are in docs/results.md."""
     shares = [

@@ -159,7 +159,7 @@ def ends_when_it_hangs(monkeypatch):
 def test_what_is_changed_is_refused_or_works(folder, checkpoint, monkeypatch, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fuzz(folder, checkpoint, monkeypatch, capsys, seed=0, seconds=15)
+        fuzz(folder, checkpoint, monkeypatch, capsys, seed=0, seconds=6)
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ def refuses(verb: list[str], folder: Path, monkeypatch, capsys) -> None:
 
 @pytest.mark.parametrize("name", PAYLOADS)
 def test_no_payload_runs_by_load_agent_or_by_a_verb(folder, checkpoint, change, monkeypatch, capsys, name):
-    """Each by one verb; all by all of them in the slow test below."""
+    """Every third one by a verb, too; all by all of them in the slow test below."""
     payload = PAYLOADS[name]
     change(payload["at"], payload["value"])
     for load in (load_agent, LitDQN.load_from_checkpoint):
@@ -42,8 +42,9 @@ def test_no_payload_runs_by_load_agent_or_by_a_verb(folder, checkpoint, change, 
         else:
             load(checkpoint)  # what the agent is made of is no payload
         assert nothing_ran(folder)
-    if "_instantiator" not in payload["at"]:  # nobody reads it
-        refuses(VERBS[list(PAYLOADS).index(name) % len(VERBS)], folder, monkeypatch, capsys)
+    number = list(PAYLOADS).index(name)
+    if "_instantiator" not in payload["at"] and number % 3 == 0:  # nobody reads that
+        refuses(VERBS[number // 3 % len(VERBS)], folder, monkeypatch, capsys)
 
 
 @pytest.mark.slow

@@ -49,8 +49,18 @@ def test_every_array_of_the_replay_is_in_the_sidecar_or_in_the_checkpoint():
     assert all(arrays[name].shape[:2] == arrays["observation"].shape[:2] for name in ROW_ARRAYS)
 
 
-@pytest.mark.parametrize("segment_bytes", [100, 400, 10**6])
-@pytest.mark.parametrize(("num_envs", "n_step"), [(1, 1), (3, 1), (2, 4)])
+DEFAULT = [((1, 1), 400), ((3, 1), 100), ((2, 4), 10**6)]
+"""The other combinations are slow tests."""
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "n_step", "segment_bytes"),
+    [
+        pytest.param(*envs, segment_bytes, marks=[] if (envs, segment_bytes) in DEFAULT else [pytest.mark.slow])
+        for envs in ((1, 1), (3, 1), (2, 4))
+        for segment_bytes in (100, 400, 10**6)
+    ],
+)
 def test_what_is_linked_from_the_state_before_is_what_memory_holds(
     tmp_path, monkeypatch, num_envs, n_step, segment_bytes
 ):

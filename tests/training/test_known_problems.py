@@ -60,7 +60,7 @@ LEARNERS = {
 
 
 CASES = [
-    *(pytest.param(name, False, marks=[pytest.mark.slow] if name == "implicit" else []) for name in LEARNERS),
+    *(pytest.param(name, False, marks=[] if name in ("quantiles", "c51") else [pytest.mark.slow]) for name in LEARNERS),
     pytest.param("implicit", True, marks=pytest.mark.slow),
 ]
 

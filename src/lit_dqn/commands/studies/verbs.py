@@ -51,7 +51,7 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
         parser = _Parser(
             prog=f"{PROGRAM} study",
             description="Train and test agents on tasks over seeds, several at once, and compare them. The same "
-            "command goes on with a study that was killed.",
+            "command resumes a study that was killed.",
         )
         parser.add_argument("study", metavar="STUDY.yaml", type=Path, help="agents, tasks, overrides, seeds")
         parser.add_argument("--at_once", type=_positive, help="runs at once, in place of what the file says")
