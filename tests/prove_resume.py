@@ -192,6 +192,19 @@ CASES["taxi"] = [  # action masks, of which no env knows the next one without be
     "--stop.max_env_steps=4000",
     "--trainer.log_every_n_steps=7",
 ]
+PLAY = '{"class_path": "lit_dqn.Play", "init_args": {"env_steps": 600}}'
+CASES["cartpole_prefilled"] = [  # demonstrations, and then steps of the agent's own
+    *CASES["cartpole_prioritized"],
+    f"--data.prefill=[{PLAY}]",
+    "--data.min_replay_size=800",
+]
+CASES["cartpole_offline"] = [  # demonstrations alone; updates are the clock
+    *CASES["cartpole"],
+    f"--data.prefill=[{PLAY}, {PLAY}]",
+    "--data.env_steps_per_update=0",
+    "--model.objective.init_args.conservative=1.0",
+    "--stop.max_env_steps=1500",
+]
 CASES["cartpole_processes"] = [*CASES["cartpole"], "--data.env_processes=true", "--data.num_envs=2"]
 CHUNKS_BETWEEN_EVALUATIONS = dict.fromkeys(CASES, 30) | {"pong": 10}
 SEGMENT_BYTES = 20_000

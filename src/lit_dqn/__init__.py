@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         TDLearning,
     )
     from lit_dqn.learning.resets import ShrinkAndPerturb
+    from lit_dqn.playing.minari_episodes import MinariEpisodes
     from lit_dqn.playing.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom
     from lit_dqn.replay import Latest, Prioritized, Rollout, Uniform
     from lit_dqn.saving.io import ReplayCheckpointIO
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from lit_dqn.training.data import ReplayDataModule
     from lit_dqn.training.dqn import LitDQN
     from lit_dqn.training.loading import load_agent
+    from lit_dqn.training.play import Play
     from lit_dqn.training.td import LitTD
 
 __all__ = [
@@ -70,9 +72,11 @@ __all__ = [
     "LitAgent",
     "LitDQN",
     "LitTD",
+    "MinariEpisodes",
     "Munchausen",
     "MunchausenQLearning",
     "NatureCNN",
+    "Play",
     "Prioritized",
     "QLearning",
     "QuantileHead",

@@ -11,6 +11,7 @@ BREAKOUT, MINATAR = Path("atari/breakout.yaml"), Path("minatar/breakout.yaml")
 RECIPES = ("bbf_lite", "btr", "c51", "hl_gauss", "iqn", "m_iqn", "rainbow")
 OVERLAYS = {
     Path("double.yaml"): Path("maze.yaml"),
+    Path("offline.yaml"): Path("cartpole.yaml"),
     Path("prioritized.yaml"): Path("cartpole.yaml"),
     **{Path(f"{name}.yaml"): MINATAR for name in ("dueling", "noisy", "pqn", *RECIPES)},
     Path("atari/nature.yaml"): BREAKOUT,
@@ -24,6 +25,7 @@ OVERLAYS = {
 }
 
 SMALLER = {
+    Path("offline.yaml"): {"data.prefill": '[{"class_path": "lit_dqn.Play", "init_args": {"env_steps": 80}}]'},
     Path("pqn.yaml"): {
         "data.num_envs": 4,
         "data.capacity": 32,

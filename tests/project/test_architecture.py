@@ -18,7 +18,7 @@ FLOORS = {
     "learning": {"numpy", "torch"},
     "replay": {"numpy", "psutil", "torch"},
     "envs": {"ale_py", "cv2", "gymnasium", "minatar", "numpy"},
-    "playing": {"gymnasium", "numpy", "torch"},
+    "playing": {"gymnasium", "minari", "numpy", "torch"},
     "training": {"gymnasium", "lightning", "numpy", "torch"},
     "plots": {"cv2", "imageio", "matplotlib", "numpy"},
     "callbacks": {"IPython", "gymnasium", "lightning", "matplotlib", "numpy", "rich", "tensorboard", "torch", "yaml"},

@@ -201,7 +201,7 @@ class TrainingProgress(ProgressBar):
         while not self._lines_end.wait(WATCH_SECONDS):
             doing = self._doing
             if doing == FILLING:
-                doing += f": {data.collector.env_step:,} of {data.min_replay_size:,} env steps"
+                doing += f": {data.collector.env_step:,} of {data.min_replay_size - data.prefilled:,} env steps"
                 self._draw(doing)
             self._say_if_due(doing or self._line(trainer))
 

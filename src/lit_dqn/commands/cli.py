@@ -257,6 +257,8 @@ class CLI(Verbs):
         if self.subcommand == "fit":
             self.model.check_device(self.trainer.strategy.root_device)
             self.datamodule.check_memory()
+            if self.resumed is None:
+                self.datamodule.check_prefill()
             self.datamodule.check_device(self.trainer.strategy.root_device)
         if self.resumed is not None:
             data = self.datamodule if self.subcommand == "fit" else None

@@ -17,6 +17,7 @@ KINDS = {
     "objectives": "Objective",
     "samplers": "Sampler",
     "policies": "Policy",
+    "demonstrations": "Demonstrations",
     "schedules": "Schedule",
 }
 """What parts are listed as, and the class that all of them are."""
@@ -29,6 +30,7 @@ WHERE = {
     "objectives": "the key model.objective",
     "samplers": "the key data.sampler",
     "policies": "the keys data.policy and data.eval_policy",
+    "demonstrations": "the key data.prefill",
     "schedules": "wherever a key takes a schedule, such as model.learning_rate",
     "envs": "the key data.env_id, as any env of Gymnasium",
 }

@@ -37,12 +37,14 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
         stop: where the run will end.
 
     """
-    for word, sentence in _sizes(trainer, model, data, stop).items():
+    prefilled = data.check_prefill()
+    for word, sentence in _sizes(trainer, model, data, stop, prefilled).items():
         print(_folded(word, sentence), flush=True)
-    env_steps = _env_steps(trainer, data, stop)
+    env_steps = _env_steps(trainer, data, stop, prefilled)
     end = f"ends after {stop.max_episodes:,} episodes" if stop.max_episodes else "has no limit that is known before"
     or_sooner = f", or after {stop.max_episodes:,} episodes" if stop.max_episodes else ""
     seconds = time_limit(trainer)
+    clock = "env steps" if data.env_steps_per_update else "updates"
     trial = _Trial(data)
     # Only the trial's own clock ends it.
     timers = timers_of(trainer)
@@ -55,9 +57,10 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
     data.policy = _as_later(data.policy, env_steps or 10**9)
     trainer.callbacks.append(trial)  # type: ignore[attr-defined]
     trainer.fit(model, datamodule=data)
+    played = f"{trial.env_steps_per_second:,.0f} env steps/s, " if data.env_steps_per_update else ""
     print(
-        f"{'trial':<11} {trial.seconds:.1f} s: {trial.env_steps_per_second:,.0f} env steps/s, "
-        f"{trial.env_steps_per_second / data.env_steps_per_update:,.0f} updates/s"
+        f"{'trial':<11} {trial.seconds:.1f} s: {played}"
+        f"{trial.env_steps_per_second / _steps_per_update(data):,.0f} updates/s"
     )
     if env_steps is not None and (seconds is None or env_steps / trial.env_steps_per_second < seconds):
         minutes = round(env_steps / trial.env_steps_per_second / 60)
@@ -65,10 +68,10 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
     elif seconds is not None:
         steps = seconds * trial.env_steps_per_second
         print(
-            f"{'the run':<11} ends by max_time after some {steps:,.0f} env steps, less what evaluations take{or_sooner}"
+            f"{'the run':<11} ends by max_time after some {steps:,.0f} {clock}, less what evaluations take{or_sooner}"
         )
     else:
-        print(f"{'the run':<11} {end}; how many env steps that takes is not known")
+        print(f"{'the run':<11} {end}; how many {clock} that takes is not known")
 
 
 def _folded(word: str, sentence: str) -> str:
@@ -77,12 +80,14 @@ def _folded(word: str, sentence: str) -> str:
     return textwrap.fill(f"{word:<11} {sentence}", columns, subsequent_indent=" " * 12)
 
 
-def _sizes(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, stop: StoppingRules) -> dict[str, str]:
+def _sizes(
+    trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, stop: StoppingRules, prefilled: int
+) -> dict[str, str]:
     replay_bytes = data.replay_bytes(data.capacity)
     weights = sum(parameter.numel() for parameter in model.online.parameters())
     # Online and target weights, and two averages per weight if the optimiser is Adam's kind.
     state_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()) + 8 * weights
-    env_steps = _env_steps(trainer, data, stop)
+    env_steps = _env_steps(trainer, data, stop, prefilled)
     sizes = {
         "env": describe_env(data),
         "replay": f"{data.capacity:,} timesteps, {replay_bytes / 1e9:,.2f} GB when full; "
@@ -99,29 +104,44 @@ def _sizes(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, 
     if is_atari(data.env_id):
         protocol = AtariProtocol.of(data.env_id, data.env_kwargs).describe()
         sizes["protocol"] = ", ".join(f"{key} {value}" for key, value in protocol.items())
-    if env_steps is None:
+    if prefilled:
+        more = "the run plays after them" if data.env_steps_per_update else "the run learns from them alone, offline"
+        sizes["prefill"] = f"{prefilled:,} timesteps of demonstrations in the replay; {more}"
+    if data.env_steps_per_update == 0:
+        sizes["updates"] = f"{'' if env_steps is None else f'{env_steps:,} '}of {data.batch_size} transitions"
+    elif env_steps is None:
         sizes["updates"] = f"of {data.batch_size} transitions, one every {data.env_steps_per_update} env steps"
     else:
-        updates = max(env_steps - data.min_replay_size, 0) // data.env_steps_per_update
+        updates = max(env_steps - _warm_up(data, prefilled), 0) // data.env_steps_per_update
         sizes["updates"] = f"{updates:,} of {data.batch_size} transitions, for {env_steps:,} env steps"
     return sizes
 
 
-def _env_steps(trainer: lightning.Trainer, data: ReplayDataModule, stop: StoppingRules) -> int | None:
-    """Env steps of the run, by the nearest limit that is known before."""
+def _env_steps(trainer: lightning.Trainer, data: ReplayDataModule, stop: StoppingRules, prefilled: int) -> int | None:
+    """Env steps of the run, by the nearest limit that is known before; offline its updates."""
     limits = []
     if stop.max_env_steps is not None:
         limits.append(stop.max_env_steps)
     if trainer.max_steps >= 0:
-        limits.append(_after(data, trainer.max_steps))
+        limits.append(_after(data, trainer.max_steps, prefilled))
     if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-        limits.append(_after(data, trainer.max_epochs * data.updates_per_epoch))
+        limits.append(_after(data, trainer.max_epochs * data.updates_per_epoch, prefilled))
     return min(limits, default=None)
 
 
-def _after(data: ReplayDataModule, updates: int) -> int:
+def _after(data: ReplayDataModule, updates: int, prefilled: int) -> int:
     """Env steps played at an update."""
-    return data.min_replay_size + updates * data.env_steps_per_update
+    return _warm_up(data, prefilled) + updates * _steps_per_update(data)
+
+
+def _warm_up(data: ReplayDataModule, prefilled: int) -> int:
+    """Env steps played before the first update."""
+    return max(data.min_replay_size - prefilled, 0)
+
+
+def _steps_per_update(data: ReplayDataModule) -> int:
+    """By which the clock of env steps goes on; offline it is one of updates."""
+    return data.env_steps_per_update or 1
 
 
 def _as_later(policy: Policy, env_step: int) -> Policy:

@@ -65,10 +65,10 @@ def say_what_was_reached(
             f"{metrics['eval/mean_ep_length'].item():,.1f}",
             error_of_values(metrics),
         )
+    played = f"played: {collector.episodes:,} episodes, {collector.env_step:,} env steps"
     log.info(
-        "played: %s episodes, %s env steps; %s updates in %s",
-        f"{collector.episodes:,}",
-        f"{collector.env_step:,}",
+        "%s; %s updates in %s",
+        played if data.env_steps_per_update else "played: nothing, offline",
         f"{trainer.global_step:,}",
         clock(statistics.seconds),
     )

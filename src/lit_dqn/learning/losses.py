@@ -152,6 +152,24 @@ def q_learning_td_error(q_tm1: Tensor, batch: Batch, q_t_value: Tensor, q_t_sele
     return target.detach() - select(q_tm1, batch.action)
 
 
+def conservative_penalty(q_values: Tensor, action: Tensor, mask: Tensor | None = None) -> Tensor:
+    """CQL(H): ln Σ_a exp Q(s, a) - Q(s, a_data), [B], the regulariser of Kumar et al. (2020), eq. 4.
+
+    It lowers the values of all actions and raises that of the action in the data: what was never tried is not thought
+    better than what was.
+
+    Args:
+        q_values: [B, A], of the network that learns.
+        action: [B], of the data.
+        mask: [B, A] bool, which actions are allowed, over which the sum goes; None: all are.
+
+    Raises:
+        ValueError: if the shapes differ from these.
+
+    """
+    return masked(q_values, mask).logsumexp(dim=1) - select(q_values, action)
+
+
 def soft_value(q_values: Tensor, temperature: float) -> Tensor:
     """V(s) of π = softmax(Q / τ) with its entropy, Σ_a π(a|s) (Q(s, a) - τ ln π(a|s)) = τ ln Σ_a exp(Q(s, a) / τ).
 

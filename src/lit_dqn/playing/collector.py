@@ -109,6 +109,10 @@ class Collector:
         while (self.env_step < env_steps or len(self.store) < transitions) and not stopped():
             self.collect(agent, self._patiently(env_steps), policy)
 
+    def let_pass(self, steps: int) -> None:
+        """Let the clock of env steps go on though nothing is played: for updates that learn offline."""
+        self.env_step += steps
+
     def refill(self, agent: ActionPreferences, env_steps: int, stopped: Callable[[], bool]) -> None:
         """Play so many env steps by the collector's own policy, for a store that was not saved."""
         until = self.env_step + env_steps

@@ -6,6 +6,7 @@
     | an evaluation episode                | (run seed, `EVALUATION_ENV`, episode), from 1 |
     | an episode of `test` and `predict`   | (run seed, `TEST_ENV`, episode), from 1    |
     | exploration of a training env        | (run seed, env, 0, 1)                      |
+    | demonstrations played for a run      | as an env of training, whose number is `demonstration_env` |
     | exploration of one episode, watched  | (the episode's seed, 1)                    |
     | which transitions make a batch       | (run seed, shard, 0, 2)                    |
     | noise of a network that learns       | (run seed, updates, 2 shard or, of the target network, 2 shard + 1, 3) |
@@ -26,6 +27,9 @@ EVALUATION_ENV, TEST_ENV = 2**32 - 1, 2**32 - 2
 """The numbers that the envs of evaluation have in the seeds of their episodes; no training env has them. The best
 checkpoint was chosen on the episodes of validation, so `test` plays others.
 """
+
+FIRST_DEMONSTRATION_ENV = 2**31
+"""The envs of demonstrations have the numbers from here on, so that they play no episode of training."""
 
 EXPLORATION_STREAM, SAMPLING_STREAM = 1, 2
 """Set generators apart from each other, and from the seeds of episodes, which have no fourth number; those of learning
@@ -58,6 +62,11 @@ def next_seeds(run_seed: int, first_env: int, episodes: NDArray[np.int64], mask:
         episode_seed(run_seed, first_env + env, int(begun)) if begins else None
         for env, (begun, begins) in enumerate(zip(episodes, mask, strict=True))
     ]
+
+
+def demonstration_env(number: int) -> int:
+    """The number, among all envs, of one that demonstrations are played in, counted from 0 over all of them."""
+    return FIRST_DEMONSTRATION_ENV + number
 
 
 def evaluation_seeds(run_seed: int, env: int, episodes: int) -> list[int]:

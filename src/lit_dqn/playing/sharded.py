@@ -94,6 +94,11 @@ class ShardedCollector:
         """Whether the store of any shard holds fewer."""
         return any(len(collector.store) < transitions for collector in self.collectors)
 
+    def let_pass(self, steps: int) -> None:
+        """Let the clock go on, as of one collector."""
+        for collector in self.collectors:
+            collector.let_pass(steps)
+
     def refill(self, agent: ActionPreferences, env_steps: int, stopped: Callable[[], bool]) -> None:
         """Play so many env steps by the collector's own policy, for stores that were not saved."""
         until = self.env_step + env_steps

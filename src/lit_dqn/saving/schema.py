@@ -228,6 +228,7 @@ def _training(num_envs: int, shards: int) -> Check:
             "running": list_of(running),
         }
     )
+    state = {"collector": collector, "sampling": sampling, "seed": whole()}
     return record(
         {
             "epoch": whole(),
@@ -239,7 +240,7 @@ def _training(num_envs: int, shards: int) -> Check:
             "lr_schedulers": list_of(mapping, 0),
             key.THREADS: whole(1, MAX_THREADS),
             key.RANDOM_STATE: RANDOM,
-            key.DATA_STATE: record({"collector": collector, "sampling": sampling, "seed": whole()}),
+            key.DATA_STATE: record(state, {"prefilled": whole()}),
         },
         {key.DEVICE: text},
     )

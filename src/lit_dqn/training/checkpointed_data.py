@@ -42,6 +42,9 @@ class CheckpointedData(lightning.LightningDataModule):
     min_replay_size: int
     seed: int
     shards: int
+    prefilled = 0
+    """Timesteps of demonstrations that the replay was filled with before learning began."""
+
     _sampling: list[np.random.Generator]
     _refill = False
 
@@ -69,6 +72,7 @@ class CheckpointedData(lightning.LightningDataModule):
             "replay": replay if self.shards == 1 else [replay[shard] for shard in range(self.shards)],
             "sampling": sampling[0] if self.shards == 1 else sampling,
             "seed": self.seed,
+            **({"prefilled": self.prefilled} if self.prefilled else {}),
         }
 
     def check_can_resume(self, checkpoint: Checkpoint) -> None:
@@ -118,6 +122,7 @@ class CheckpointedData(lightning.LightningDataModule):
                 "give the Trainer plugins=[lit_dqn.ReplayCheckpointIO()]."
             )
         else:
+            self.prefilled = state_dict.get("prefilled", 0)
             try:
                 self.store.load_state_dict(replay)
             except (OSError, ValueError, KeyError) as error:

@@ -18,6 +18,7 @@ from lit_dqn.envs import (
 from lit_dqn.errors import TrainingError
 from lit_dqn.playing.ahead import PlayAhead
 from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.demonstrations import Demonstrations
 from lit_dqn.playing.policies import EpsilonGreedy, Greedy, Policy, UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.seeds import sampling_generator
@@ -33,7 +34,7 @@ from lit_dqn.replay import (
 from lit_dqn.saving.specification import specification
 from lit_dqn.schedules import Schedule
 from lit_dqn.training.dataset import ReplayDataset
-from lit_dqn.training.played_data import PlayedData
+from lit_dqn.training.prefilled_data import PrefilledData
 from lit_dqn.training.ranks import check_one_process
 from lit_dqn.training.replay_placement import ReplayDevice
 from lit_dqn.training.rollout_settings import check_rollout
@@ -43,7 +44,7 @@ from lit_dqn.types import Chunk, StaticBatches
 log = logging.getLogger("lit_dqn")
 
 
-class ReplayDataModule(PlayedData):
+class ReplayDataModule(PrefilledData):
     """Everything around the agent: envs, replay, and how they feed the updates.
 
     Args:
@@ -61,8 +62,12 @@ class ReplayDataModule(PlayedData):
         capacity: timesteps that the replay keeps, over all envs; of a `Rollout` all that a training step plays.
         replay_device: where batches are put together: `cuda` keeps a copy of all frames on the GPU and sends it new
             ones only, `cpu` sends whole batches, `auto` takes the GPU that learns, if the frames fit there.
-        min_replay_size: env steps that are played by `warm_up_policy` before the first update; 0 with a `Rollout`.
-        env_steps_per_update: env steps, over all envs, for each update.
+        prefill: demonstrations, `Play` or `MinariEpisodes`, which the replay is filled with before the first step of a
+            run; they are no env steps of the agent's, but they count in `min_replay_size`.
+        min_replay_size: timesteps before the first update: env steps that are played by `warm_up_policy`, besides
+            those of `prefill`; 0 with a `Rollout`.
+        env_steps_per_update: env steps, over all envs, for each update; 0: learn offline, from `prefill` alone. What
+            goes by env steps (schedules, curves, limits) then goes by updates.
         gradient_steps: updates for each training step of Lightning; their env steps are played before the first of
             them. 1 is the textbook loop, more is faster where the network is small.
         play_ahead: play the env steps of the next training step while this one learns, by the weights from before its
@@ -104,6 +109,7 @@ class ReplayDataModule(PlayedData):
         frame_stack: int = 1,
         capacity: int = 10_000,
         replay_device: ReplayDevice = ReplayDevice.auto,
+        prefill: Sequence[Demonstrations] = (),
         min_replay_size: int = 1_000,
         env_steps_per_update: int = 1,
         gradient_steps: int = 1,
@@ -134,6 +140,7 @@ class ReplayDataModule(PlayedData):
         self.frame_stack = frame_stack
         self.capacity = capacity
         self.replay_device = ReplayDevice(replay_device)
+        self.prefill = prefill
         self.min_replay_size = min_replay_size
         self.env_steps_per_update = env_steps_per_update
         self.gradient_steps = gradient_steps
@@ -173,6 +180,7 @@ class ReplayDataModule(PlayedData):
         self.collector: Collector | ShardedCollector | None = None
         self._play_ahead: PlayAhead | None = None
         self.store: Replay | RolloutStore | ShardedReplay | None = None
+        self.prefilled = 0
         self.stopped = False  # set from outside when the run shall end: filling the replay then ends, too
         self._refill = False
         self._sampling = [sampling_generator(self.seed, shard) for shard in range(shards)]
@@ -198,6 +206,7 @@ class ReplayDataModule(PlayedData):
             check_one_process(self.trainer)
         if stage == "fit" and (self.collector is None or self.collector.closed):
             self.collector = self.store = None  # and with them the replay of a fit before this one
+            self.prefilled = 0
             self.check_memory()
             learns_on = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
             device = self.device_of_frames(learns_on)
@@ -208,6 +217,7 @@ class ReplayDataModule(PlayedData):
         """The dataset itself: it gives whole chunks and plays in this process, so a DataLoader has nothing to do.
 
         Raises:
+            ConfigError: if the demonstrations cannot be had, or are too few to learn from offline.
             TrainingError: if the run resumes from a checkpoint that has no replay.
 
         """
@@ -220,6 +230,8 @@ class ReplayDataModule(PlayedData):
                 f"start anew from its weights with --model.init_from {self.trainer.ckpt_path}."
             )
         refill, self._refill = self._refill, False
+        if self.prefill and (refill or self.trainer.ckpt_path is None):
+            self.fill(self.store)
         return ReplayDataset(
             self.collector,
             self.store,
@@ -227,8 +239,9 @@ class ReplayDataModule(PlayedData):
             self._draw,
             batch_size=self.batch_size // self.shards,
             env_steps_per_chunk=self.env_steps_per_chunk,
+            updates_per_chunk=self.gradient_steps,
             chunks_per_epoch=self.updates_per_epoch // self.gradient_steps,
-            min_replay_size=self.min_replay_size,
+            min_replay_size=max(self.min_replay_size - self.prefilled, 0),
             warm_up_policy=self.warm_up_policy,
             refill=refill,
             stopped=lambda: self.stopped,

@@ -22,9 +22,10 @@ class ReplayDataset(IterableDataset[Chunk]):
         agent: that acts.
         draw: the batches of a training step, at an env step.
         batch_size: transitions that the store must hold before the first of them; of shards each one's.
-        env_steps_per_chunk: that are played for a training step.
+        env_steps_per_chunk: that are played for a training step; 0: it learns offline.
+        updates_per_chunk: of a training step, by which offline the clock goes on.
         chunks_per_epoch: training steps in an epoch.
-        min_replay_size: env steps that are played before the first update.
+        min_replay_size: env steps that are played before the first update; 0: none.
         warm_up_policy: how actions are chosen then.
         refill: whether the store is empty though the run is not at its start.
         stopped: whether the run shall end.
@@ -41,6 +42,7 @@ class ReplayDataset(IterableDataset[Chunk]):
         *,
         batch_size: int,
         env_steps_per_chunk: int,
+        updates_per_chunk: int,
         chunks_per_epoch: int,
         min_replay_size: int,
         warm_up_policy: Policy,
@@ -54,6 +56,7 @@ class ReplayDataset(IterableDataset[Chunk]):
         self.draw = draw
         self.batch_size = batch_size
         self.env_steps_per_chunk = env_steps_per_chunk
+        self.updates_per_chunk = updates_per_chunk
         self.chunks_per_epoch = chunks_per_epoch
         self.min_replay_size = min_replay_size
         self.warm_up_policy = warm_up_policy
@@ -74,7 +77,10 @@ class ReplayDataset(IterableDataset[Chunk]):
         if self.stopped():
             return
         for _ in range(self.chunks_per_epoch):
-            if self.play_ahead is None:
+            if self.env_steps_per_chunk == 0:
+                collector.let_pass(self.updates_per_chunk)
+                yield self._draw(collector.env_step)
+            elif self.play_ahead is None:
                 with self.agent.exploring():
                     collector.collect(self.agent, self.env_steps_per_chunk)
                 yield self._draw(collector.env_step)

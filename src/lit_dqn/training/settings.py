@@ -46,7 +46,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     """
     is_rollout = settings["sampler"].is_rollout
     for key in COUNTS:
-        least = 0 if is_rollout and key == "min_replay_size" else 1
+        least = 0 if key == "env_steps_per_update" or (is_rollout and key == "min_replay_size") else 1
         if not least <= settings[key] <= MOST:
             raise ConfigError(f"{key}: {settings[key]} must be at least {least}, and at most 10^15.")
     for value in bounds(settings["gamma"]):
@@ -58,11 +58,38 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         raise ConfigError(f"seed: {settings['seed']} must lie between 0 and {LARGEST_SEED}; set --data.seed 1.")
     if settings["env_processes"] and is_atari(settings["env_id"]):
         raise ConfigError(f"env_processes: true is not for {settings['env_id']}: ALE plays on threads of its own.")
+    check_prefill(settings)
     if not is_rollout:
         _check_replay(settings["batch_size"], settings["min_replay_size"], settings["capacity"])
         _check_windows(settings)
     _check_chunk(settings)
     check_shards(settings)
+
+
+def check_prefill(settings: Mapping[str, Any]) -> None:
+    """Refuse demonstrations that nobody would learn from, and to learn from them alone where there are none.
+
+    Args:
+        settings: as of `check_settings`.
+
+    Raises:
+        ConfigError: naming what fits.
+
+    """
+    if settings["prefill"] and settings["sampler"].is_rollout:
+        raise ConfigError(
+            "prefill: a rollout is learned from alone, and demonstrations would be forgotten; set --data.prefill [], "
+            "or --data.sampler Uniform."
+        )
+    if settings["env_steps_per_update"] == 0 and not settings["prefill"]:
+        raise ConfigError(
+            "env_steps_per_update: 0 plays nothing, and data.prefill fills no replay to learn from; set "
+            "--data.env_steps_per_update 1, or give data.prefill demonstrations."
+        )
+    if settings["env_steps_per_update"] == 0 and settings["play_ahead"]:
+        raise ConfigError(
+            "play_ahead: true, but with env_steps_per_update 0 nothing is played; set --data.play_ahead false."
+        )
 
 
 def check_shards(settings: Mapping[str, Any]) -> None:
@@ -175,12 +202,12 @@ def check_policies(policies: Mapping[str, Policy], env_id: str, observation: NDA
     for key, policy in policies.items():
         if not policy.asks_agent:
             try:
-                policy.act(_Nobody(num_actions), observation, 0, [np.random.default_rng(0)])
+                policy.act(Nobody(num_actions), observation, 0, [np.random.default_rng(0)])
             except Exception as error:
                 raise ConfigError(f"{key}: {type(policy).__name__} cannot play {env_id}: {one_line(error)}.") from error
 
 
-class _Nobody:
+class Nobody:
     """The agent of policies that do not ask it."""
 
     def __init__(self, num_actions: int) -> None:

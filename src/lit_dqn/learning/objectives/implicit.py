@@ -9,12 +9,12 @@ from lit_dqn.errors import ConfigError
 from lit_dqn.learning.losses import masked, munchausen_bonus, quantile_huber, select, soft_value
 from lit_dqn.learning.networks import ImplicitQuantileHead
 from lit_dqn.learning.objectives.munchausen import Munchausen
-from lit_dqn.learning.objectives.objective import Objective, head_of, observation_after
+from lit_dqn.learning.objectives.objective import Conservative, Objective, head_of, observation_after
 from lit_dqn.types import Batch, LossOutput
 
 
 @dataclass(frozen=True)
-class ImplicitQuantileLearning(Objective):
+class ImplicitQuantileLearning(Conservative, Objective):
     """IQN: the quantile function at drawn levels τ towards R + discount * that of the target network at drawn levels.
 
     Dabney et al. 2018, "Implicit quantile networks", algorithm 1, with a* = argmax_a Q(s', a) by the action values that
@@ -27,6 +27,7 @@ class ImplicitQuantileLearning(Objective):
         huber_delta: κ of the quantile Huber loss.
         double: let the online network pick the action at s' (van Hasselt et al. 2016).
         munchausen: add its bonus to the reward, and take the mean over its soft policy at s'.
+        conservative: α of CQL(H), as of `QLearning`, whose Q are the means over the drawn levels.
 
     Raises:
         ConfigError: if a value is out of its range, or the network has no such quantiles.
@@ -45,6 +46,7 @@ class ImplicitQuantileLearning(Objective):
                 raise ConfigError(f"{key}: {getattr(self, key)} must be at least 1.")
         if not self.huber_delta > 0:
             raise ConfigError(f"huber_delta: {self.huber_delta} must be positive.")
+        self.check_conservative()
         if self.double and self.munchausen is not None:
             raise ConfigError(
                 "double: true picks one action at s', and munchausen takes the mean over a policy; set "
@@ -80,7 +82,8 @@ class ImplicitQuantileLearning(Objective):
         chosen = select(theta_tm1, batch.action)
         size = (y.mean(dim=1) - chosen.detach().mean(dim=1)).abs()
         metrics = {"q_value": theta_tm1.detach().mean(), "td_error": size.mean()}
-        return LossOutput(quantile_huber(chosen, y, self.huber_delta, levels), metrics, size)
+        loss = quantile_huber(chosen, y, self.huber_delta, levels)
+        return LossOutput(*self.conserve(loss, metrics, theta_tm1.mean(dim=2), batch), size)
 
     @staticmethod
     def _soft(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.learning.losses import huber, squared
+from lit_dqn.learning.losses import conservative_penalty, huber, squared
 from lit_dqn.learning.networks import Head, HeadedNetwork
 from lit_dqn.types import Batch, LossOutput
 
@@ -29,6 +29,40 @@ class OfTDErrors:
     def loss(self, td_error: Tensor) -> Tensor:
         """The loss of each TD error, elementwise."""
         return squared(td_error) if self.huber_delta is None else huber(td_error, self.huber_delta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conservative:
+    """CQL's regulariser, which a loss may have besides (Kumar et al. 2020, "Conservative Q-learning")."""
+
+    conservative: float = 0.0
+
+    def check_conservative(self) -> None:
+        """Refuse a weight that is none.
+
+        Raises:
+            ConfigError: if it is negative, or no number.
+
+        """
+        if not 0 <= self.conservative < float("inf"):
+            raise ConfigError(f"conservative: {self.conservative} must be at least 0; 0 is without CQL's regulariser.")
+
+    def conserve(
+        self, loss: Tensor, metrics: dict[str, Tensor], q_values: Tensor, batch: Batch
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """A loss [B] with the regulariser, and its metrics with the mean of that before it is weighed.
+
+        Args:
+            loss: [B].
+            metrics: of the loss.
+            q_values: [B, A], of the network that learns, with their gradient.
+            batch: that they are of.
+
+        """
+        if self.conservative == 0:
+            return loss, metrics
+        penalty = conservative_penalty(q_values, batch.action, batch.action_mask)
+        return loss + self.conservative * penalty, {**metrics, "conservative": penalty.detach().mean()}
 
 
 class Objective(ABC):

@@ -8,22 +8,28 @@ from torch import Tensor, nn
 
 from lit_dqn.learning.graphs import side_by_side
 from lit_dqn.learning.losses import q_learning_td_error, select
-from lit_dqn.learning.objectives.objective import Objective, OfTDErrors, without_gradient
+from lit_dqn.learning.objectives.objective import Conservative, Objective, OfTDErrors, without_gradient
 from lit_dqn.types import Batch, LossOutput
 
 
 @dataclass(frozen=True)
-class _OfActionValues(OfTDErrors, Objective):
+class _OfActionValues(Conservative, OfTDErrors, Objective):
     """The TD error of Q(s, a), with one network or another to pick the action at s'.
 
     Args:
         huber_delta: where the loss turns from square to linear: 1 clips the TD error's gradient to [-1, 1]
             (Mnih et al. 2015). None: squared error everywhere.
+        conservative: α of CQL(H): α (ln Σ_a exp Q(s, a) - Q(s, a_data)) is added to the loss (Kumar et al. 2020,
+            eq. 4), for learning offline.
 
     Raises:
-        ConfigError: if `huber_delta` is not positive.
+        ConfigError: if `huber_delta` is not positive, or `conservative` is negative.
 
     """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_conservative()
 
     def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
         """The loss [B] of a batch, and its metrics."""
@@ -36,17 +42,17 @@ class _OfActionValues(OfTDErrors, Objective):
             partial(online, batch.observation),
             *(partial(without_gradient, grader, batch.next_observation) for grader in graders),
         )
-        return self._output(q_tm1, q_learning_td_error(q_tm1, batch, q_t_value=q_t[0], q_t_selector=q_t[-1]))
+        return self._output(q_tm1, batch, q_learning_td_error(q_tm1, batch, q_t_value=q_t[0], q_t_selector=q_t[-1]))
 
     def _towards_returns(self, online: nn.Module, batch: Batch) -> LossOutput:
         """Of a batch whose rewards are whole returns: no network is asked what follows."""
         q_tm1 = online(batch.observation)
-        return self._output(q_tm1, batch.reward - select(q_tm1, batch.action))
+        return self._output(q_tm1, batch, batch.reward - select(q_tm1, batch.action))
 
-    def _output(self, q_tm1: Tensor, td_error: Tensor) -> LossOutput:
+    def _output(self, q_tm1: Tensor, batch: Batch, td_error: Tensor) -> LossOutput:
         size = td_error.detach().abs()
         metrics = {"q_value": q_tm1.detach().mean(), "td_error": size.mean()}
-        return LossOutput(self.loss(td_error), metrics, size)
+        return LossOutput(*self.conserve(self.loss(td_error), metrics, q_tm1, batch), size)
 
     @abstractmethod
     def selector(self, online: nn.Module, target: nn.Module) -> nn.Module:

@@ -11,13 +11,13 @@ from lit_dqn.errors import ConfigError
 from lit_dqn.learning.graphs import side_by_side
 from lit_dqn.learning.losses import masked, quantile_huber, select
 from lit_dqn.learning.networks import QuantileHead
-from lit_dqn.learning.objectives.objective import Objective, head_of, observation_after, without_gradient
+from lit_dqn.learning.objectives.objective import Conservative, Objective, head_of, observation_after, without_gradient
 from lit_dqn.saving.specification import specification
 from lit_dqn.types import Batch, LossOutput
 
 
 @dataclass(frozen=True)
-class QuantileRegression(Objective):
+class QuantileRegression(Conservative, Objective):
     """The distribution of the return by its quantiles: each θ(s, a) towards R + discount * θ_target(s', a*).
 
     a* = argmax_a of the mean of θ_target(s', a) (Dabney et al. 2018, algorithm 1). The network has a
@@ -25,9 +25,10 @@ class QuantileRegression(Objective):
 
     Args:
         huber_delta: κ of the quantile Huber loss (eq. 10).
+        conservative: α of CQL(H), as of `QLearning`, whose Q are the means of the quantiles.
 
     Raises:
-        ConfigError: if `huber_delta` is not positive, or the network has no quantiles.
+        ConfigError: if `huber_delta` is not positive, `conservative` is negative, or the network has no quantiles.
 
     """
 
@@ -36,6 +37,7 @@ class QuantileRegression(Objective):
     def __post_init__(self) -> None:
         if not self.huber_delta > 0:
             raise ConfigError(f"huber_delta: {self.huber_delta} must be positive.")
+        self.check_conservative()
 
     def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
         """The loss [B] of a batch, and its metrics."""
@@ -51,7 +53,8 @@ class QuantileRegression(Objective):
             y = batch.reward.unsqueeze(1) + batch.discount.unsqueeze(1) * sampled
         size = (y.mean(dim=1) - chosen.detach().mean(dim=1)).abs()
         metrics = {"q_value": theta_tm1.detach().mean(), "td_error": size.mean()}
-        return LossOutput(quantile_huber(chosen, y, self.huber_delta), metrics, size)
+        loss = quantile_huber(chosen, y, self.huber_delta)
+        return LossOutput(*self.conserve(loss, metrics, theta_tm1.mean(dim=2), batch), size)
 
     def _quantiles_of(self, network: nn.Module, observation: Tensor) -> Callable[[Tensor], Tensor]:
         if not hasattr(network, "head"):

@@ -1,0 +1,217 @@
+"""Data sets of Minari (Farama Foundation), the standard of offline reinforcement learning."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.playing.demonstrations import Demonstrations, Task
+from lit_dqn.types import Timestep
+
+if TYPE_CHECKING:
+    from minari.dataset.minari_storage import MinariStorage
+
+INSTALL = "install the extra minari: pip install 'lit-dqn[minari]', in a clone pip install -e '.[minari]'"
+
+
+class MinariEpisodes(Demonstrations):
+    """The episodes of a Minari data set, which `minari download` or a `DataCollector` has put onto this machine.
+
+    Its env must show and take what that of the run does, after its wrappers; only HDF5 is read. Minari would make the
+    env that a data set names where the set does not say its spaces, and run what that names: such a set is refused.
+
+    Several envs share the timesteps alike, in their order. Where that cuts an episode, it is cut as by a truncation;
+    fewer timesteps than there are envs are left over.
+
+    Args:
+        dataset_id: such as `cartpole/medium-v0`.
+        folder: that holds data sets; None: Minari's own, `MINARI_DATASETS_PATH` or `~/.minari/datasets`.
+        episodes: the first so many only; None: all.
+
+    Raises:
+        ConfigError: if `episodes` is below 1.
+
+    """
+
+    def __init__(self, dataset_id: str, folder: str | None = None, episodes: int | None = None) -> None:
+        if episodes is not None and episodes < 1:
+            raise ConfigError(f"episodes: {episodes} of {dataset_id} must be at least 1, or null for all.")
+        self.dataset_id = dataset_id
+        self.folder = folder
+        self.episodes = episodes
+
+    def check(self, task: Task) -> int:
+        """How many timesteps there are for `num_envs` envs.
+
+        Args:
+            task: of the learner.
+
+        Raises:
+            ConfigError: if Minari is not installed, there is no such data set, or it is of another task.
+
+        """
+        return self._read(task).lengths.sum() // task.num_envs * task.num_envs
+
+    def timesteps(self, task: Task, number: int) -> Iterator[Timestep]:
+        """Step by step, of all envs at once."""
+        dataset = self._read(task)
+        each = int(dataset.lengths.sum()) // task.num_envs
+        columns = [dataset.steps(env * each, each) for env in range(task.num_envs)]
+        for steps in zip(*columns, strict=True):
+            yield Timestep(*map(np.stack, zip(*(step.present for step in steps), strict=True)))
+
+    def _read(self, task: Task) -> "_Dataset":
+        try:
+            from minari.dataset.minari_storage import MinariStorage
+            from minari.storage.datasets_root_dir import get_dataset_path
+        except ImportError as error:
+            raise ConfigError(
+                f"prefill: the data set {self.dataset_id} needs the package minari, which is not installed; {INSTALL}."
+            ) from error
+        path = Path(get_dataset_path()) if self.folder is None else Path(self.folder)
+        data = path / self.dataset_id / "data"
+        if not (data / "metadata.json").is_file():
+            raise ConfigError(
+                f"prefill: there is no data set {self.dataset_id} in {path}; fetch it with minari download "
+                f"{self.dataset_id}, or give another folder."
+            )
+        try:
+            metadata = MinariStorage.read_raw_metadata(data)
+            missing = {"observation_space", "action_space"} - metadata.keys()
+            if missing or metadata.get("data_format") != "hdf5":
+                without = f"does not say its {min(missing)}" if missing else f"is {metadata.get('data_format')}"
+                raise ConfigError(
+                    f"prefill: the data set {self.dataset_id} {without}, and only sets in HDF5 that say their spaces "
+                    "are read; give another one."
+                )
+            return _Dataset(self, MinariStorage.read(data), task)
+        except ConfigError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+            raise ConfigError(
+                f"prefill: the data set {self.dataset_id} in {path} cannot be read: {one_line(error)}; fetch it again, "
+                "or give another one."
+            ) from error
+
+
+class _Step(NamedTuple):
+    """One step of one env, in the order of a `Timestep`."""
+
+    observation: NDArray[Any]
+    action: np.integer
+    reward: np.floating
+    discount: np.bool_
+    last: np.bool_
+    next_observation: NDArray[Any]
+    action_mask: NDArray[np.bool_] | None
+    next_action_mask: NDArray[np.bool_] | None
+
+    @property
+    def present(self) -> tuple[Any, ...]:
+        """Without masks where there are none."""
+        return self if self.action_mask is not None else self[:-2]
+
+
+class _Dataset:
+    """An opened data set that fits a task.
+
+    Args:
+        asked: which data set, and how much of it.
+        storage: Minari's.
+        task: of the learner.
+
+    Attributes:
+        lengths: timesteps of each episode.
+
+    Raises:
+        ConfigError: if it is of another task.
+
+    """
+
+    def __init__(self, asked: MinariEpisodes, storage: "MinariStorage", task: Task) -> None:
+        self._id = asked.dataset_id
+        self._storage = storage
+        self._task = task
+        seen, actions = storage.observation_space, storage.action_space
+        if not isinstance(actions, spaces.Discrete) or int(actions.n) != task.num_actions:
+            self._refuse(f"takes actions of {actions}, and {task.env_id} has {task.num_actions}")
+        if seen.shape != task.frame_shape:
+            self._refuse(f"shows {seen}, and {task.env_id} here frames of shape {task.frame_shape}")
+        self._first_action = int(actions.start)
+        count = storage.total_episodes if asked.episodes is None else min(asked.episodes, storage.total_episodes)
+        found = list(storage.get_episode_metadata(range(count)))
+        self.lengths = np.array([int(episode["total_steps"]) for episode in found], np.int64)
+        if self.lengths.sum() < task.num_envs:
+            self._refuse(f"has {self.lengths.sum()} timesteps, fewer than the {task.num_envs} envs of the run")
+
+    def steps(self, first: int, count: int) -> Iterator[_Step]:
+        """Some timesteps in their order, the last of which ends its episode.
+
+        Args:
+            first: counted over all episodes.
+            count: of them.
+
+        """
+        ends = self.lengths.cumsum()
+        episode = int(np.searchsorted(ends, first, side="right"))
+        step = first - int(ends[episode] - self.lengths[episode])
+        while count:
+            played = self._episode(episode)
+            for now in range(step, min(step + count, len(played["action"]))):
+                count -= 1
+                yield self._step(played, now, cut=count == 0)
+            episode, step = episode + 1, 0
+
+    @staticmethod
+    def _step(played: dict[str, NDArray[Any]], now: int, cut: bool) -> _Step:
+        masks = played.get("action_mask")
+        return _Step(
+            played["observation"][now],
+            played["action"][now],
+            played["reward"][now],
+            ~played["terminated"][now],
+            np.bool_(played["last"][now] or cut),
+            played["observation"][now + 1],
+            None if masks is None else masks[now],
+            None if masks is None else masks[now + 1],
+        )
+
+    def _episode(self, number: int) -> dict[str, NDArray[Any]]:
+        try:
+            (found,) = self._storage.get_episodes([number])
+        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+            self._refuse(f"cannot be read in episode {number}: {one_line(error)}", error)
+        action = np.asarray(found["actions"], np.int64) - self._first_action
+        played = {
+            "observation": np.asarray(found["observations"]).astype(self._task.frame_dtype, copy=False),
+            "action": action,
+            "reward": np.asarray(found["rewards"], np.float64),
+            "terminated": np.asarray(found["terminations"], np.bool_),
+            "last": np.asarray(found["terminations"], np.bool_) | np.asarray(found["truncations"], np.bool_),
+        }
+        steps = int(self.lengths[number])
+        if self._task.action_mask:
+            said = (found["infos"] or {}).get("action_mask")
+            if said is None:
+                self._refuse("has no infos of action_mask, which the run learns with")
+            played["action_mask"] = np.asarray(said, np.bool_)
+        for name, array in played.items():
+            more = name in ("observation", "action_mask")  # what is seen after the last step, too
+            if len(array) != steps + more:
+                self._refuse(f"has {len(array)} values of {name} for the {steps} steps of episode {number}")
+        if played["observation"].shape[1:] != self._task.frame_shape:
+            self._refuse(f"shows {played['observation'].shape[1:]} in episode {number}, and not what it says it does")
+        if not np.isfinite(played["reward"]).all() or not np.isfinite(played["observation"]).all():
+            self._refuse(f"has what is no number in episode {number}")
+        if not ((action >= 0) & (action < self._task.num_actions)).all():
+            self._refuse(f"has actions in episode {number} that {self._task.env_id} does not have")
+        played["last"][-1:] = True  # whoever recorded it may have stopped there
+        return played
+
+    def _refuse(self, reason: str, error: Exception | None = None) -> NoReturn:
+        sentence = f"prefill: the data set {self._id} {reason}; give another one, or another data.env_id."
+        raise ConfigError(sentence) from error

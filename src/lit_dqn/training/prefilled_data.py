@@ -1,0 +1,118 @@
+"""The replay is filled before learning begins: once, at the start of a run."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+
+from lit_dqn.errors import ConfigError
+from lit_dqn.playing.demonstrations import Demonstrations, Task
+from lit_dqn.replay import Replay, RolloutStore, ShardedReplay
+from lit_dqn.training.played_data import PlayedData
+from lit_dqn.types import Timestep
+
+log = logging.getLogger("lit_dqn")
+
+
+class PrefilledData(PlayedData):
+    """Data whose replay may hold demonstrations before the agent has played a step."""
+
+    prefill: Sequence[Demonstrations]
+    env_steps_per_update: int
+    observation_shape: tuple[int, ...]
+
+    @property
+    def task(self) -> Task:
+        """What demonstrations are to show."""
+        return Task(
+            env_id=self.env_id,
+            frame_shape=self._frame_shape,
+            frame_dtype=self._frame_dtype,
+            observation_shape=self.observation_shape,
+            num_actions=self.num_actions,
+            num_envs=self.num_envs,
+            frame_stack=self.frame_stack,
+            action_mask=self.action_mask,
+            seed=self.seed,
+            make_envs=partial(self._make_vec, self.num_envs),
+        )
+
+    def check_prefill(self) -> int:
+        """Refuse demonstrations that cannot be had, or do not fit; a run that is resumed has no need of them.
+
+        Returns:
+            How many timesteps they are.
+
+        Raises:
+            ConfigError: naming what would do.
+
+        """
+        count = sum(demonstrations.check(self.task) for demonstrations in self.prefill)
+        if count > self.capacity:
+            raise ConfigError(
+                f"capacity: a replay of {self.capacity} timesteps does not hold the {count} of prefill; set "
+                f"--data.capacity {count}, or take fewer."
+            )
+        self._check_enough(count)
+        return count
+
+    def _check_enough(self, count: int) -> None:
+        if self.env_steps_per_update == 0 and count < self.min_replay_size:
+            smaller = f" --data.batch_size {count}" if count < self.batch_size else ""
+            raise ConfigError(
+                f"min_replay_size: {self.min_replay_size} timesteps must be there before the first update, and prefill "
+                f"has {count}, to which nothing is played; set --data.min_replay_size {count}{smaller}."
+            )
+
+    def fill(self, store: Replay | RolloutStore | ShardedReplay) -> None:
+        """Fill a store with the demonstrations, in their order, each episode ended; no more than it has room for.
+
+        Args:
+            store: of all shards.
+
+        Raises:
+            ConfigError: if they cannot be had, or are too few to learn from offline.
+
+        """
+        stores = list(store.replays.values()) if isinstance(store, ShardedReplay) else [store]
+        self.prefilled = 0
+        for number, demonstrations in enumerate(self.prefill):
+            returns: list[float] = []
+            total = np.zeros(self.num_envs)
+            for timestep in self._as_fits(demonstrations, number):
+                for one, part in zip(stores, _parts(timestep, len(stores)), strict=True):
+                    one.add(part)
+                self.prefilled += self.num_envs
+                total += timestep.reward
+                returns += total[timestep.last].tolist()
+                total[timestep.last] = 0
+            for one in stores:
+                one.cut_episodes()  # what follows is an episode of somebody else
+            mean = f", mean return {np.mean(returns):,.1f}" if returns else ""
+            log.info(
+                "prefill: %s, %s timesteps in all, %s episodes to their end%s",
+                type(demonstrations).__name__,
+                f"{self.prefilled:,}",
+                f"{len(returns):,}",
+                mean,
+            )
+        self._check_enough(self.prefilled)
+
+    def _as_fits(self, demonstrations: Demonstrations, number: int) -> Iterator[Timestep]:
+        """Timesteps of demonstrations as long as the replay overwrites none of them."""
+        if self.prefilled + self.num_envs > self.capacity:
+            return
+        for timestep in demonstrations.timesteps(self.task, number):
+            yield timestep
+            if self.prefilled + self.num_envs > self.capacity:
+                return
+
+
+def _parts(timestep: Timestep, shards: int) -> list[Timestep]:
+    """A timestep of all envs as those of the envs of each shard."""
+    if shards == 1:
+        return [timestep]
+    given = {name: array for name, array in timestep._asdict().items() if array is not None}
+    columns = {name: np.split(array, shards) for name, array in given.items()}
+    return [Timestep(**{name: column[shard] for name, column in columns.items()}) for shard in range(shards)]
