@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from helpers import CONFIGS, make_data, make_trainer, run
-from lit_dqn import EpsilonGreedy
+from lit_dqn import EpsilonGreedy, Play
 from lit_dqn.callbacks import StoppingRules
 from lit_dqn.commands.plan import _env_steps, _folded
 
@@ -67,6 +67,19 @@ def test_a_run_that_ends_by_episodes_says_that_its_time_is_not_known(tmp_path, m
     assert "the run     ends after 50 episodes; how many env steps that takes is not known" in out
 
 
+@pytest.mark.slow
+def test_a_run_that_learns_offline_is_planned_by_its_updates(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    play = '[{"class_path": "lit_dqn.Play", "init_args": {"env_steps": 12000}}]'
+    offline = (f"--data.prefill={play}", "--data.env_steps_per_update=0", "--stop.max_env_steps=3000")
+    code, out, _ = plan(monkeypatch, capsys, CARTPOLE, *offline)
+    assert code == 0
+    assert "prefill     12,000 timesteps of demonstrations" in out
+    assert "updates     3,000 of 128 transitions\n" in out
+    assert re.search(r"trial +[\d.]+ s: [\d,]+ updates/s\n", out)
+    assert "env steps" not in out.split("updates  ")[1]
+
+
 def test_the_nearest_limit_counts():
     data = make_data(min_replay_size=100, env_steps_per_update=4)  # and ten updates an epoch
     stop = StoppingRules(max_env_steps=1000)
@@ -77,6 +90,9 @@ def test_the_nearest_limit_counts():
         ({"max_epochs": 3, "max_steps": 8}, 100 + 8 * 4),
     ):
         assert _env_steps(make_trainer(**limits), data, stop) == expected
+    assert _env_steps(make_trainer(max_epochs=3), data, stop, prefilled=70) == 30 + 30 * 4
+    offline = make_data(prefill=[Play(60)], env_steps_per_update=0)
+    assert _env_steps(make_trainer(max_epochs=3), offline, stop, prefilled=60) == 30
     assert _env_steps(make_trainer(max_epochs=-1), data, StoppingRules(max_episodes=5)) is None
 
 

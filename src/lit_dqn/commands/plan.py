@@ -117,7 +117,9 @@ def _sizes(
     return sizes
 
 
-def _env_steps(trainer: lightning.Trainer, data: ReplayDataModule, stop: StoppingRules, prefilled: int) -> int | None:
+def _env_steps(
+    trainer: lightning.Trainer, data: ReplayDataModule, stop: StoppingRules, prefilled: int = 0
+) -> int | None:
     """Env steps of the run, by the nearest limit that is known before; offline its updates."""
     limits = []
     if stop.max_env_steps is not None:

@@ -13,6 +13,7 @@ DOCS = next((folder for folder in (_HERE / "docs", _HERE.parents[1] / "docs") if
 
 PAGES = {
     "guide/configs.md": ("config", "extends"),
+    "guide/demonstrations.md": ("prefill",),
     "guide/environments.md": ("env_id", "env_kwargs", "wrappers"),
     "guide/masks.md": ("action_mask",),
     "guide/parts.md": ("network", "objective", "policy", "eval_policy", "sampler", "head"),
