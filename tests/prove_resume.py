@@ -342,7 +342,7 @@ def train_with_signals(case: str, folder: Path) -> Path:
     """The folder in which the run ended."""
     chunks = CHUNKS_BETWEEN_EVALUATIONS[case]
     stops = [
-        (signal.SIGUSR1, "acting", 5),
+        (signal.SIGUSR1, "learning" if case == "cartpole_offline" else "acting", 5),
         (signal.SIGTERM, "learning", chunks),
         (signal.SIGINT, "evaluating", 1),
         (signal.SIGTERM, "learning", chunks // 2),
