@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lit_dqn.learning.resets import ShrinkAndPerturb
     from lit_dqn.playing.minari_episodes import MinariEpisodes
     from lit_dqn.playing.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom
+    from lit_dqn.playing.ray_actors import RayActors
     from lit_dqn.replay import Latest, Prioritized, Rollout, Uniform
     from lit_dqn.saving.io import ReplayCheckpointIO
     from lit_dqn.schedules import Constant, Exponential, Linear, Repeated
@@ -82,6 +83,7 @@ __all__ = [
     "QuantileHead",
     "QuantileNetwork",
     "QuantileRegression",
+    "RayActors",
     "Repeated",
     "ReplayCheckpointIO",
     "ReplayDataModule",

@@ -18,7 +18,7 @@ FLOORS = {
     "learning": {"numpy", "torch"},
     "replay": {"numpy", "psutil", "torch"},
     "envs": {"ale_py", "cv2", "gymnasium", "minatar", "numpy"},
-    "playing": {"gymnasium", "minari", "numpy", "torch"},
+    "playing": {"gymnasium", "minari", "numpy", "ray", "torch"},
     "training": {"gymnasium", "lightning", "numpy", "torch"},
     "plots": {"cv2", "imageio", "matplotlib", "numpy"},
     "callbacks": {"IPython", "gymnasium", "lightning", "matplotlib", "numpy", "rich", "tensorboard", "torch", "yaml"},
@@ -40,7 +40,7 @@ FLOORS = {
 """From the ground up, each with the packages of others that it may use."""
 
 FILES = {
-    "words": {"types", "errors", "parts", "schedules", "exports", "worker"},
+    "words": {"types", "errors", "schedules", "exports", "worker"},
     "door": {"api", "__main__", "__init__"},
 }
 """The floors that are files and no folder."""

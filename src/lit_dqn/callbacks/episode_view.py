@@ -107,8 +107,7 @@ class EpisodeView(Callback):
         """The episode; None if there is nothing to see."""
         env = make_env_with_pictures(data.env_id, data.env_kwargs, data.wrappers, action_mask=data.action_mask)
         try:
-            sees_images = data.parts is None and len(data.observation_shape) == 3
-            if not isinstance(env, RenderCollection) and not sees_images:
+            if not isinstance(env, RenderCollection) and len(data.observation_shape) != 3:
                 return None
             (trajectory,) = play_trajectories(
                 env,

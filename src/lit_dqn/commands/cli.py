@@ -265,6 +265,8 @@ class CLI(Verbs):
             check_can_resume(self.resumed.checkpoint, self.model, data)
             warn_of_other_env(self.resumed.checkpoint, self.datamodule)
             self.resumed = None  # the Trainer has it, as long as it is needed
+        if self.subcommand == "fit":
+            self.datamodule.begin_place()
 
 
 def _first_said(error: Exception) -> Exception:

@@ -18,8 +18,8 @@ CLOSE_SECONDS = 5.0
 """How long the end of a run waits for what is being played: an env may hang."""
 
 
-def check_draws_nothing(who: str, act: Callable[[], Any]) -> None:
-    """Refuse to play ahead with what draws random numbers while it acts.
+def check_draws_nothing(who: str, act: Callable[[], Any], ahead: bool = True) -> None:
+    """Refuse to play ahead, or elsewhere, with what draws random numbers while it acts.
 
     torch, NumPy and Python have one global generator each for all threads. Updates may draw from it, such as dropout;
     if acting does, too, who gets which number depends on how the threads take turns, and no run is the same twice.
@@ -27,6 +27,7 @@ def check_draws_nothing(who: str, act: Callable[[], Any]) -> None:
     Args:
         who: acts, in words.
         act: lets it act once.
+        ahead: whether it would play ahead; else elsewhere.
 
     Raises:
         ConfigError: if it draws.
@@ -37,9 +38,10 @@ def check_draws_nothing(who: str, act: Callable[[], Any]) -> None:
     after = random_state()
     changed = any(before[name] != after[name] for name in ("python", "numpy"))
     if changed or not torch.equal(before["torch"], after["torch"]):
+        what, remedy = ("play_ahead: true", "play_ahead false") if ahead else ("a place", "place null")
         raise ConfigError(
-            f"play_ahead: true is not possible here, for {who} draws random numbers while it acts, and from the same "
-            "generator as the updates beside it, so that no run could be repeated; set --data.play_ahead false."
+            f"{what} is not possible here, for {who} draws random numbers while it acts, and from the same generator "
+            f"as the updates beside it, so that no run could be repeated; set --data.{remedy}."
         )
 
 

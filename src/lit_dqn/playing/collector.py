@@ -74,15 +74,14 @@ class Collector:
         """Cut the episodes of envs that did not come back to where they were, and say so.
 
         Args:
-            differences: for each env None if it is where it was, or what is different, [N].
+            differences: for each env None if it is where it was, or why it is not, [N].
 
         """
         lost = np.array([difference is not None for difference in differences])
         for env in map(int, np.flatnonzero(lost)):
             log.warning(
-                "env %d does not come back to where it was: played again with the same seed and actions, %s; it begins "
-                "a new episode, so from here on the run is not the one that was saved (data.resume_env: new_episode "
-                "does not try)",
+                "env %d does not come back to where it was: %s; it begins a new episode, so from here on the run is "
+                "not the one that it would have been",
                 self.players.first_env + env,
                 differences[env],
             )

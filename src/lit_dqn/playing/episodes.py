@@ -44,6 +44,7 @@ class EpisodeLog:
 
     Args:
         num_envs: N.
+        first_env: the number of the first of them over the whole run.
 
     Attributes:
         total_reward: of each env's episode so far, [N].
@@ -51,7 +52,8 @@ class EpisodeLog:
 
     """
 
-    def __init__(self, num_envs: int) -> None:
+    def __init__(self, num_envs: int, first_env: int = 0) -> None:
+        self._first_env = first_env
         self.total_reward = np.zeros(num_envs)
         self.length = np.zeros(num_envs, np.int64)
         self._seeds = [0] * num_envs
@@ -70,6 +72,19 @@ class EpisodeLog:
         self._actions.write(self.length, actions)
         self.total_reward += reward
         self.length += 1
+
+    def finished(self, last: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> list[Finished]:
+        """The episodes that the last step has ended, in the order of their envs.
+
+        Args:
+            last: of which envs, [N].
+            terminated: which of them terminated, [N].
+
+        """
+        return [
+            Finished(self._first_env + env, float(self.total_reward[env]), int(self.length[env]), bool(terminated[env]))
+            for env in map(int, np.flatnonzero(last))
+        ]
 
     def take_over(self, episodes: Sequence["RunningEpisode"]) -> None:
         """Know the episodes [N] from here on."""

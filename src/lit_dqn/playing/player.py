@@ -13,6 +13,8 @@ from lit_dqn.playing.seeds import exploration_generator
 from lit_dqn.playing.stage import Stage
 from lit_dqn.types import ActionPreferences, Timestep
 
+PLAYED_AGAIN = "played again with the same seed and actions, {} (data.resume_env: new_episode does not try)"
+
 
 class Recorder(Protocol):
     """Whom a player tells what happens."""
@@ -25,7 +27,7 @@ class Recorder(Protocol):
         """Some envs did not come back to where they were, and begin new episodes.
 
         Args:
-            differences: for each env None if it is where it was, or what is different, [N].
+            differences: for each env None if it is where it was, or why it is not, [N].
 
         """
         ...
@@ -149,7 +151,7 @@ class Player:
         differences = resimulate(self.stage, [RunningEpisode.from_state_dict(episode) for episode in state["running"]])
         lost = np.array([difference is not None for difference in differences])
         if lost.any():
-            recorder.lose(differences)
+            recorder.lose([None if found is None else PLAYED_AGAIN.format(found) for found in differences])
             self.stage.begin(lost)
 
     def close(self) -> None:

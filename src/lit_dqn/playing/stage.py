@@ -63,7 +63,7 @@ class Stage:
         self._stack = FrameStack(envs.num_envs, frame_stack, space.shape, self._dtype)
         self.episodes = np.zeros(envs.num_envs, np.int64)
         self.begun = False
-        self._log = EpisodeLog(envs.num_envs)
+        self._log = EpisodeLog(envs.num_envs, first_env)
         self.total_reward, self.length = self._log.total_reward, self._log.length
         self._idle = np.zeros(envs.num_envs, bool)
         self._someone_is_idle = False
@@ -71,6 +71,11 @@ class Stage:
         if action_mask:
             assert isinstance(envs.single_action_space, spaces.Discrete)
             self.action_mask = np.ones((envs.num_envs, int(envs.single_action_space.n)), np.bool_)
+
+    @property
+    def frames(self) -> NDArray[Any]:
+        """What each env shows now: [N, *shape], good until the next call."""
+        return self._stack.frames
 
     @property
     def observation(self) -> NDArray[Any]:
@@ -167,13 +172,7 @@ class Stage:
             self._stack.frames, actions, reward, ~no_future, last, frames, mask, next_action_mask=self.action_mask
         )
         self._stack.push(frames)
-        return timestep, self._finished(last, terminated) if last.any() else []
-
-    def _finished(self, last: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> list[Finished]:
-        return [
-            Finished(self.first_env + env, float(self.total_reward[env]), int(self.length[env]), bool(terminated[env]))
-            for env in map(int, np.flatnonzero(last & ~self._idle))
-        ]
+        return timestep, self._log.finished(last & ~self._idle, terminated) if last.any() else []
 
     def _as_stored(self, frames: NDArray[Any]) -> NDArray[Any]:
         frames = frames.astype(self._dtype, copy=False)

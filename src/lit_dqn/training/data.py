@@ -10,7 +10,6 @@ import torch
 from gymnasium import spaces
 
 from lit_dqn.envs import (
-    RowSpace,
     Wrapper,
     check_first_step,
     make_env,
@@ -20,6 +19,7 @@ from lit_dqn.errors import TrainingError
 from lit_dqn.playing.ahead import PlayAhead
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.demonstrations import Demonstrations
+from lit_dqn.playing.places import Place
 from lit_dqn.playing.policies import EpsilonGreedy, Greedy, Policy, UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.seeds import sampling_generator
@@ -39,7 +39,7 @@ from lit_dqn.training.prefilled_data import PrefilledData
 from lit_dqn.training.ranks import check_one_process
 from lit_dqn.training.replay_placement import ReplayDevice
 from lit_dqn.training.rollout_settings import check_rollout
-from lit_dqn.training.settings import check_policies, check_settings, stacked_parts
+from lit_dqn.training.settings import check_policies, check_settings
 from lit_dqn.types import Chunk, StaticBatches
 
 log = logging.getLogger("lit_dqn")
@@ -59,6 +59,7 @@ class ReplayDataModule(PrefilledData):
             `capacity`, and gives its part of every batch, whose gradients are added up in an order of their own. A
             power of two. It is what a run in several processes is shared by; 1 is one part, with the sums of one.
         env_processes: play each of them in a process of its own, which pays where a step takes milliseconds.
+        place: where envs are played, `RayActors`; None: in this process. What is learned is the same wherever they are.
         frame_stack: frames in an observation.
         capacity: timesteps that the replay keeps, over all envs; of a `Rollout` all that a training step plays.
         replay_device: where batches are put together: `cuda` keeps a copy of all frames on the GPU and sends it new
@@ -107,6 +108,7 @@ class ReplayDataModule(PrefilledData):
         num_envs: int = 1,
         shards: int = 1,
         env_processes: bool = False,
+        place: Place | None = None,
         frame_stack: int = 1,
         capacity: int = 10_000,
         replay_device: ReplayDevice = ReplayDevice.auto,
@@ -138,6 +140,7 @@ class ReplayDataModule(PrefilledData):
         self.num_envs = num_envs
         self.shards = shards
         self.env_processes = env_processes
+        self.place = place
         self.frame_stack = frame_stack
         self.capacity = capacity
         self.replay_device = ReplayDevice(replay_device)
@@ -172,11 +175,7 @@ class ReplayDataModule(PrefilledData):
         self._frame_shape = env.observation_space.shape
         self._frame_dtype = stored_dtype(env.observation_space)
         env.close()
-        space = env.observation_space
-        self.frame_parts = space.parts if isinstance(space, RowSpace) else None
-        self.parts = None if self.frame_parts is None else stacked_parts(self.frame_parts, frame_stack)
-        self._row_shape = stacked_shape(frame_stack, self._frame_shape) if self.parts is None else self.parts.row_shape
-        self.observation_shape = self._row_shape if self.parts is None else self.parts.described()
+        self.observation_shape = stacked_shape(frame_stack, self._frame_shape)
         policies = {key: getattr(self, key) for key in ("policy", "warm_up_policy", "eval_policy")}
         check_policies(policies, env_id, self.blank_observation, self.num_actions)
         settings = {name: vars(self)[name] for name in _argument_names(type(self))}
@@ -192,8 +191,8 @@ class ReplayDataModule(PrefilledData):
 
     @property
     def blank_observation(self) -> np.ndarray:
-        """An observation of zeros, as the agent is shown them: [1, *observation_shape], or a row of its parts."""
-        return np.zeros((1, *self._row_shape), self._frame_dtype)
+        """An observation of zeros, as the agent is shown them: [1, *observation_shape]."""
+        return np.zeros((1, *self.observation_shape), self._frame_dtype)
 
     @property
     def env_steps_per_chunk(self) -> int:
@@ -265,6 +264,8 @@ class ReplayDataModule(PrefilledData):
                 closing.callback(self._evaluation_envs.pop().close)
             if stage == "fit" and self.collector is not None:
                 closing.callback(self.collector.close)
+            if self._distant is not None:
+                closing.callback(self._distant.close)
                 if self._play_ahead is not None:
                     closing.callback(self._play_ahead.close)
 

@@ -1,10 +1,16 @@
+from functools import partial
 from typing import cast
 
 import torch
 
+from lit_dqn.envs import make_vec
+from lit_dqn.playing.actor import PlayerSpec
 from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.distant import DistantPlayers
+from lit_dqn.playing.places import Place
 from lit_dqn.playing.player import Player
 from lit_dqn.playing.policies import Policy
+from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.sharded import ShardedCollector
 from lit_dqn.replay import DeviceFrames, Replay, ReplayBuffer, Rollout, RolloutStore, ShardedReplay
 from lit_dqn.training.checkpointed_data import CheckpointedData
@@ -21,6 +27,10 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
     reward_clip: float | None
     policy: Policy
 
+    place: Place | None
+    observation_shape: tuple[int, ...]
+    _distant: DistantPlayers | None = None
+
     first_env = 0
     """The number of the first env over the whole run, which its seeds follow from; here this process plays all envs."""
 
@@ -34,9 +44,45 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
             return collectors[0], stores[0]
         return ShardedCollector(collectors), ShardedReplay(dict(enumerate(cast(list[Replay], stores))))
 
+    def begin_place(self) -> None:
+        """Begin what plays elsewhere, if anything shall: what cannot be begun is told before there is a run.
+
+        Raises:
+            ConfigError: if it cannot.
+
+        """
+        if self.place is None or self._distant is not None:
+            return
+        self.place.check()
+        make_envs = partial(
+            make_vec,
+            self.env_id,
+            env_kwargs=self.env_kwargs,
+            wrappers=tuple(self.wrappers),
+            action_mask=self.action_mask,
+        )
+        spec = PlayerSpec(
+            make_envs=make_envs,
+            envs_per_player=self.place.envs_per_player,
+            num_envs=self.num_envs,
+            all_envs=self.num_envs,
+            first_env=self.first_env,
+            frame_stack=self.frame_stack,
+            seed=self.seed,
+            num_actions=self.num_actions,
+            action_mask=self.action_mask,
+        )
+        comes_back = self.resume_env is ResumeEnv.exact
+        self._distant = DistantPlayers(spec, self.place, comes_back, self.observation_shape, self._frame_dtype)
+
     def _make_collector(self, shard: int, store: Replay | RolloutStore) -> Collector:
         num_envs = self.num_envs // self.shards
         first_env = self.first_env + shard * num_envs
+        if self.place is not None:
+            self.begin_place()
+            assert self._distant is not None
+            players, self._distant = self._distant, None
+            return Collector(players, self.policy, store)
         envs = self._make_vec(num_envs, first_env)
         player = Player(envs, self.frame_stack, self.seed, first_env, self.action_mask, self.num_envs)
         return Collector(player, self.policy, store)

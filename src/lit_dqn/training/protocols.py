@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lit_dqn.envs import Wrapper
+from lit_dqn.playing.places import Place
 from lit_dqn.playing.policies import Policy
 from lit_dqn.replay import Horizon, Sampler
 
@@ -25,6 +26,7 @@ class Data(Protocol):
     eval_policy: Policy
     eval_max_steps: int
     play_ahead: bool
+    place: Place | None
     sampler: Sampler
     batch_size: int
     shards: int

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lit_dqn.envs import is_atari
 from lit_dqn.errors import ConfigError, one_line
-from lit_dqn.parts import Parts
+from lit_dqn.playing.places import Place
 from lit_dqn.playing.policies import Policy
 from lit_dqn.schedules import bounds
 
@@ -65,6 +65,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         _check_windows(settings)
     _check_chunk(settings)
     check_shards(settings)
+    if settings["place"] is not None:
+        _check_place(settings, settings["place"])
 
 
 def check_prefill(settings: Mapping[str, Any]) -> None:
@@ -133,6 +135,34 @@ def check_shards(settings: Mapping[str, Any]) -> None:
             )
 
 
+def _check_place(settings: Mapping[str, Any], place: Place) -> None:
+    num_envs, size = settings["num_envs"], place.envs_per_player
+    if settings["env_steps_per_update"] == 0:
+        raise ConfigError(
+            f"place: {type(place).__name__}, but with env_steps_per_update 0 nothing is played; set --data.place null."
+        )
+    if settings["env_processes"]:
+        raise ConfigError(
+            "env_processes: true and a place both say in which processes envs are played; set --data.env_processes "
+            "false."
+        )
+    if settings["shards"] > 1:
+        raise ConfigError(
+            f"place: {type(place).__name__} plays for one shard, and there are {settings['shards']}; set --data.shards "
+            "1, or --data.place null."
+        )
+    if num_envs % size:
+        raise ConfigError(
+            f"num_envs: {num_envs} envs cannot be shared alike by players with {size} each (place.envs_per_player); "
+            f"set --data.place.init_args.envs_per_player {math.gcd(num_envs, size)}."
+        )
+    if place.actors > num_envs // size:
+        raise ConfigError(
+            f"place: {place.actors} actors are more than the players, {num_envs} envs with {size} for each; set "
+            f"--data.place.init_args.actors {num_envs // size}."
+        )
+
+
 def _check_replay(batch_size: int, min_replay_size: int, capacity: int) -> None:
     if batch_size > capacity:
         raise ConfigError(
@@ -185,21 +215,6 @@ def _check_chunk(settings: Mapping[str, Any]) -> None:
             f"{env_steps_per_chunk} env steps must be a multiple of {num_envs}; "
             f"set --data.env_steps_per_update {fits}."
         )
-
-
-def stacked_parts(parts: Parts, frame_stack: int) -> Parts:
-    """The parts of an observation of so many frames; images alone have frames.
-
-    Raises:
-        ConfigError: if no part is an image.
-
-    """
-    if frame_stack > 1 and not any(part.image for part in parts.values()):
-        raise ConfigError(
-            f"frame_stack: {frame_stack} frames of images, and the parts of these observations are none: "
-            f"{', '.join(parts)}; set --data.frame_stack 1."
-        )
-    return parts.stacked(frame_stack)
 
 
 def check_policies(policies: Mapping[str, Policy], env_id: str, observation: NDArray[Any], num_actions: int) -> None:

@@ -119,7 +119,7 @@ def _check_together(faults: Faults, data: Class) -> None:
         # What else a sampler says, and where schedules lead, only their classes know.
         sampler = SimpleNamespace(random=True, is_rollout=_class_name(given.get("sampler")) == "Rollout")
         known = {key: value for key, value in settings.items() if isinstance(value, int | float)}
-        of_classes = {"sampler": sampler, "n_step": 1, "gamma": 1.0}
+        of_classes = {"sampler": sampler, "n_step": 1, "gamma": 1.0, "place": None}
         check_settings(settings | of_classes | known | {"seed": settings["seed"] or 0})
 
 

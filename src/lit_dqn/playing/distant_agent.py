@@ -1,0 +1,114 @@
+"""The agent, as actors have it: a network that prefers the same to the bit, wherever it is asked."""
+
+import copy
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike, NDArray
+from torch import Tensor, nn
+
+from lit_dqn.errors import ConfigError
+
+log = logging.getLogger("lit_dqn")
+
+FEWEST_ROWS = 4
+"""Fewer observations at once are computed by other instructions, with other bits."""
+
+
+class DistantAgent:
+    """A network that says elsewhere what the agent prefers.
+
+    Args:
+        network: a copy of the agent's, on the CPU.
+        num_actions: how many of its outputs, from the first on, are preferences.
+        among: act as one of so many rows, the others zeros, where a row's bits depend on the number of rows; None: do
+            not.
+
+    Attributes:
+        first_row: of those that are asked next.
+
+    """
+
+    def __init__(self, network: nn.Module, num_actions: int, among: int | None = None) -> None:
+        self.network = network
+        self.num_actions = num_actions
+        self.among = among
+        self.first_row = 0
+
+    @torch.inference_mode()
+    def preferences(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        """[N, *shape] to [N, num_actions]."""
+        rows = slice(0, len(observation))
+        if self.among is not None:
+            rows = slice(self.first_row, self.first_row + len(observation))
+            everybody = np.zeros((self.among, *observation.shape[1:]), observation.dtype)
+            everybody[rows] = observation
+            observation = everybody
+        return self.network(torch.as_tensor(observation)).float().numpy()[rows, : self.num_actions]
+
+    @torch.no_grad()
+    def take(self, weights: NDArray[np.uint8]) -> None:
+        """Act by these weights from here on, as `bytes_of` a network of the same layout."""
+        tensors, done = _tensors(self.network), 0
+        flat = torch.from_numpy(weights.copy())  # what comes from elsewhere may be read-only
+        for tensor in tensors:
+            part = flat[done : done + tensor.nbytes]
+            tensor.copy_(part.clone().view(tensor.dtype).reshape(tensor.shape))
+            done += tensor.nbytes
+
+
+def bytes_of(network: nn.Module) -> NDArray[np.uint8]:
+    """All parameters and buffers of a network, noise and statistics too."""
+    parts = [tensor.detach().contiguous().reshape(-1).view(torch.uint8) for tensor in _tensors(network)]
+    return torch.cat(parts).cpu().numpy()
+
+
+def _tensors(network: nn.Module) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]
+
+
+def distant_agent(agent: Any, observations: NDArray[Any], rows: int) -> DistantAgent:
+    """The part of an agent that acts, such that it prefers the same to the bit where fewer rows are asked at once.
+
+    Args:
+        agent: a `CopiedAgent`.
+        observations: to try it with, [N, *shape].
+        rows: that are asked at once, of which N is a multiple.
+
+    Raises:
+        ConfigError: if the agent prefers something else than its network says.
+
+    """
+    network = copy.deepcopy(agent.online).cpu().requires_grad_(False)
+    whole = agent.preferences(observations)
+    few = rows < FEWEST_ROWS and rows < len(observations)
+    for among in (len(observations),) if few else (None, len(observations)):
+        distant = DistantAgent(network, agent.num_actions, among)
+        said = np.empty_like(whole)
+        for first in range(0, len(observations), rows):
+            distant.first_row = first
+            said[first : first + rows] = distant.preferences(observations[first : first + rows])
+        distant.first_row = 0
+        if np.array_equal(said, whole):
+            return distant
+    if not np.allclose(said, whole, rtol=1e-2, atol=1e-2):
+        raise ConfigError(
+            f"place: {type(agent).__name__} prefers other actions than its network says, which is all that actors are "
+            "sent; set --data.place null."
+        )
+    log.warning(
+        "the agent acts on %s, and actors act on CPUs, with other bits: this run is the same whatever the number of "
+        "actors, but not the one that is played without a place",
+        next(agent.online.parameters()).device,
+    )
+    return distant
+
+
+def observations_of_nothing(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Random observations of no env, which show whether two networks say the same."""
+    generator, dtype = np.random.default_rng(0), np.dtype(dtype)
+    if dtype.kind == "f":
+        return generator.standard_normal(shape).astype(dtype)
+    return generator.integers(0, 2 if dtype == np.bool_ else 256, shape).astype(dtype)
