@@ -25,6 +25,7 @@ FLOORS = {
     "commands": {
         "argcomplete",
         "gymnasium",
+        "huggingface_hub",
         "jsonargparse",
         "lightning",
         "matplotlib",

@@ -43,6 +43,8 @@ WORDS = {
     "export": "write an agent as safetensors and ONNX",
     "study": "train and test agents on tasks over seeds, and compare them",
     "report": "compare runs that are there",
+    "push": "put an agent onto a Hugging Face hub",
+    "pull": "fetch one from there, and check it",
     "list": "what configs can name",
 }
 """What each verb does."""

@@ -19,6 +19,7 @@ PAGES = {
     "guide/parts.md": ("network", "objective", "policy", "eval_policy", "sampler", "head"),
     "guide/resume.md": ("ckpt_path", "init_from", "resume_env"),
     "guide/scaling.md": ("shards", "num_envs", "env_processes", "play_ahead", "replay_device"),
+    "guide/sharing.md": ("push", "pull"),
     "guide/watching.md": ("logger", "maze_view", "episode_view", "trajectories"),
     "performance.md": ("update",),
     "studies.md": ("study", "report", "agents", "tasks", "overrides", "seeds", "scales", "at_once", "test_episodes"),

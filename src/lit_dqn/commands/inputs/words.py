@@ -17,6 +17,8 @@ VERBS = ("fit", "validate", "test", "predict", "export")
 OTHER_VERBS = {
     "study": "lit_dqn.commands.studies.verbs",
     "report": "lit_dqn.commands.studies.verbs",
+    "push": "lit_dqn.commands.sharing.verbs",
+    "pull": "lit_dqn.commands.sharing.verbs",
     "list": "lit_dqn.commands.listing",
 }
 """Of many runs, or of none, and the modules whose `main(verb, words)` does them; their words are no settings."""

@@ -1,0 +1,158 @@
+"""To a Hugging Face hub and back, by its own package, which is an extra."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from lit_dqn.commands.sharing.bundle import (
+    CARD,
+    CURVE,
+    MAY_COME,
+    NEEDED,
+    WEIGHTS,
+    Agent,
+    agent_of,
+    check_bundle,
+)
+from lit_dqn.commands.sharing.card import card
+from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.plots.episodes import plot_episodes
+from lit_dqn.saving import durable
+from lit_dqn.saving.layout import CONFIG, RESULTS
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+
+def push(run: Path, repo_id: str, *, private: bool = False) -> str:
+    """Put an agent onto the hub, in one commit.
+
+    Args:
+        run: its folder, or a `.ckpt` file.
+        repo_id: `owner/name`; made if it is not there.
+        private: if it is made, for its owner alone.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        ConfigError: if there is no such agent, the extra is not installed, or the hub refuses it.
+
+    """
+    api = _api("push")
+    from huggingface_hub import CommitOperationAdd
+
+    agent = agent_of(run)
+    with tempfile.TemporaryDirectory() as folder:
+        files = _write(agent, repo_id, Path(folder))
+        operations = [CommitOperationAdd(path.name, path) for path in files]
+        with _explained("push", repo_id):
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            commit = api.create_commit(
+                repo_id, operations, commit_message=f"An agent of lit_dqn at env step {agent.env_step:,}"
+            )
+    return str(commit.commit_url)
+
+
+def _write(agent: Agent, repo_id: str, folder: Path) -> list[Path]:
+    (folder / CONFIG).write_text(yaml.safe_dump(agent.settings, sort_keys=False), encoding="utf-8")
+    (folder / WEIGHTS).write_bytes(agent.weights)
+    curve = agent.episodes is not None and _draw(agent.episodes.parent, folder / CURVE)
+    (folder / CARD).write_text(card(agent, repo_id, curve), encoding="utf-8")
+    if agent.result is not None:
+        (folder / RESULTS).write_text(json.dumps([agent.result], indent=1) + "\n", encoding="utf-8")
+    return sorted(folder.iterdir())
+
+
+def _draw(run: Path, picture: Path) -> bool:
+    try:
+        plot_episodes([run], clock="env_step").savefig(picture, dpi=120)
+    except ValueError:
+        return False  # no episode has ended yet
+    return True
+
+
+def pull(repo_id: str, folder: Path, *, revision: str | None = None) -> None:
+    """Fetch an agent from the hub, check it, and only then give it its folder.
+
+    Args:
+        repo_id: `owner/name`.
+        folder: a new one.
+        revision: a branch, tag or commit; None: the newest.
+
+    Raises:
+        ConfigError: if there is none, it is no agent of lit_dqn or names what could run code, the extra is not
+            installed, or the folder is there.
+
+    """
+    api = _api("pull")
+    if folder.exists() or folder.is_symlink():
+        raise ConfigError(f"pull: {folder} is there already; give another one by --folder.")
+    source = f"pull: {repo_id}"
+    try:
+        durable.make_folder(folder.absolute().parent)
+        parts = Path(tempfile.mkdtemp(prefix=f".{folder.name}_", dir=folder.absolute().parent))
+    except OSError as error:
+        raise ConfigError(f"pull: {folder} cannot be made ({error.strerror}); give another one by --folder.") from error
+    try:
+        with _explained("pull", repo_id):
+            info = api.model_info(repo_id, revision=revision)
+            there = {file.rfilename for file in info.siblings or []}
+            if missing := set(NEEDED) - there:
+                raise ConfigError(f"{source} has no {min(missing)}, so it is no agent of lit_dqn; give another one.")
+            for name in (*NEEDED, *(name for name in MAY_COME if name in there)):
+                api.hf_hub_download(repo_id, name, revision=info.sha, local_dir=parts / "from_hub")
+        whole = parts / "checked"
+        whole.mkdir()
+        for name in (*NEEDED, *MAY_COME):
+            if (parts / "from_hub" / name).is_file():
+                shutil.copyfile(parts / "from_hub" / name, whole / name)
+        check_bundle(whole, source)
+        whole.rename(folder)
+    finally:
+        shutil.rmtree(parts, ignore_errors=True)
+
+
+def _api(verb: str) -> "HfApi":
+    try:
+        from huggingface_hub import HfApi
+        from huggingface_hub.utils import disable_progress_bars
+    except ImportError as error:
+        raise ConfigError(
+            f"{verb}: the package huggingface_hub is not installed; install the extra hub: pip install 'lit-dqn[hub]', "
+            "in a clone pip install -e '.[hub]'."
+        ) from error
+    disable_progress_bars()
+    return HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="lit_dqn")
+
+
+@contextmanager
+def _explained(verb: str, repo_id: str) -> Iterator[None]:
+    """What the hub refuses, in one sentence."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    try:
+        yield
+    except ConfigError:
+        raise
+    except HFValidationError as error:
+        raise ConfigError(f"{verb}: {repo_id} is no name of a repository; give owner/name.") from error
+    except LocalTokenNotFoundError as error:
+        raise ConfigError(f"{verb}: nobody is logged in to the hub; type hf auth login, or set HF_TOKEN.") from error
+    except HfHubHTTPError as error:
+        code = error.response.status_code
+        remedy = {
+            401: "type hf auth login, or set HF_TOKEN",
+            403: "take a token that may write there",
+            404: "give another one, or type hf auth login if it is private",
+        }.get(code, "try again later")
+        raise ConfigError(f"{verb}: the hub refuses {repo_id} ({code}: {one_line(error)}); {remedy}.") from error
+    except Exception as error:  # of the network, by types of whichever package huggingface_hub has it from
+        raise ConfigError(f"{verb}: the hub cannot be asked for {repo_id} ({one_line(error)}); try again.") from error
