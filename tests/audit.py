@@ -87,10 +87,11 @@ def audit_collector(
     gamma=0.9,
     reward_clip=None,
     seed=7,
+    env_id=AUDIT_ENV,
     **env_kwargs,
 ):
     """A collector over audit envs that know their index."""
-    envs = make_vec(AUDIT_ENV, num_envs, env_kwargs)
+    envs = make_vec(env_id, num_envs, env_kwargs)
     for index, env in enumerate(envs.envs):
         env.unwrapped.index = index
     space = envs.single_observation_space

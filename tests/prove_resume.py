@@ -205,6 +205,22 @@ CASES["cartpole_offline"] = [  # demonstrations alone; updates are the clock
     "--model.objective.init_args.conservative=1.0",
     "--stop.max_env_steps=1500",
 ]
+CASES["minigrid_parts"] = [  # images and numbers in one row, frames stacked
+    f"--config={CONFIGS}/minigrid_parts.yaml",
+    "--data.capacity=900",
+    "--data.min_replay_size=200",
+    "--data.batch_size=8",
+    "--data.frame_stack=2",
+    "--data.updates_per_epoch=60",
+    "--data.eval_episodes=2",
+    "--data.eval_max_steps=40",
+    "--data.play_ahead=true",
+    "--model.network.init_args.dense_size=16",
+    "--model.target_update_period=25",
+    "--stop.max_env_steps=1200",
+    "--trainer.check_val_every_n_epoch=2",
+    "--trainer.log_every_n_steps=7",
+]
 CASES["cartpole_processes"] = [*CASES["cartpole"], "--data.env_processes=true", "--data.num_envs=2"]
 CHUNKS_BETWEEN_EVALUATIONS = dict.fromkeys(CASES, 30) | {"pong": 10}
 SEGMENT_BYTES = 20_000

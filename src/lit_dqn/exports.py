@@ -28,6 +28,7 @@ PARTS = {
     "Munchausen": "learning.objectives.munchausen",
     "MunchausenQLearning": "learning.objectives.munchausen",
     "NatureCNN": "learning.networks.torsos",
+    "PartsNetwork": "learning.networks.parts_network",
     "Play": "training.play",
     "Prioritized": "replay.prioritized",
     "QLearning": "learning.objectives.q_learning",

@@ -31,7 +31,7 @@ class Timestep(NamedTuple):
 class Batch(NamedTuple):
     """B transitions, each over a window of up to n steps that ends with its episode."""
 
-    observation: Tensor  # [B, *shape], frames stacked
+    observation: Tensor  # [B, *shape], frames stacked; an objective hands on of several parts a tensor for each name
     action: Tensor  # [B] int64
     reward: Tensor  # [B] float32, the discounted sum of the window's rewards
     discount: Tensor  # [B] float32, γ to the length of the window, or 0 if the episode terminated inside it

@@ -187,13 +187,13 @@ def test_the_state_values_of_an_actor_keep_their_place_behind_the_mask(tmp_path)
 def test_an_onnx_network_that_does_not_mask_is_refused(tmp_path, monkeypatch):
     pytest.importorskip("onnxscript")
 
-    class Unmasked(export._Masked):
-        def forward(self, observation, action_mask):
-            return self.network(observation) + 0 * action_mask[:, :1]
+    class Unmasked(export._WithInputs):
+        def forward(self, *inputs):
+            return self.network(inputs[0]) + 0 * inputs[1][:, :1]
 
     network, written = MLP((3,), 4, (8,)), torch.onnx.export
     monkeypatch.setattr(
-        torch.onnx, "export", lambda net, *rest, **named: written(Unmasked(net.network), *rest, **named)
+        torch.onnx, "export", lambda net, *rest, **named: written(Unmasked(net.network, None, True), *rest, **named)
     )
     mask = torch.tensor([[True, False, True, True]] * 6)
     with pytest.raises(export.TrainingError, match="does not mask the actions"):

@@ -47,6 +47,8 @@ RESUMED += f"--ckpt_path {FIXTURE} "
 
 SPACES = {
     "dict": gymnasium.spaces.Dict({"a": gymnasium.spaces.Box(0, 1, (2,), np.float32)}),
+    "texts": gymnasium.spaces.Dict({"said": gymnasium.spaces.Text(5), "one": gymnasium.spaces.Discrete(2)}),
+    "sequence": gymnasium.spaces.Sequence(gymnasium.spaces.Discrete(2)),
     "rows": gymnasium.spaces.Box(0, 1, (40, 40), np.float32),
     "small": gymnasium.spaces.Box(0, 1, (1, 8, 8), np.float32),
     "masked": gymnasium.spaces.Dict(
@@ -176,6 +178,12 @@ CASES = [
     RESUMED.replace("/cartpole_0.1.0", "/nowhere"),
     RESUMED.replace(str(FIXTURE), "last"),
     RESUMED.replace(str(FIXTURE), str(HERE / "data")),
+    CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space dict --data.frame_stack 2",
+    CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space texts",
+    CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space sequence",
+    CARTPOLE + "--model.network lit_dqn.PartsNetwork",
+    CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space dict --model.network lit_dqn.PartsNetwork "
+    "--model.network.encoders.b lit_dqn.MLP",
 ]
 
 

@@ -70,7 +70,7 @@ def collector_of(env_id, place=None, resimulates=True, policy=None, action_mask=
         players = Player(make_envs(ENVS), STACK, SEED, action_mask=action_mask)
     else:
         spec = PlayerSpec(make_envs, place.envs_per_player, ENVS, ENVS, 0, STACK, SEED, num_actions, action_mask)
-        players = DistantPlayers(spec, place, resimulates, stacked_shape(STACK, shape), dtype)
+        players = DistantPlayers(spec, place, resimulates, np.zeros(stacked_shape(STACK, shape), dtype))
     return Collector(players, policy or EpsilonGreedy(0.3), Replay(buffer, Uniform()))
 
 
@@ -253,7 +253,7 @@ def test_steps_that_kill_every_actor_end_the_run():
 def test_an_env_that_cannot_be_made_there_is_refused_at_once():
     spec, place = PlayerSpec(partial(make_vec, "Nowhere-v0"), 4, 8, 8, 0, 1, 1, 2, False), ThreadPlace(2, 4)
     with pytest.raises(ConfigError, match="there is no environment 'Nowhere-v0'"):
-        DistantPlayers(spec, place, True, (4,), np.float32)
+        DistantPlayers(spec, place, True, np.zeros(4, np.float32))
 
 
 class Faulty(Policy):

@@ -176,6 +176,46 @@ MUTATIONS = [
         Mutation(mistake, file, right, wrong, f"{test_file}::{test}")
         for mistake, file, right, wrong, test_file, test in (
             (
+                "of numbers the oldest of a stack are seen",
+                "parts.py",
+                "rows = rows[:, -1]",
+                "rows = rows[:, 0]",
+                "replay/test_parts_in_replay.py",
+                "test_every_part_of_every_transition_is_of_its_moment",
+            ),
+            (
+                "parts of four bytes begin anywhere",
+                "parts.py",
+                "-(-end // 4) * 4",
+                "end",
+                "envs/test_parts.py",
+                "test_tensors_of_rows_are_the_arrays_of_rows_and_images_alone_are_stacked",
+            ),
+            (
+                "NaN in a part is learned from",
+                "envs/checks.py",
+                "frames = parts.numbers(frames)",
+                "return",
+                "commands/test_parts_in_runs.py",
+                "test_a_number_that_is_none_is_named_with_its_part",
+            ),
+            (
+                "the next observation of a batch stays bytes",
+                "training/acting.py",
+                "self.by_parts(batch.next_observation)",
+                "batch.next_observation",
+                "commands/test_parts_in_runs.py",
+                "test_every_agent_learns_from_them",
+            ),
+            (
+                "the last layer of an encoder makes its features",
+                "learning/networks/parts_network.py",
+                "encoder[-1] = nn.Identity()",
+                "pass",
+                "learning/test_parts_network.py",
+                "test_the_features_of_an_encoder_are_what_its_last_layer_would_take",
+            ),
+            (
                 "Q-learning thinks of forbidden actions",
                 "learning/losses.py",
                 "masked(q_t_selector, batch.next_action_mask)",
@@ -306,7 +346,7 @@ MUTATIONS = [
             (
                 "an export does not mask",
                 "commands/export.py",
-                "masked(outputs[:, :num_actions], action_mask)",
+                "masked(outputs[:, :num_actions], mask)",
                 "outputs[:, :num_actions]",
                 "commands/test_action_masks.py",
                 "test_the_state_values_of_an_actor_keep_their_place_behind_the_mask",

@@ -107,7 +107,8 @@ class EpisodeView(Callback):
         """The episode; None if there is nothing to see."""
         env = make_env_with_pictures(data.env_id, data.env_kwargs, data.wrappers, action_mask=data.action_mask)
         try:
-            if not isinstance(env, RenderCollection) and len(data.observation_shape) != 3:
+            sees_images = data.parts is None and len(data.observation_shape) == 3
+            if not isinstance(env, RenderCollection) and not sees_images:
                 return None
             (trajectory,) = play_trajectories(
                 env,

@@ -217,7 +217,7 @@ class TrainingStatistics(Callback):
 
     def _log_dormant_units(self, trainer: lightning.Trainer, chunk: Chunk) -> None:
         agent: Any = trainer.lightning_module
-        dormant = dormant_units(agent.online, chunk.batches[-1].observation)
+        dormant = dormant_units(agent.online, agent.by_parts(chunk.batches[-1].observation))
         if dormant is not None:
             self._write_episodes(trainer)  # for the order of their steps, as above
             for logger in trainer.loggers:

@@ -60,10 +60,10 @@ class TrajectoryWriter(Callback):
         np.savez_compressed(
             folder / f"{name}.npz",
             seed=batch.seed,
-            observation=batch.observation,
             action=batch.action,
             reward=batch.reward,
             terminated=batch.terminated,
+            **self._observation(trainer, batch),
         )
         if batch.pictures:
             Animation(batch.pictures, batch.fps).save(folder / name)
@@ -85,6 +85,12 @@ class TrajectoryWriter(Callback):
         saved = list(self._folder.iterdir())
         kinds = ", ".join(sorted({file.suffix for file in saved}))
         log.info("saved: %s files (%s) in %s", f"{len(saved):,}", kinds, self._folder)
+
+    def _observation(self, trainer: lightning.Trainer, batch: Trajectory) -> dict[str, Any]:
+        parts = trainer.datamodule.frame_parts  # type: ignore[attr-defined]
+        if parts is None:
+            return {"observation": batch.observation}
+        return {f"observation/{name}": array for name, array in parts.arrays(batch.observation).items()}
 
     def _folder_of(self, trainer: lightning.Trainer, agent: Any) -> Path:
         folder = Path(PREDICTIONS, env_name(trainer.datamodule.env_id))  # type: ignore[attr-defined]

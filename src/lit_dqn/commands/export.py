@@ -31,7 +31,7 @@ adds up in another order."""
 
 def export_agent(
     online: nn.Module,
-    observation: Tensor,
+    observation: Tensor | Mapping[str, Tensor],
     settings: Mapping[str, Any],
     folder: Path,
     *,
@@ -42,7 +42,8 @@ def export_agent(
 
     Args:
         online: from [B, *observation_shape] to [B, number of outputs].
-        observation: [B, *observation_shape], B >= 2, as the envs show them.
+        observation: [B, *observation_shape], B >= 2, as the envs show them; of several parts by their names, each of
+            which is then an input of the ONNX network.
         settings: what `fit` needs to know to train such an agent.
         folder: where `model.safetensors`, `config.yaml` and, with the extra `export`, `model.onnx` go. The ONNX network
             takes what the env shows: images as uint8, for the scaling is inside.
@@ -65,16 +66,17 @@ def export_agent(
     log.info(
         "%s: equal to the network on %d observations; train on from it with --model.init_from %s",
         folder / WEIGHTS,
-        len(observation),
+        len(values),
         folder / WEIGHTS,
     )
     missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         log.warning("no ONNX was written: %s missing; pip install 'lit-dqn[export]'", " and ".join(missing))
         return
-    network, inputs = online, {"observation": observation}
-    if action_mask is not None:
-        network, inputs = _Masked(online).eval(), {**inputs, "action_mask": action_mask}
+    inputs = dict(observation) if isinstance(observation, Mapping) else {"observation": observation}
+    names = tuple(inputs) if isinstance(observation, Mapping) else None
+    masks = {} if action_mask is None else {"action_mask": action_mask}
+    network, inputs = _WithInputs(online, names, masked=action_mask is not None).eval(), inputs | masks
     batch = torch.export.Dim("batch")
     torch.onnx.export(
         network,
@@ -82,7 +84,7 @@ def export_agent(
         folder / ONNX,
         input_names=list(inputs),
         output_names=[output_name],
-        dynamic_shapes=tuple({0: batch} for _ in inputs),
+        dynamic_shapes=(tuple({0: batch} for _ in inputs),),
         external_data=False,
         verbose=False,
     )
@@ -90,19 +92,26 @@ def export_agent(
         _check_onnx(inputs, network(*inputs.values()), folder / ONNX)
 
 
-class _Masked(nn.Module):
-    """A network whose first outputs are what actions are chosen by, with forbidden actions below all others."""
+class _WithInputs(nn.Module):
+    """A network that takes all that it is told one after the other: its observation, or its parts, and a mask. Its
+    first outputs are what actions are chosen by, and a mask puts forbidden actions below all others.
+    """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, parts: tuple[str, ...] | None, masked: bool) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.parts, self.masked = network, parts, masked
 
-    def forward(self, observation: Tensor, action_mask: Tensor) -> Tensor:
-        outputs, num_actions = self.network(observation), action_mask.shape[1]
-        return torch.cat([masked(outputs[:, :num_actions], action_mask), outputs[:, num_actions:]], dim=1)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        observation: Any = inputs[0] if self.parts is None else dict(zip(self.parts, inputs, strict=False))
+        outputs = self.network(observation)
+        if not self.masked:
+            return outputs
+        mask = inputs[-1]
+        num_actions = mask.shape[1]
+        return torch.cat([masked(outputs[:, :num_actions], mask), outputs[:, num_actions:]], dim=1)
 
 
-def _check_weights(online: nn.Module, observation: Tensor, values: Tensor, path: Path) -> None:
+def _check_weights(online: nn.Module, observation: Any, values: Tensor, path: Path) -> None:
     again = copy.deepcopy(online)
     for parameter in again.parameters():
         nn.init.zeros_(parameter)
@@ -133,8 +142,13 @@ def _check_onnx(inputs: Mapping[str, Tensor], values: Tensor, path: Path) -> Non
     log.info(
         "%s: takes %s, at most %.1g from the network on %d observations, whose values reach %.3g",
         path,
-        str(inputs["observation"].dtype).removeprefix("torch."),
+        ", ".join(_described(name, rows) for name, rows in inputs.items() if name != "action_mask"),
         error,
         len(values),
         largest,
     )
+
+
+def _described(name: str, rows: Tensor) -> str:
+    dtype = str(rows.dtype).removeprefix("torch.")
+    return dtype if name == "observation" else f"{name} {dtype}"

@@ -20,7 +20,10 @@ log = logging.getLogger("lit_dqn")
 def describe_env(data: ReplayDataModule) -> str:
     """The env, how many are played, and what an agent sees of it and does."""
     beside = f", {data.num_envs:,} side by side" if data.num_envs > 1 else ""
-    return f"{data.env_id}{beside}; observations {data.observation_shape}, {data.num_actions} actions"
+    seen = str(data.observation_shape)
+    if data.parts is not None:
+        seen = ", ".join(f"{name} {shape}" for name, shape in data.parts.shapes.items())
+    return f"{data.env_id}{beside}; observations {seen}, {data.num_actions} actions"
 
 
 def describe_network(agent: LitAgent) -> str:

@@ -72,7 +72,7 @@ class Trainer(lightning.Trainer):
             folder = Path(output_dir)
         export_agent(
             model.online,
-            batch.observation,
+            model.by_parts(batch.observation),
             settings,
             folder,
             output_name=model.output_name,

@@ -8,7 +8,9 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
+from lit_dqn.envs.observations import RowSpace
 from lit_dqn.errors import ConfigError, TrainingError, one_line
+from lit_dqn.parts import Parts
 
 
 class CheckedEnv(gymnasium.Wrapper):
@@ -97,15 +99,25 @@ def check_finite(
         TrainingError: naming the env, the step and the value.
 
     """
+    parts: Parts | None = None
+    if frames.dtype.kind != "f":
+        space = envs.single_observation_space if isinstance(envs, VectorEnv) else envs.observation_space
+        if not isinstance(space, RowSpace):
+            return
+        parts = space.parts
+        frames = parts.numbers(frames)
     # One call, and a cheap one. It may overflow where all numbers are finite.
-    if frames.dtype.kind != "f" or isfinite(np.vdot(frames, frames)):
+    if isfinite(np.vdot(frames, frames)):
         return
     wrong = ~np.isfinite(frames).reshape(len(frames), -1)
     for env in map(int, np.flatnonzero(wrong.any(axis=1))):
         number = int(np.flatnonzero(wrong[env])[0])
+        place = f"number {number + 1} of the {wrong.shape[1]} of its observation"
+        if parts is not None:
+            place = f"a number of the part {parts.name_at(number)!r} of its observation"
         raise TrainingError(
             f"env_id: env {first_env + env} of {envs.spec.id if envs.spec else type(envs.unwrapped).__name__} shows "
-            f"{frames[env].flat[number]} as number {number + 1} of the {wrong.shape[1]} of its observation at step "
+            f"{frames[env].flat[number]} as {place} at step "
             f"{np.broadcast_to(step, len(frames))[env]:,} of its episode; mend the environment, or bound what it shows "
             "by a wrapper."
         )

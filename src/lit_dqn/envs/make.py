@@ -6,15 +6,15 @@ from functools import partial
 from typing import Any
 
 import gymnasium
-import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
-from numpy.typing import NDArray
 
 from lit_dqn.envs.actions import MOST_COMBINATIONS, CombinedActions, num_combinations
 from lit_dqn.envs.atari.vec import AtariGame, AtariProtocol, AtariVec, is_atari
 from lit_dqn.envs.checks import CheckedEnv
 from lit_dqn.envs.masks import MaskedEnv, MaskFromObservation, holds_a_mask
+from lit_dqn.envs.observations import ChannelsFirst, channels_last
+from lit_dqn.envs.parts import RowEnv
 from lit_dqn.envs.processes import ProcessVec
 from lit_dqn.errors import ConfigError, one_line
 
@@ -33,8 +33,9 @@ def make_env(
     """One env with discrete actions and array observations.
 
     `Discrete` observations become one-hot vectors, and images (height, width, channels) become (channels, height,
-    width), as networks take them. Several discrete actions at once (`MultiDiscrete`) become one, with a number for each
-    combination (`CombinedActions`).
+    width), as networks take them. Observations of several parts (`Dict`, `Tuple`) become rows of bytes, whose
+    `observation_space.parts` says what lies in them (`RowEnv`). Several discrete actions at once (`MultiDiscrete`)
+    become one, with a number for each combination (`CombinedActions`).
 
     Args:
         env_id: as registered with Gymnasium; `module:id` imports the module first.
@@ -74,7 +75,7 @@ def make_env(
         if action_mask and holds_a_mask(env.observation_space):
             env = MaskFromObservation(env)
         name = f"env {number} of {env_id}"
-        checked = CheckedEnv(_as_arrays(env_id, env), name)
+        checked = CheckedEnv(_as_arrays(env_id, env, name), name)
         return MaskedEnv(checked, name) if action_mask else checked
     except ConfigError:
         env.close()
@@ -113,7 +114,7 @@ def _wrapped(env_id: str, env: gymnasium.Env, wrapper: Wrapper) -> gymnasium.Env
         ) from error
 
 
-def _as_arrays(env_id: str, env: gymnasium.Env) -> gymnasium.Env:
+def _as_arrays(env_id: str, env: gymnasium.Env, name: str) -> gymnasium.Env:
     if isinstance(env.action_space, spaces.MultiDiscrete):
         count = num_combinations(env.action_space)
         if count > MOST_COMBINATIONS:
@@ -132,38 +133,21 @@ def _as_arrays(env_id: str, env: gymnasium.Env) -> gymnasium.Env:
         raise ConfigError(
             f"env_id: {env_id!r} numbers its actions from {env.action_space.start}; wrap it to count from 0."
         )
-    if isinstance(env.observation_space, spaces.Discrete):
+    if isinstance(env.observation_space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         return gymnasium.wrappers.FlattenObservation(env)
     if holds_a_mask(env.observation_space):
         raise ConfigError(
             f"env_id: {env_id!r} says in its observations which actions are allowed; set --data.action_mask true."
         )
+    if isinstance(env.observation_space, spaces.Dict | spaces.Tuple):
+        return RowEnv(env, env_id, name)
     if not isinstance(env.observation_space, spaces.Box):
         raise ConfigError(
             f"env_id: {env_id!r} has observations of type {type(env.observation_space).__name__}; lit_dqn takes "
-            "arrays (Box) and numbers (Discrete); set --data.wrappers [gymnasium.wrappers.FlattenObservation]."
+            "arrays (Box), numbers (Discrete), and several of them (Dict, Tuple); wrap it, by a class in data.wrappers "
+            "that makes such of them."
         )
-    return _ChannelsFirst(env) if _channels_last(env.observation_space) else env
-
-
-def _channels_last(space: spaces.Box) -> bool:
-    """Whether observations are images as Gymnasium has them: (height, width, channels) of uint8 or bool."""
-    shape = space.shape
-    return space.dtype in (np.uint8, np.bool_) and len(shape) == 3 and shape[2] < min(shape[:2])
-
-
-class _ChannelsFirst(gymnasium.ObservationWrapper):
-    """Images (height, width, channels) as (channels, height, width)."""
-
-    def __init__(self, env: gymnasium.Env) -> None:
-        super().__init__(env)
-        space = env.observation_space
-        assert isinstance(space, spaces.Box)
-        low, high = (np.moveaxis(bound, -1, 0) for bound in (space.low, space.high))
-        self.observation_space = spaces.Box(low, high, dtype=space.dtype)
-
-    def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
-        return np.moveaxis(observation, -1, 0)
+    return ChannelsFirst(env) if channels_last(env.observation_space) else env
 
 
 def make_env_with_pictures(
@@ -235,10 +219,3 @@ def make_vec(
 def env_name(env_id: str) -> str:
     """The id without the module and the namespace before it, as a folder's name: `Pong-v5` of `ALE/Pong-v5`."""
     return env_id.split(":")[-1].split("/")[-1]
-
-
-def stored_dtype(space: spaces.Space[Any]) -> np.dtype:
-    """What observations are kept as: uint8 and bool images (two axes or more) as they are, all else as float32."""
-    assert space.shape is not None
-    is_image = space.dtype in (np.uint8, np.bool_) and len(space.shape) >= 2
-    return np.dtype(space.dtype if is_image else np.float32)

@@ -79,26 +79,33 @@ class MaskedEnv(gymnasium.Wrapper):
 
 
 class MaskFromObservation(gymnasium.Wrapper):
-    """An env with observations {"observation": ..., "action_mask": ...}, as PettingZoo has them: the mask moves to the
-    infos.
+    """An env that shows which actions are allowed as a part of its observations, `action_mask`, as PettingZoo's do: the
+    mask moves to the infos. Of {"observation": ..., "action_mask": ...} the observation alone is left.
     """
 
     def __init__(self, env: gymnasium.Env) -> None:
         super().__init__(env)
         assert isinstance(env.observation_space, spaces.Dict)
-        self.observation_space = env.observation_space[OBSERVATION]
+        others = {key: space for key, space in env.observation_space.items() if key != ACTION_MASK}
+        self._alone = set(others) == {OBSERVATION}
+        self.observation_space = others[OBSERVATION] if self._alone else spaces.Dict(others)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """As the env's."""
         seen, info = self.env.reset(seed=seed, options=options)
-        return seen[OBSERVATION], {**info, ACTION_MASK: seen[ACTION_MASK]}
+        return self._without_mask(seen), {**info, ACTION_MASK: seen[ACTION_MASK]}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """As the env's."""
         seen, reward, terminated, truncated, info = self.env.step(action)
-        return seen[OBSERVATION], reward, terminated, truncated, {**info, ACTION_MASK: seen[ACTION_MASK]}
+        return self._without_mask(seen), reward, terminated, truncated, {**info, ACTION_MASK: seen[ACTION_MASK]}
+
+    def _without_mask(self, seen: dict[str, Any]) -> Any:
+        if self._alone:
+            return seen[OBSERVATION]
+        return {key: part for key, part in seen.items() if key != ACTION_MASK}
 
 
 def holds_a_mask(space: spaces.Space[Any]) -> bool:
-    """Whether observations of a space are {"observation": ..., "action_mask": ...}."""
-    return isinstance(space, spaces.Dict) and set(space.spaces) == {OBSERVATION, ACTION_MASK}
+    """Whether observations of a space say which actions are allowed, beside something else."""
+    return isinstance(space, spaces.Dict) and ACTION_MASK in space.spaces and len(space.spaces) > 1

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lit_dqn.learning.graphs import capture, generator_states, same_tensors, set_generator_states
+from lit_dqn.parts import Parts
 
 log = logging.getLogger("lit_dqn")
 
@@ -29,11 +30,13 @@ class Inference:
         network: in evaluation mode.
         captures: whether calls are captured on a GPU, once for each N that comes often.
         aside: on a GPU, compute beside what is computed there otherwise; `follow` keeps the order.
+        parts: of observations; None: they have none.
 
     """
 
-    def __init__(self, network: nn.Module, *, captures: bool, aside: bool = False) -> None:
+    def __init__(self, network: nn.Module, *, captures: bool, aside: bool = False, parts: Parts | None = None) -> None:
         self._network = network
+        self._parts = parts
         self._parameter = next(network.parameters())  # it stays the same one wherever the network is moved
         self._captures = captures
         self._aside = aside
@@ -52,12 +55,12 @@ class Inference:
     def __call__(self, observation: NDArray[Any]) -> NDArray[np.float32]:
         """[N, *shape] to [N, outputs]."""
         if self._device.type != "cuda":
-            return _infer(self._network, torch.as_tensor(observation)).numpy()
+            return _infer(self._network, torch.as_tensor(observation), self._parts).numpy()
         with self._on_stream():
             graph = self._graph(observation) if self._captures else None
             if graph is not None:
                 return graph(observation)
-            return _infer(self._network, torch.as_tensor(observation, device=self._device)).cpu().numpy()
+            return _infer(self._network, torch.as_tensor(observation, device=self._device), self._parts).cpu().numpy()
 
     @property
     def _device(self) -> torch.device:
@@ -77,7 +80,7 @@ class Inference:
             if self._calls[key] <= OFTEN or len(self._graphs) == MOST_GRAPHS:
                 return None
             try:
-                self._graphs[key] = _CapturedInference(self._network, observation, self._device)
+                self._graphs[key] = _CapturedInference(self._network, observation, self._device, self._parts)
             except RuntimeError as error:
                 self._captures = False
                 log.info("actions are chosen without a captured graph: %s", str(error).splitlines()[0])
@@ -88,7 +91,9 @@ class Inference:
 class _CapturedInference:
     """One captured call for observations of one shape."""
 
-    def __init__(self, network: nn.Module, observation: NDArray[Any], device: torch.device) -> None:
+    def __init__(
+        self, network: nn.Module, observation: NDArray[Any], device: torch.device, parts: Parts | None
+    ) -> None:
         like = torch.from_numpy(np.zeros(observation.shape, observation.dtype))
         self._host = torch.empty_like(like, pin_memory=True)
         self._observation = like.to(device)
@@ -96,7 +101,7 @@ class _CapturedInference:
         generators = generator_states(device)
 
         def infer() -> None:
-            self._outputs = _infer(network, self._observation)
+            self._outputs = _infer(network, self._observation, parts)
 
         self._graph = capture(infer, device)
         drew = not same_tensors(generators, generator_states(device))
@@ -116,5 +121,5 @@ class _CapturedInference:
 
 
 @torch.inference_mode()
-def _infer(network: nn.Module, observation: Tensor) -> Tensor:
-    return network(observation).float()
+def _infer(network: nn.Module, observation: Tensor, parts: Parts | None) -> Tensor:
+    return network(observation if parts is None else parts.tensors(observation)).float()

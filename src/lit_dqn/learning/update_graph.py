@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_dqn.learning.graphs import capture, generator_states, same_tensors, set_generator_states
-from lit_dqn.learning.networks import SpectralNorm
+from lit_dqn.learning.networks import ObservationShape, SpectralNorm, blank_observations
 from lit_dqn.types import Batch, Learned, StaticBatches
 
 CHANGES_BUFFERS = "the network changes its buffers, as batch norm does"
@@ -239,7 +239,7 @@ def why_no_steps_are_captured(optimizer: torch.optim.Optimizer) -> str | None:
 
 
 def why_not_captured(
-    network: nn.Module, observation_shape: tuple[int, ...], optimizer: torch.optim.Optimizer
+    network: nn.Module, observation_shape: ObservationShape, optimizer: torch.optim.Optimizer
 ) -> str | None:
     """Why updates of this network by this optimiser cannot be captured, as far as that can be told on a CPU.
 
@@ -252,7 +252,7 @@ def why_not_captured(
     return why_no_steps_are_captured(optimizer) or why_not_repeated(network, observation_shape)
 
 
-def why_not_repeated(network: nn.Module, observation_shape: tuple[int, ...]) -> str | None:
+def why_not_repeated(network: nn.Module, observation_shape: ObservationShape) -> str | None:
     """Why what a network computes once is not what it computes each time; None if it is.
 
     Args:
@@ -264,7 +264,7 @@ def why_not_repeated(network: nn.Module, observation_shape: tuple[int, ...]) -> 
     device = torch.device("cpu")
     buffers, generators = [buffer.clone() for buffer in network.buffers()], generator_states(device)
     with torch.no_grad():
-        network(torch.zeros(2, *observation_shape))
+        network(blank_observations(observation_shape))
     draws = not same_tensors(generators, generator_states(device))
     set_generator_states(device, generators)
     if draws:

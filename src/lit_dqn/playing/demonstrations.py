@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gymnasium.vector import VectorEnv
 from numpy.typing import DTypeLike
@@ -16,7 +16,7 @@ class Task(NamedTuple):
     env_id: str
     frame_shape: tuple[int, ...]  # of one frame
     frame_dtype: DTypeLike
-    observation_shape: tuple[int, ...]  # frames stacked
+    observation_shape: tuple[int, ...] | dict[str, Any]  # frames stacked; of parts by their names
     num_actions: int
     num_envs: int
     frame_stack: int

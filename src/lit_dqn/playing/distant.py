@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from lit_dqn.errors import ConfigError, TrainingError, one_line
 from lit_dqn.playing.actor import Order, Played, PlayerSpec, joined
@@ -36,8 +36,7 @@ class DistantPlayers:
         spec: of the players.
         place: where they live.
         resimulates: whether envs come back by being played again; else they begin new episodes.
-        observation_shape: of one stacked observation, which the agent is tried with.
-        dtype: of observations, as they are stored.
+        observation: any one, frames stacked; the agent is tried with others like it.
 
     Raises:
         ConfigError: if an actor cannot be begun, or cannot make its envs.
@@ -51,15 +50,14 @@ class DistantPlayers:
         spec: PlayerSpec,
         place: Place,
         resimulates: bool,
-        observation_shape: tuple[int, ...],
-        dtype: DTypeLike,
+        observation: NDArray[Any],
     ) -> None:
         self.num_envs, self.all_envs, self.first_env = spec.num_envs, spec.all_envs, spec.first_env
         self.closed = False
         self.deaths = 0
         self._spec = spec
         self._resimulates = resimulates
-        self._probe = observations_of_nothing((spec.num_envs, *observation_shape), dtype)
+        self._probe = observations_of_nothing((spec.num_envs, *observation.shape), observation.dtype)
         self._count = place.actors
         self._log = EpisodeLog(spec.num_envs, spec.first_env)
         self._episodes = np.zeros(spec.num_envs, np.int64)

@@ -34,6 +34,7 @@ from lit_dqn.saving.checks import (
 from lit_dqn.saving.layout import REPLAY_SUFFIX
 from lit_dqn.saving.optimizer_state import check_saved_optimizer
 from lit_dqn.saving.plain import check_plain
+from lit_dqn.saving.shapes import observation_shape
 
 REPLAY_NAME = re.compile(rf"[^/\\\x00.][^/\\\x00]*{re.escape(REPLAY_SUFFIX)}")
 
@@ -79,9 +80,7 @@ AGENT = record(
     {
         key.WEIGHTS: mapping,
         key.ENV_STEP: whole(),
-        key.AGENT_SETTINGS: record(
-            {"observation_shape": list_of(whole(1, 2**31)), "num_actions": whole(1, 2**31)},
-        ),
+        key.AGENT_SETTINGS: record({"observation_shape": observation_shape, "num_actions": whole(1, 2**31)}),
     },
     {
         key.AGENT_NAME: text,

@@ -15,6 +15,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ class _Reader:
         raise self._refused(where, f"holds a {type(value).__name__}, which is no plain value")
 
     def _mapping(self, value: Mapping[Any, Any], takes: frozenset[Any], where: str, depth: int) -> Any:
-        takes_any = bool(takes & {*ANYTHING, dict})
+        takes_any = bool(takes & {*ANYTHING, dict}) or any(isinstance(taken, _MappingOf) for taken in takes)
         if "class_path" in value:
             if takes_any or not _takes_class(takes):
                 raise self._refused(where, f"names a class, {str(value['class_path'])[:80]!r}, and takes none")
@@ -116,7 +117,8 @@ class _Reader:
         for name in value:
             if not isinstance(name, str) or name.startswith("__"):
                 raise self._refused(where, f"has a key {name!r}, which is no name")
-        return {name: self.value(part, frozenset({Any}), f"{where}.{name}", depth + 1) for name, part in value.items()}
+        of_values = next((taken.takes for taken in takes if isinstance(taken, _MappingOf)), frozenset({Any}))
+        return {name: self.value(part, of_values, f"{where}.{name}", depth + 1) for name, part in value.items()}
 
     def _specification(self, value: Mapping[Any, Any], takes: frozenset[Any], where: str, depth: int) -> Any:
         path = value["class_path"]
@@ -201,7 +203,8 @@ def _taken(hint: Any) -> Iterator[Any]:
     elif origin is typing.Literal:
         yield from {type(value) for value in typing.get_args(hint)}
     elif isinstance(origin or hint, type) and issubclass(origin or hint, Mapping):
-        yield dict
+        of_values = frozenset(_taken((typing.get_args(hint) or (Any, Any))[1]))
+        yield _MappingOf(of_values) if _takes_class(of_values) else dict
     elif origin is not None:
         for argument in typing.get_args(hint):
             if argument is not Ellipsis:
@@ -210,13 +213,23 @@ def _taken(hint: Any) -> Iterator[Any]:
         yield type(None) if hint is None else hint if isinstance(hint, type) else Any
 
 
+@dataclass(frozen=True)
+class _MappingOf:
+    """A mapping whose values take classes."""
+
+    takes: frozenset[Any]
+
+
 def _is_text(taken: Any) -> bool:
     return isinstance(taken, type) and issubclass(taken, str | Enum | Path)
 
 
 def _takes_class(takes: frozenset[Any]) -> bool:
     """Whether an argument takes a class, or an object of one."""
-    return any(taken not in (*PLAIN, *ANYTHING, dict) and not _is_text(taken) for taken in takes)
+    return any(
+        taken not in (*PLAIN, *ANYTHING, dict) and not isinstance(taken, _MappingOf) and not _is_text(taken)
+        for taken in takes
+    )
 
 
 def _is_installed(module: str) -> bool:

@@ -1,28 +1,30 @@
 import contextlib
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import lightning
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from lit_dqn.learning.draws import ACTING_NOISE_STREAM
 from lit_dqn.learning.inference import Inference
 from lit_dqn.learning.learner import Update
-from lit_dqn.learning.networks import Noise, update_target
+from lit_dqn.learning.networks import Noise, ObservationShape, update_target
+from lit_dqn.parts import Parts
 from lit_dqn.playing.masks import MaskedAgent
 from lit_dqn.playing.policies import Greedy
-from lit_dqn.types import ActionPreferences
+from lit_dqn.types import ActionPreferences, Batch
 
 
 class Acting(lightning.LightningModule, ABC):
     """A module that chooses actions: what policies, pictures and reports ask of an agent."""
 
     online: nn.Module
-    observation_shape: tuple[int, ...]
+    observation_shape: ObservationShape
+    parts: Parts | None
     num_actions: int
     update_way: Update
     env_step: int
@@ -58,6 +60,24 @@ class Acting(lightning.LightningModule, ABC):
         """What the online network says, [N, number of outputs]."""
         return self._inference(observation)
 
+    def _will_see(self, observation_shape: tuple[int, ...] | dict[str, Any]) -> None:
+        if isinstance(observation_shape, dict):
+            self.parts = Parts.of(observation_shape)
+            self.observation_shape = self.parts.shapes
+        else:
+            self.parts, self.observation_shape = None, tuple(observation_shape)
+
+    def by_parts(self, observation: Tensor) -> Any:
+        """Observations [B, ...] as a store keeps them, as the networks take them."""
+        return observation if self.parts is None else self.parts.tensors(observation)
+
+    def batch_by_parts(self, batch: Batch) -> Batch:
+        """A batch as objectives take it."""
+        if self.parts is None:
+            return batch
+        following = None if batch.next_observation is None else self.by_parts(batch.next_observation)
+        return batch._replace(observation=self.by_parts(batch.observation), next_observation=following)
+
     def acting_copy(self, earlier: Self | None = None) -> Self:
         """An agent that acts by the weights of now, and shares all else; what this one learns does not reach it.
 
@@ -69,7 +89,9 @@ class Acting(lightning.LightningModule, ABC):
             earlier = copy.copy(self)
             online = copy.deepcopy(self.online).requires_grad_(False)
             earlier._modules = {**self._modules, "online": online}
-            earlier._inference = Inference(online, captures=self.update_way is not Update.eager, aside=True)
+            earlier._inference = Inference(
+                online, captures=self.update_way is not Update.eager, aside=True, parts=self.parts
+            )
             earlier._noise = Noise(online)
         else:
             update_target(self.online, earlier.online)
@@ -91,24 +113,19 @@ class Acting(lightning.LightningModule, ABC):
         data = None if self._trainer is None else self.trainer.datamodule  # type: ignore[attr-defined]
         return getattr(data, "seed", 0), self.env_step, 0, ACTING_NOISE_STREAM
 
-    def act(self, observation: NDArray[Any], action_mask: NDArray[Any] | None = None) -> int:
+    def act(self, observation: NDArray[Any] | Mapping[str, Any], action_mask: NDArray[Any] | None = None) -> int:
         """The greedy action for one observation.
 
         Args:
-            observation: of shape `observation_shape`.
+            observation: of shape `observation_shape`; of several parts, those by their names, or what `make_env`'s env
+                shows.
             action_mask: [num_actions], which actions are allowed; None: all are.
 
         Raises:
             ValueError: if one has another shape, or no action is allowed.
 
         """
-        if np.shape(observation) != self.observation_shape:
-            raise ValueError(
-                f"act takes one observation of shape {self.observation_shape}, not {np.shape(observation)}."
-            )
-        frame = np.asarray(observation)
-        if frame.dtype != np.uint8 or frame.ndim < 2:  # as during training: only images stay uint8
-            frame = frame.astype(np.float32)
+        frame = self._one_row(observation) if self.parts is not None else self._one_array(observation)
         agent: ActionPreferences = self
         if action_mask is not None:
             allowed = np.asarray(action_mask).astype(np.bool_)
@@ -119,3 +136,25 @@ class Acting(lightning.LightningModule, ABC):
                 )
             agent = MaskedAgent(self, allowed[None])
         return int(Greedy().act(agent, frame[None], 0, [np.random.default_rng()])[0])
+
+    def _one_array(self, observation: Any) -> NDArray[Any]:
+        if np.shape(observation) != self.observation_shape:
+            raise ValueError(
+                f"act takes one observation of shape {self.observation_shape}, not {np.shape(observation)}."
+            )
+        frame = np.asarray(observation)
+        if frame.dtype != np.uint8 or frame.ndim < 2:  # as during training: only images stay uint8
+            frame = frame.astype(np.float32)
+        return frame
+
+    def _one_row(self, observation: Any) -> NDArray[np.uint8]:
+        assert self.parts is not None
+        if isinstance(observation, Mapping):
+            shapes = {name: np.shape(part) for name, part in observation.items()}
+            if shapes == self.observation_shape:
+                return self.parts.pack(observation)
+        elif np.shape(observation) == self.parts.row_shape:
+            return np.asarray(observation)
+        else:
+            shapes = np.shape(observation)
+        raise ValueError(f"act takes one observation with parts of shapes {self.observation_shape}, not {shapes}.")

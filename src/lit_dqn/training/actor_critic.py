@@ -52,7 +52,7 @@ class LitActorCritic(LitAgent):
 
     def __init__(
         self,
-        observation_shape: tuple[int, ...],
+        observation_shape: tuple[int, ...] | dict[str, Any],
         num_actions: int,
         network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
         objective: ActorCritic = ActorCritic(),  # noqa: B008 - it cannot change

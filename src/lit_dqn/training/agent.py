@@ -14,7 +14,7 @@ from lit_dqn.learning.graphs import make_deterministic
 from lit_dqn.learning.inference import Inference
 from lit_dqn.learning.learner import Learner, Update, check_device
 from lit_dqn.learning.loss_watch import LossWatch
-from lit_dqn.learning.networks import Noise, build_network
+from lit_dqn.learning.networks import Noise, blank_observations, build_network
 from lit_dqn.learning.resets import ShrinkAndPerturb
 from lit_dqn.playing.ahead import check_draws_nothing
 from lit_dqn.replay import PrioritySampler, Rollout
@@ -49,7 +49,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
     What the network says, and what a batch teaches it, is the business of `LitDQN`, `LitTD` and `LitActorCritic`.
 
     Args:
-        observation_shape: of one observation, frames stacked.
+        observation_shape: of one observation, frames stacked; of several parts, what `Parts.described` says.
         num_actions: of the env.
         network: (observation_shape, num_outputs) -> module from [B, *observation_shape] to [B, num_outputs].
         outputs: as many as the network must have, and what they are, in words for the user.
@@ -76,7 +76,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
 
     def __init__(
         self,
-        observation_shape: tuple[int, ...],
+        observation_shape: tuple[int, ...] | dict[str, Any],
         num_actions: int,
         *,
         network: Callable[[tuple[int, ...], int], nn.Module],
@@ -97,7 +97,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         check_max_grad_norm(max_grad_norm)
         # Lightning's automatic optimisation makes one update per training step; a chunk holds several.
         self.automatic_optimization = False
-        self.observation_shape = tuple(observation_shape)
+        self._will_see(observation_shape)
         self.num_actions = num_actions
         self.objective = objective
         self.make_optimizer = optimizer
@@ -119,12 +119,12 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         check_optimizer(optimizer, self.online.parameters())
         check_weight_decay(self.weight_decay, optimizer, self.online.parameters())
         self._noise = Noise(self.online)
-        self._inference = Inference(self.online, captures=self.update_way is not Update.eager)
+        self._inference = Inference(self.online, captures=self.update_way is not Update.eager, parts=self.parts)
         if target_update_period is not None:
             self.target = copy.deepcopy(self.online).requires_grad_(False)
 
         arguments = {
-            "observation_shape": self.observation_shape,
+            "observation_shape": observation_shape,
             "num_actions": num_actions,
             "network": network,
             "objective": objective,
@@ -178,9 +178,9 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         check_shards(data.shards, self.update_way, self.online)
         if data.play_ahead or data.place is not None:
             # Lightning says the device of the run before it moves the weights there.
-            observation = torch.as_tensor(data.blank_observation, device=next(self.online.parameters()).device)
-            with torch.inference_mode():
-                check_draws_nothing(type(self.online).__name__, lambda: self.online(observation), data.play_ahead)
+            rows = torch.as_tensor(data.blank_observation, device=next(self.online.parameters()).device)
+            act = torch.inference_mode()(partial(self.online, self.by_parts(rows)))
+            check_draws_nothing(type(self.online).__name__, act, data.play_ahead)
         if isinstance(data.sampler, PrioritySampler):
             check_priority(self.loss_of_blanks().priority, type(self.objective).__name__, type(data.sampler).__name__)
         if isinstance(data.sampler, Rollout):
@@ -200,7 +200,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
 
         """
         device = next(self.online.parameters()).device
-        observation, zeros = torch.zeros(2, *self.observation_shape, device=device), torch.zeros(2, device=device)
+        observation, zeros = blank_observations(self.observation_shape, device), torch.zeros(2, device=device)
         levels = torch.full((2, getattr(self.objective, "draws", 0)), 0.5, device=device)
         following = None if whole_returns else observation
         with torch.no_grad():
@@ -244,7 +244,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         self._learner = Learner(
             self.online,
             self.target if self.target_update_period is not None else None,
-            lambda online, target, batch: self.batch_loss(batch),
+            lambda online, target, batch: self.batch_loss(self.batch_by_parts(batch)),
             cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False)),
             target_update_period=self.target_update_period,
             target_update_tau=self.target_update_tau,

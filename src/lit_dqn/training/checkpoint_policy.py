@@ -51,7 +51,8 @@ class CheckpointPolicy(Policy):
             ConfigError: if it was trained with other observations or actions.
 
         """
-        seen, wanted = observation.shape[1:], self._agent.observation_shape
+        parts, seen = self._agent.parts, observation.shape[1:]
+        wanted = self._agent.observation_shape if parts is None else parts.row_shape
         if seen != wanted or agent.num_actions != self._agent.num_actions:
             raise ConfigError(
                 f"the agent of {self.checkpoint} sees {wanted} and has {self._agent.num_actions} actions, "

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.learning.compiled import why_no_steps_are_compiled, why_nothing_is_compiled
 from lit_dqn.learning.learner import Update
-from lit_dqn.learning.networks import SpectralNorms
+from lit_dqn.learning.networks import ObservationShape, SpectralNorms
 from lit_dqn.learning.update_graph import why_not_captured, why_not_repeated
 from lit_dqn.saving.specification import made_by
 from lit_dqn.schedules import Constant, Schedule, bounds
@@ -137,7 +137,7 @@ def check_optimizer(optimizer: OptimizerCallable, parameters: Iterable[nn.Parame
 def check_update(
     way: Update,
     network: nn.Module,
-    observation_shape: tuple[int, ...],
+    observation_shape: ObservationShape,
     make_optimizer: OptimizerCallable,
     weight_decay: Schedule | None,
 ) -> None:

@@ -10,6 +10,7 @@ import torch
 from gymnasium import spaces
 
 from lit_dqn.envs import (
+    RowSpace,
     Wrapper,
     check_first_step,
     make_env,
@@ -39,7 +40,7 @@ from lit_dqn.training.prefilled_data import PrefilledData
 from lit_dqn.training.ranks import check_one_process
 from lit_dqn.training.replay_placement import ReplayDevice
 from lit_dqn.training.rollout_settings import check_rollout
-from lit_dqn.training.settings import check_policies, check_settings
+from lit_dqn.training.settings import check_policies, check_settings, stacked_parts
 from lit_dqn.types import Chunk, StaticBatches
 
 log = logging.getLogger("lit_dqn")
@@ -175,7 +176,11 @@ class ReplayDataModule(PrefilledData):
         self._frame_shape = env.observation_space.shape
         self._frame_dtype = stored_dtype(env.observation_space)
         env.close()
-        self.observation_shape = stacked_shape(frame_stack, self._frame_shape)
+        space = env.observation_space
+        self.frame_parts = space.parts if isinstance(space, RowSpace) else None
+        self.parts = None if self.frame_parts is None else stacked_parts(self.frame_parts, frame_stack)
+        self._row_shape = stacked_shape(frame_stack, self._frame_shape) if self.parts is None else self.parts.row_shape
+        self.observation_shape = self._row_shape if self.parts is None else self.parts.described()
         policies = {key: getattr(self, key) for key in ("policy", "warm_up_policy", "eval_policy")}
         check_policies(policies, env_id, self.blank_observation, self.num_actions)
         settings = {name: vars(self)[name] for name in _argument_names(type(self))}
@@ -191,8 +196,8 @@ class ReplayDataModule(PrefilledData):
 
     @property
     def blank_observation(self) -> np.ndarray:
-        """An observation of zeros, as the agent is shown them: [1, *observation_shape]."""
-        return np.zeros((1, *self.observation_shape), self._frame_dtype)
+        """An observation of zeros, as the agent is shown them: [1, *observation_shape], or a row of its parts."""
+        return np.zeros((1, *self._row_shape), self._frame_dtype)
 
     @property
     def env_steps_per_chunk(self) -> int:

@@ -54,7 +54,7 @@ class LitDQN(LitAgent):
 
     def __init__(
         self,
-        observation_shape: tuple[int, ...],
+        observation_shape: tuple[int, ...] | dict[str, Any],
         num_actions: int,
         network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
         objective: Objective = QLearning(),  # noqa: B008 - it cannot change

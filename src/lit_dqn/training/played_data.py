@@ -1,9 +1,12 @@
 from functools import partial
 from typing import cast
 
+import numpy as np
 import torch
 
 from lit_dqn.envs import make_vec
+from lit_dqn.errors import ConfigError
+from lit_dqn.parts import Parts
 from lit_dqn.playing.actor import PlayerSpec
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.distant import DistantPlayers
@@ -28,7 +31,8 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
     policy: Policy
 
     place: Place | None
-    observation_shape: tuple[int, ...]
+    parts: Parts | None
+    _row_shape: tuple[int, ...]
     _distant: DistantPlayers | None = None
 
     first_env = 0
@@ -54,6 +58,11 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
         if self.place is None or self._distant is not None:
             return
         self.place.check()
+        if self.parts is not None:
+            raise ConfigError(
+                f"place: {type(self.place).__name__} does not play envs whose observations have several parts; set "
+                "--data.place null."
+            )
         make_envs = partial(
             make_vec,
             self.env_id,
@@ -73,7 +82,7 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
             action_mask=self.action_mask,
         )
         comes_back = self.resume_env is ResumeEnv.exact
-        self._distant = DistantPlayers(spec, self.place, comes_back, self.observation_shape, self._frame_dtype)
+        self._distant = DistantPlayers(spec, self.place, comes_back, np.zeros(self._row_shape, self._frame_dtype))
 
     def _make_collector(self, shard: int, store: Replay | RolloutStore) -> Collector:
         num_envs = self.num_envs // self.shards

@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from lit_dqn.errors import ConfigError
+from lit_dqn.parts import Parts
 from lit_dqn.playing.demonstrations import Demonstrations, Task
 from lit_dqn.replay import Replay, RolloutStore, ShardedReplay
 from lit_dqn.training.played_data import PlayedData
@@ -20,7 +22,8 @@ class PrefilledData(PlayedData):
 
     prefill: Sequence[Demonstrations]
     env_steps_per_update: int
-    observation_shape: tuple[int, ...]
+    observation_shape: tuple[int, ...] | dict[str, Any]
+    parts: Parts | None
 
     @property
     def task(self) -> Task:
@@ -29,7 +32,7 @@ class PrefilledData(PlayedData):
             env_id=self.env_id,
             frame_shape=self._frame_shape,
             frame_dtype=self._frame_dtype,
-            observation_shape=self.observation_shape,
+            observation_shape=self.observation_shape if self.parts is None else self.parts.shapes,
             num_actions=self.num_actions,
             num_envs=self.num_envs,
             frame_stack=self.frame_stack,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lit_dqn.envs import is_atari
 from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.parts import Parts
 from lit_dqn.playing.places import Place
 from lit_dqn.playing.policies import Policy
 from lit_dqn.schedules import bounds
@@ -215,6 +216,21 @@ def _check_chunk(settings: Mapping[str, Any]) -> None:
             f"{env_steps_per_chunk} env steps must be a multiple of {num_envs}; "
             f"set --data.env_steps_per_update {fits}."
         )
+
+
+def stacked_parts(parts: Parts, frame_stack: int) -> Parts:
+    """The parts of an observation of so many frames; images alone have frames.
+
+    Raises:
+        ConfigError: if no part is an image.
+
+    """
+    if frame_stack > 1 and not any(part.image for part in parts.values()):
+        raise ConfigError(
+            f"frame_stack: {frame_stack} frames of images, and the parts of these observations are none: "
+            f"{', '.join(parts)}; set --data.frame_stack 1."
+        )
+    return parts.stacked(frame_stack)
 
 
 def check_policies(policies: Mapping[str, Policy], env_id: str, observation: NDArray[Any], num_actions: int) -> None:

@@ -55,7 +55,7 @@ class LitTD(LitAgent):
 
     def __init__(
         self,
-        observation_shape: tuple[int, ...],
+        observation_shape: tuple[int, ...] | dict[str, Any],
         num_actions: int,
         network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
         objective: TDLearning = TDLearning(),  # noqa: B008 - it cannot change

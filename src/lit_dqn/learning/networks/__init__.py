@@ -1,10 +1,20 @@
-"""Networks take observations as the env gives them, [B, *shape]; uint8 means an image with values 0 to 255."""
+"""Networks take observations as the env gives them, [B, *shape]; uint8 means an image with values 0 to 255. Of
+observations of several parts they take a dictionary of such.
+"""
 
-from lit_dqn.learning.networks.build import NetworkFactory, build_network, torso_parameters, update_target
+from lit_dqn.learning.networks.build import (
+    NetworkFactory,
+    ObservationShape,
+    blank_observations,
+    build_network,
+    torso_parameters,
+    update_target,
+)
 from lit_dqn.learning.networks.headed import HeadedNetwork, to_float
 from lit_dqn.learning.networks.heads import CategoricalHead, Head, ImplicitQuantileHead, Outputs, QuantileHead
 from lit_dqn.learning.networks.impala import ImpalaCNN, Pool
 from lit_dqn.learning.networks.noisy import Noise, NoisyLinear
+from lit_dqn.learning.networks.parts_network import PartsNetwork
 from lit_dqn.learning.networks.quantile_network import QuantileNetwork
 from lit_dqn.learning.networks.spectral import SpectralNorm, SpectralNorms
 from lit_dqn.learning.networks.torsos import CNN, MLP, NatureCNN
@@ -21,12 +31,15 @@ __all__ = [
     "NetworkFactory",
     "Noise",
     "NoisyLinear",
+    "ObservationShape",
     "Outputs",
+    "PartsNetwork",
     "Pool",
     "QuantileHead",
     "QuantileNetwork",
     "SpectralNorm",
     "SpectralNorms",
+    "blank_observations",
     "build_network",
     "to_float",
     "torso_parameters",

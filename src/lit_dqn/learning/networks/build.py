@@ -1,4 +1,5 @@
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -7,8 +8,20 @@ from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.learning.networks.noisy import NoisyLinear
 from lit_dqn.saving.specification import made_by
 
-NetworkFactory = Callable[[tuple[int, ...], int], nn.Module]
-"""(observation_shape, num_outputs) -> a module from [B, *observation_shape] to [B, num_outputs]."""
+NetworkFactory = Callable[[Any, int], nn.Module]
+"""(observation_shape, num_outputs) -> a module from [B, *observation_shape] to [B, num_outputs]. Of observations of
+several parts there is a shape for each name, and the module takes them by their names.
+"""
+
+ObservationShape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
+"""Of one observation, frames stacked; of each of its parts, by name."""
+
+
+def blank_observations(shape: ObservationShape, device: torch.device | None = None) -> Any:
+    """Two observations of nothing but zeros, as a network takes them."""
+    if isinstance(shape, Mapping):
+        return {name: torch.zeros(2, *of_part, device=device) for name, of_part in shape.items()}
+    return torch.zeros(2, *shape, device=device)
 
 
 @torch.no_grad()
@@ -53,7 +66,7 @@ def torso_parameters(network: nn.Module) -> Iterable[nn.Parameter]:
 
 def build_network(
     make_network: NetworkFactory,
-    observation_shape: tuple[int, ...],
+    observation_shape: ObservationShape,
     num_outputs: int,
     meaning: str,
 ) -> nn.Module:
@@ -83,7 +96,7 @@ def build_network(
     try:
         network.eval()  # no statistics, such as batch norm's, of observations that are none
         with torch.no_grad():
-            values = network(torch.zeros(2, *observation_shape))
+            values = network(blank_observations(observation_shape))
         network.train()
     except ConfigError:
         raise
@@ -102,7 +115,9 @@ def build_network(
     return network
 
 
-def _other_network(observation_shape: tuple[int, ...]) -> str:
+def _other_network(observation_shape: ObservationShape) -> str:
     """What to take instead of a network that does not work."""
     known = "lit_dqn.NatureCNN" if len(observation_shape) == 3 else "lit_dqn.MLP"
+    if isinstance(observation_shape, Mapping):
+        known = "lit_dqn.PartsNetwork"
     return f"set --model.network {known}, or give a class of your own that takes these two."

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -177,8 +177,18 @@ def check_sizes(name: str, key: str, sizes: Sequence[int]) -> None:
         raise ConfigError(f"network: {key} {list(sizes)} of {name} must each lie between 1 and {MOST_UNITS:,}.")
 
 
+def check_one_array(name: str, observation_shape: object) -> None:
+    """Refuse observations of several parts."""
+    if isinstance(observation_shape, Mapping):
+        raise ConfigError(
+            f"network: {name} takes one array, and observations have the parts {', '.join(observation_shape)}; set "
+            f"--model.network lit_dqn.PartsNetwork, which may have a {name} for each of its encoders."
+        )
+
+
 def check_image(name: str, observation_shape: tuple[int, ...]) -> None:
     """Refuse observations that are no images with channels first."""
+    check_one_array(name, observation_shape)
     if len(observation_shape) == 3 and observation_shape[2] <= 4 < observation_shape[0]:
         raise ConfigError(
             f"network: {name} takes images (channels, height, width), but {tuple(observation_shape)} looks like "
@@ -225,6 +235,7 @@ class MLP(HeadedNetwork):
         head: Callable[[Outputs], Head] | None = None,
     ) -> None:
         check_sizes(type(self).__name__, "hidden_sizes", hidden_sizes)
+        check_one_array(type(self).__name__, observation_shape)
         hidden_size = hidden_sizes[-1] if hidden_sizes else None
         sizes = [math.prod(observation_shape), *hidden_sizes[:-1]]
         layers: list[nn.Module] = [nn.Flatten()]

@@ -1,0 +1,30 @@
+"""What a checkpoint may say of the observations of its agent."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lit_dqn.parts import DTYPES, Part
+from lit_dqn.saving.checks import flag, list_of, record, refuse, text, whole
+
+SHAPE = list_of(whole(1, 2**31))
+
+PART = record({"shape": SHAPE, "dtype": text, "image": flag, "frames": whole(1, 2**31)})
+
+
+def observation_shape(value: Any, where: str) -> None:
+    """The shape of one array, or parts by their names.
+
+    Raises:
+        ValueError: if it is neither.
+
+    """
+    if not isinstance(value, Mapping):
+        SHAPE(value, where)
+        return
+    if not value:
+        refuse(where, "has no parts")
+    for name, part in value.items():
+        text(name, f"a name in {where}")
+        PART(part, f"{where}.{name}")
+        if part.keys() != set(Part._fields) or part["dtype"] not in DTYPES:
+            refuse(f"{where}.{name}", "is no part of an observation")
