@@ -16,7 +16,7 @@ install: $(INSTALLED)  ## make the virtual environment .venv and install lit_dqn
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lit_dqn needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[atari,minatar,minigrid,video,export,completion,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[atari,minatar,minigrid,video,export,completion,tune,dev]'
 	touch $@
 
 fit: install  ## the main job: learn the maze from pixels (CONFIG=configs/... for another run)
@@ -47,14 +47,14 @@ coverage: install  ## the tests, and which lines of src they never reach
 test-floors:  ## the tests with the oldest dependencies that pyproject.toml allows, in an environment of their own (8 GB)
 	test -x .venv-floors/bin/python || $(PYTHON) -m venv .venv-floors
 	.venv-floors/bin/python -m pip install --quiet --disable-pip-version-check uv
-	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python --resolution lowest-direct --editable '.[atari,minatar,minigrid,video,export,completion,dev]'
+	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python --resolution lowest-direct --editable '.[atari,minatar,minigrid,video,export,completion,tune,dev]'
 	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 wheel-test: install  ## build the wheel, install it into an empty environment outside of the repository (8 GB), use it there
 	rm -rf dist/*.whl
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	folder=$$(mktemp -d) && trap 'rm -rf $$folder' EXIT && $(PYTHON) -m venv $$folder \
-		&& $$folder/bin/python -m pip install --quiet --disable-pip-version-check "$$(ls $(CURDIR)/dist/*.whl)[atari]" \
+		&& $$folder/bin/python -m pip install --quiet --disable-pip-version-check "$$(ls $(CURDIR)/dist/*.whl)[atari,tune]" \
 		&& WHEEL_PYTHON=$$folder/bin/python $(BIN)/python -m pytest -m slow tests/project/test_wheel.py
 
 prove-resume: install  ## kill runs at random moments, resume them, and compare them with runs that were not (some minutes)

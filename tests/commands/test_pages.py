@@ -37,7 +37,14 @@ def test_every_page_is_there_comes_with_the_wheel_and_is_about_keys_that_are_the
     sources = Sources()
     of_sections = {name for section in SECTIONS for name in sources.section(section).arguments}
     of_studies = {"study", "report", "agents", "tasks", "overrides", "seeds", "scales", "at_once", "test_episodes"}
-    known = {"push", "pull"} | of_sections | of_studies | {*OTHERS, *SECTIONS, "config", "extends", "head", "init_from"}
+    of_searches = {"tune", "space", "configs", "trials", "target", "prune", "storage"}
+    known = (
+        {"push", "pull"}
+        | of_sections
+        | of_studies
+        | of_searches
+        | {*OTHERS, *SECTIONS, "config", "extends", "head", "init_from"}
+    )
     with (ROOT / "pyproject.toml").open("rb") as file:
         shipped = tomllib.load(file)["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     for page, keys in PAGES.items():

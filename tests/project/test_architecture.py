@@ -31,6 +31,7 @@ FLOORS = {
         "matplotlib",
         "numpy",
         "onnxruntime",
+        "optuna",
         "rich",
         "safetensors",
         "torch",

@@ -92,6 +92,14 @@ def test_the_wheel_fits_studies_reports_and_lists(python, tmp_path):
     assert done.returncode == 0, done.stderr
     done = lit_dqn(python, tmp_path, "report", "studies/heads", "--output", "again")
     assert (done.returncode, done.stdout.strip()) == (0, str(Path("again/report.md"))), done.stderr
+    (tmp_path / "search.yaml").write_text(
+        "configs: [cartpole]\nspace: {data.n_step: [1, 3]}\nseeds: [100]\ntrials: 1\ntest_episodes: 2\n"
+        "overrides: {stop.max_env_steps: 600, data.min_replay_size: 200}\n"
+    )
+    done = lit_dqn(python, tmp_path, "tune", "search.yaml")
+    if "pip install 'lit-dqn[tune]'" not in done.stderr:
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "tuning/search/winner.yaml").is_file()
     done = lit_dqn(python, tmp_path, "fit", "--config", "cartpole", "--ckpt_path", "nowhere")
     assert done.returncode == 2
     page = Path(done.stderr.strip().rpartition(" See ")[2])

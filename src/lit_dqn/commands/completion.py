@@ -3,10 +3,10 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from lit_dqn.commands.inputs import OTHER_VERBS, OTHERS, PROGRAM, SECTIONS, VERBS, Argument, Hint, Sources, own_configs
+from lit_dqn.commands.inputs import OTHER_VERBS, OTHERS, PROGRAM, VERBS, Argument, Sources, all_keys, own_configs
 from lit_dqn.commands.inputs.words import FLAGS
 from lit_dqn.commands.listing import WHERE
 
@@ -46,7 +46,7 @@ def parser_of_all(typed: Sequence[str], yaml_files: Completer, files: Completer)
 
     """
     parser = argparse.ArgumentParser(prog=PROGRAM, add_help=False, allow_abbrev=False)
-    verbs, keys = parser.add_subparsers(), list(_keys(typed))
+    verbs, keys = parser.add_subparsers(), list(all_keys(typed, OTHERS))
     for verb in VERBS:
         of_verb = verbs.add_parser(verb, allow_abbrev=False)
         _offer(of_verb, "config", lambda **asked: [*own_configs(), *yaml_files(**asked)])
@@ -69,40 +69,6 @@ def parser_of_all(typed: Sequence[str], yaml_files: Completer, files: Completer)
 
 def _offer(parser: argparse.ArgumentParser, key: str, completer: Completer) -> None:
     parser.add_argument(f"--{key}", action="append").completer = completer  # type: ignore[attr-defined]
-
-
-def _keys(typed: Sequence[str]) -> Iterator[tuple[str, Argument]]:
-    """All keys, dotted, those of classes as far as they are typed."""
-    sources = Sources()
-    yield from OTHERS.items()
-    for section in SECTIONS:
-        if section == "model":
-            yield from _with_keys_below("model", Argument(Hint(kinds=("LitAgent",))), ["--model.", *typed], sources)
-        elif (owner := sources.section(section)) is not None:
-            for name, argument in owner.arguments.items():
-                yield from _with_keys_below(f"{section}.{name}", argument, typed, sources)
-
-
-def _with_keys_below(
-    key: str, argument: Argument, typed: Sequence[str], sources: Sources
-) -> Iterator[tuple[str, Argument]]:
-    yield key, argument
-    if not any(word.startswith(f"--{key}.") for word in typed):
-        return
-    below: dict[str, Argument] = {}
-    for kind in argument.hint.kinds:
-        for choice in sources.choices(kind):
-            found = sources.named(choice, kind)
-            for name, own in (found.arguments if found is not None else {}).items():
-                other = below.get(name, own)
-                below[name] = Argument(own.hint | other.hint, own.default)
-    for name, own in below.items():
-        if name not in FROM_THE_ENV:
-            yield from _with_keys_below(f"{key}.{name}", own, typed, sources)
-
-
-FROM_THE_ENV = ("observation_shape", "num_actions", "num_outputs")
-"""Arguments that nobody gives."""
 
 
 def _values(key: str, argument: Argument) -> Completer:

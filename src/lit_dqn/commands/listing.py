@@ -42,6 +42,7 @@ WORDS = {
     "predict": "play episodes, and write what was seen and done, with pictures",
     "export": "write an agent as safetensors and ONNX",
     "study": "train and test agents on tasks over seeds, and compare them",
+    "tune": "search for good settings, by trials of several seeds",
     "report": "compare runs that are there",
     "push": "put an agent onto a Hugging Face hub",
     "pull": "fetch one from there, and check it",

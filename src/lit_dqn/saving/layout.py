@@ -11,6 +11,13 @@ studies/cartpole/                            a study
 study.json  study.lock                       which runs it has
 runs/DQN/CartPole-v1/seed_0/                 one of them: config.yaml, log.txt, and version_0/ as above
 report.md  report.json  runs.csv  figures/   what they say together
+
+tuning/acrobot/                              a search
+trials.db                                    what was tried, unless another storage has it
+place                                        the name of this folder in the storage
+runs/trial_7/Acrobot-v1/seed_100/            a run of a trial, as one of a study
+runs/trial_7/trial.lock                      held by the process that runs the trial
+winner.yaml  report.md  runs.csv  figures/   what came out
 """
 
 import re
@@ -24,6 +31,9 @@ CONFIG, EPISODES, RESULTS, LOCK = "config.yaml", "episodes.csv", "results.json",
 STUDY, STUDY_LOCK, RUNS, OUTPUT = "study.json", "study.lock", "runs", "log.txt"
 
 REPORT, SCORES, LINES, FIGURES = "report.md", "report.json", "runs.csv", "figures"
+
+TRIALS, TRIAL_LOCK, PLACE, WINNER = "trials.db", "trial.lock", "place", "winner.yaml"
+"""Of a search."""
 
 METRICS = "metrics.csv"
 """Of Lightning's CSVLogger."""

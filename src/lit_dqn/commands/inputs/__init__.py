@@ -6,7 +6,16 @@ from typing import Any
 
 from lit_dqn.commands.inputs.classes import Argument, Class, Classes, Hint
 from lit_dqn.commands.inputs.faults import REMEDIES, Faults
-from lit_dqn.commands.inputs.files import EXTENDS, find_config, load_yaml, own_configs, read_config, with_bases
+from lit_dqn.commands.inputs.files import (
+    EXTENDS,
+    config_name,
+    find_config,
+    load_yaml,
+    own_configs,
+    read_config,
+    with_bases,
+)
+from lit_dqn.commands.inputs.keys import all_keys
 from lit_dqn.commands.inputs.pages import say_error
 from lit_dqn.commands.inputs.sources import SECTIONS, Sources
 from lit_dqn.commands.inputs.words import OTHER_VERBS, PROGRAM, VERBS, Setting, asks_for_help, read_words
@@ -27,6 +36,8 @@ __all__ = [
     "Classes",
     "Hint",
     "Sources",
+    "all_keys",
+    "config_name",
     "find_config",
     "first_look",
     "load_yaml",

@@ -25,6 +25,11 @@ def own_configs() -> dict[str, Path]:
     return {file.relative_to(CONFIGS).with_suffix("").as_posix(): file for file in sorted(CONFIGS.rglob("*.yaml"))}
 
 
+def config_name(file: str) -> str:
+    """What `--config` takes for a file, as short as may be: a config of lit_dqn by its name."""
+    return next((name for name, own in own_configs().items() if own == Path(file)), file)
+
+
 def find_config(name: str) -> str:
     """The file that `--config NAME` means: a path, or a config of lit_dqn, such as `cartpole` or `atari/pong`.
 

@@ -23,6 +23,7 @@ PAGES = {
     "guide/watching.md": ("logger", "maze_view", "episode_view", "trajectories"),
     "performance.md": ("update",),
     "studies.md": ("study", "report", "agents", "tasks", "overrides", "seeds", "scales", "at_once", "test_episodes"),
+    "tuning.md": ("tune", "space", "configs", "trials", "target", "prune", "storage"),
 }
 """Pages, and the keys that a sentence about one of their matters begins with."""
 

@@ -16,6 +16,7 @@ VERBS = ("fit", "validate", "test", "predict", "export")
 
 OTHER_VERBS = {
     "study": "lit_dqn.commands.studies.verbs",
+    "tune": "lit_dqn.commands.tuning.verbs",
     "report": "lit_dqn.commands.studies.verbs",
     "push": "lit_dqn.commands.sharing.verbs",
     "pull": "lit_dqn.commands.sharing.verbs",

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -40,6 +40,45 @@ class View(Protocol):
     def moves(self) -> None: ...
 
 
+class Supply(Protocol):
+    """Where runs come from that are not all known when the first one starts."""
+
+    def next(self) -> Job | None:
+        """The run to start now; None if there is none for the moment."""
+
+    def again(self, job: Job) -> None:
+        """Give it once more: its process was ended from outside."""
+
+    def is_wanted(self, job: Job) -> bool:
+        """Whether a run shall go on that is running."""
+
+    def is_empty(self) -> bool:
+        """Whether no run will come any more, once those that run have ended."""
+
+
+class Listed:
+    """Runs one after another, as they are listed."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._waiting = deque(jobs)
+
+    def next(self) -> Job | None:
+        """The first that waits."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def again(self, job: Job) -> None:
+        """Before all others."""
+        self._waiting.appendleft(job)
+
+    def is_wanted(self, job: Job) -> bool:
+        """Always."""
+        return True
+
+    def is_empty(self) -> bool:
+        """Whether all have been given."""
+        return not self._waiting
+
+
 class Process(NamedTuple):
     """A run's."""
 
@@ -49,12 +88,12 @@ class Process(NamedTuple):
 
 
 def run_all(
-    jobs: Sequence[Job], test_episodes: int, checkpoint: str, at_once: int, threads: int, view: View
+    jobs: Sequence[Job] | Supply, test_episodes: int, checkpoint: str, at_once: int, threads: int, view: View
 ) -> dict[Job, str]:
     """Bring every run to its test, those that have begun from where they are.
 
     Args:
-        jobs: in the order in which they start.
+        jobs: in the order in which they start, or what gives them.
         test_episodes: of each.
         checkpoint: which plays them.
         at_once: runs.
@@ -68,30 +107,30 @@ def run_all(
         Interrupted: after a signal, once all runs have saved their state; a second signal does not wait for that.
 
     """
-    waiting, running, restarted = deque(jobs), list[Process](), dict.fromkeys(jobs, 0)
+    supply: Supply = Listed(jobs) if isinstance(jobs, Sequence) else jobs
+    running, restarted = list[Process](), Counter[Job]()
     failed: dict[Job, str] = {}
     with _signals() as caught:
         try:
-            while running or (waiting and not caught):
-                while waiting and len(running) < at_once and not caught:
-                    job = waiting.popleft()
+            while running or not (supply.is_empty() or caught):
+                while len(running) < at_once and not caught and (job := supply.next()) is not None:
                     running.append(_start(job, [str(test_episodes), checkpoint], threads))
                     view.starts(job)
                 for process in list(running):
-                    _end_if_asked(process, len(caught))
+                    _end_if_asked(process, len(caught) or not supply.is_wanted(process.job))
                     code = process.popen.poll()
                     if code is None:
                         continue
                     running.remove(process)
                     _close(process)
                     job = process.job
-                    if is_tested(job.folder, test_episodes):
+                    if is_tested(job.folder, test_episodes) or not supply.is_wanted(job):
                         view.ends(job, None)
                     elif caught:
                         continue
                     elif _was_ended_by_a_signal(code) and restarted[job] < RESTARTS:
                         restarted[job] += 1
-                        waiting.appendleft(job)
+                        supply.again(job)
                         view.restarts(job)
                     else:
                         failed[job] = _last_words(job.folder / OUTPUT, code)

@@ -133,10 +133,10 @@ def read_study(file: Path, at_once: int | None = None, threads: int | None = Non
     for key in said:
         if key not in (*known, "folder"):
             raise ConfigError(f"study: {file} has the key {key}; it may have {', '.join(known)}, folder.")
-    agents = _files(said, "agents", file)
+    agents = files_of(said, "agents", file)
     if not agents:
         raise ConfigError(f"agents: {file} names none; give each a name and its config files, such as {EXAMPLE}.")
-    tasks: dict[str | None, tuple[str, ...]] = dict(_files(said, "tasks", file).items()) or {None: ()}
+    tasks: dict[str | None, tuple[str, ...]] = dict(files_of(said, "tasks", file).items()) or {None: ()}
     cells = tuple(
         Cell(agent + name, task, files + of_agent, settings)
         for task, files in tasks.items()
@@ -148,16 +148,16 @@ def read_study(file: Path, at_once: int | None = None, threads: int | None = Non
             raise ConfigError(f"agents: {cell.agent} has no config file; give it one, such as {EXAMPLE}.")
     _check_distinct("agents", {cell.agent for cell in cells})
     _check_distinct("tasks", {cell.task for cell in cells if cell.task is not None})
-    at_once = at_once or _whole(said, "at_once", cores())
+    at_once = at_once or whole_number(said, "at_once", cores())
     return Study(
-        folder=Path(_text(said, "folder", f"studies/{file.stem}")).expanduser(),
+        folder=Path(text_of(said, "folder", f"studies/{file.stem}")).expanduser(),
         cells=cells,
-        seeds=_seeds(said),
+        seeds=seeds_of(said),
         scales=read_scales(said.get("scales") or {}),
-        test_episodes=_whole(said, "test_episodes", 100),
-        checkpoint=_one_of(said, "checkpoint", CHECKPOINTS),
+        test_episodes=whole_number(said, "test_episodes", 100),
+        checkpoint=one_of(said, "checkpoint", CHECKPOINTS),
         at_once=at_once,
-        threads=threads or _whole(said, "threads", max(cores() // at_once, 1)),
+        threads=threads or whole_number(said, "threads", max(cores() // at_once, 1)),
     )
 
 
@@ -172,7 +172,7 @@ def read_scales(said: Any) -> dict[str, tuple[float, float]]:
         raise ConfigError(f"scales: {said} is no mapping; give tasks with two returns, such as CartPole-v1: [0, 500].")
     scales = {}
     for task, ends in said.items():
-        numbers = isinstance(ends, list | tuple) and all(_is_number(end) for end in ends)
+        numbers = isinstance(ends, list | tuple) and all(is_number(end) for end in ends)
         if not (numbers and len(ends) == 2 and ends[0] < ends[1]):
             raise ConfigError(
                 f"scales: {task} has {ends}; give the return that scores 0 and the higher one that scores 1, such as "
@@ -182,7 +182,7 @@ def read_scales(said: Any) -> dict[str, tuple[float, float]]:
     return scales
 
 
-def _files(said: Mapping[str, Any], key: str, file: Path) -> dict[str, tuple[str, ...]]:
+def files_of(said: Mapping[str, Any], key: str, file: Path) -> dict[str, tuple[str, ...]]:
     """The config files of each agent or task, by its name."""
     named = said.get(key) or {}
     if not isinstance(named, Mapping):
@@ -194,11 +194,11 @@ def _files(said: Mapping[str, Any], key: str, file: Path) -> dict[str, tuple[str
             raise ConfigError(f"{key}: {name} has {value}; give a list of config files, such as {EXAMPLE}.")
         if not path_part(str(name)):
             raise ConfigError(f"{key}: {name!r} is no name; give one with letters or digits.")
-        found[str(name)] = tuple(_found(one, file, f"{key}: {name}") for one in files)
+        found[str(name)] = tuple(found_config(one, file, f"{key}: {name}") for one in files)
     return found
 
 
-def _found(name: str, study: Path, whose: str) -> str:
+def found_config(name: str, study: Path, whose: str) -> str:
     """A config file beside the study, or one of lit_dqn."""
     beside = study.parent / name
     if beside.is_file():
@@ -239,7 +239,8 @@ def _check_distinct(key: str, names: set[str]) -> None:
             raise ConfigError(f"{key}: {other!r} and {name!r} would have one folder; give one of them another name.")
 
 
-def _seeds(said: Mapping[str, Any]) -> tuple[int, ...]:
+def seeds_of(said: Mapping[str, Any]) -> tuple[int, ...]:
+    """Different seeds, at least one."""
     seeds = said.get("seeds")
     if not (isinstance(seeds, list) and seeds and all(_is_whole(seed) and seed <= LARGEST_SEED for seed in seeds)):
         raise ConfigError(f"seeds: {seeds} is no list of seeds; give one, such as [0, 1, 2, 3, 4].")
@@ -248,21 +249,24 @@ def _seeds(said: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _whole(said: Mapping[str, Any], key: str, default: int) -> int:
+def whole_number(said: Mapping[str, Any], key: str, default: int) -> int:
+    """A value that is a whole number, at least 1."""
     value = said.get(key, default)
     if not (_is_whole(value) and value >= 1):
         raise ConfigError(f"{key}: {value} must be a whole number, at least 1.")
     return int(value)
 
 
-def _text(said: Mapping[str, Any], key: str, default: str) -> str:
+def text_of(said: Mapping[str, Any], key: str, default: str) -> str:
+    """A value that is a text, and not empty."""
     value = said.get(key, default)
     if not (isinstance(value, str) and value):
         raise ConfigError(f"{key}: {value} must be a text, such as {default}.")
     return value
 
 
-def _one_of(said: Mapping[str, Any], key: str, choices: tuple[str, ...]) -> str:
+def one_of(said: Mapping[str, Any], key: str, choices: tuple[str, ...]) -> str:
+    """A value that is one of some, by default the first."""
     value = said.get(key, choices[0])
     if value not in choices:
         raise ConfigError(f"{key}: {value} must be one of {', '.join(choices)}.")
@@ -273,5 +277,6 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -15,6 +15,7 @@ from lit_dqn.commands.inputs import first_look, load_yaml
 from lit_dqn.commands.prepared import Prepared
 from lit_dqn.commands.run_config import forget_the_call
 from lit_dqn.commands.run_name import run_logger
+from lit_dqn.commands.studies.changes import differences
 from lit_dqn.commands.studies.description import SEED, Cell, Job, Study, path_part
 from lit_dqn.errors import ConfigError, TrainingError, one_line
 from lit_dqn.replay.memory import RESERVE, available_bytes
@@ -35,19 +36,19 @@ def jobs_of(study: Study) -> list[Job]:
     """
     runs = study.folder / RUNS
     for cell in study.cells:  # first what is quick to see
-        with _named(cell):
-            first_look(_words(cell, study.seeds[0], runs))
+        with named(cell):
+            first_look(words_of(cell, study.seeds[0], runs))
     by_cell = []
     for cell in study.cells:
-        with _named(cell):
-            by_cell.append(list(_jobs(cell, study.seeds, runs)))
+        with named(cell):
+            by_cell.append(list(jobs_of_cell(cell, study.seeds, runs)))
     tasks = list(dict.fromkeys(jobs[0].task for jobs in by_cell))
     if study.cells[0].task is None and len(tasks) > 1:
         raise ConfigError(f"agents: they play {' and '.join(tasks)}; give each env a config under tasks.")
     if unknown := study.scales.keys() - set(tasks):
         raise ConfigError(f"scales: there is no task {min(unknown)}; the study has {', '.join(tasks)}.")
     jobs = [job for of_a_seed in zip(*by_cell, strict=True) for job in of_a_seed]
-    _check_memory(jobs, study.at_once)
+    check_memory(jobs, study.at_once)
     return jobs
 
 
@@ -82,7 +83,8 @@ def write_jobs(study: Study, jobs: list[Job]) -> None:
 _ANOTHER = "give the study that or another folder"
 
 
-def _words(cell: Cell, seed: int, runs: Path) -> list[str]:
+def words_of(cell: Cell, seed: int, runs: Path) -> list[str]:
+    """A run of a cell as the command line takes it."""
     return [
         *("fit", *cell.words),
         *(f"--{SEED}={seed}", f"--{LOGGER}.save_dir={runs}", f"--{LOGGER}.name={path_part(cell.agent)}"),
@@ -90,7 +92,7 @@ def _words(cell: Cell, seed: int, runs: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _named(cell: Cell) -> Iterator[None]:
+def named(cell: Cell) -> Iterator[None]:
     """What is wrong with a cell is said with its name."""
     try:
         yield
@@ -99,9 +101,9 @@ def _named(cell: Cell) -> Iterator[None]:
         raise ConfigError(f"{cell.agent}{on}: {one_line(error)}") from error
 
 
-def _jobs(cell: Cell, seeds: tuple[int, ...], runs: Path) -> Iterator[Job]:
+def jobs_of_cell(cell: Cell, seeds: tuple[int, ...], runs: Path) -> Iterator[Job]:
     """The runs of an agent on a task, one for each seed."""
-    prepared = Prepared(_words(cell, seeds[0], runs))
+    prepared = Prepared(words_of(cell, seeds[0], runs))
     data, config = prepared.datamodule, prepared.save_config_kwargs["as_given"]
     if config.data.get("seed") is not None:
         raise ConfigError(f"data.seed: {config.data.seed} would be that of all runs; leave it to the study.")
@@ -118,7 +120,13 @@ def _jobs(cell: Cell, seeds: tuple[int, ...], runs: Path) -> Iterator[Job]:
         yield Job(cell.agent, task, seed, folder, text, config.stop.max_env_steps, replay_bytes)
 
 
-def _check_memory(jobs: list[Job], at_once: int) -> None:
+def check_memory(jobs: list[Job], at_once: int) -> None:
+    """See that the largest replays fit into memory together.
+
+    Raises:
+        ConfigError: if fewer than `at_once` of them do.
+
+    """
     largest = sorted((job.replay_bytes + RESERVE for job in jobs), reverse=True)[:at_once]
     available = available_bytes()
     fitting = sum(sum(largest[: number + 1]) <= available for number in range(len(largest)))
@@ -153,17 +161,5 @@ def _check_same(job: Job) -> None:
         then, now = load_yaml(path.read_text()), load_yaml(job.config)
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"folder: {path} cannot be read ({one_line(error)}); give the study another.") from error
-    before, after = dict(_flat(then)), dict(_flat(now))
-    for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key):
-            raise ConfigError(
-                f"{key}: {job} was begun with {before.get(key)}, and would resume with {after.get(key)}; {_ANOTHER}."
-            )
-
-
-def _flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(settings, Mapping) and settings:
-        for key, value in settings.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, settings
+    for key, before, after in differences(then, now):
+        raise ConfigError(f"{key}: {job} was begun with {before}, and would resume with {after}; {_ANOTHER}.")

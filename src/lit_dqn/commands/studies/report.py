@@ -111,9 +111,9 @@ def _page(
         yield "\n## Probability of improvement\n"
         yield f"![Probability of improvement]({FIGURES}/improvement.png)\n"
         yield "How often a run of X has a better score than one of Y on the same task; 0.5 says nothing.\n"
-        yield from _table(["X", "Y", f"P(X > Y) {INTERVAL}"])
+        yield from table_heads(["X", "Y", f"P(X > Y) {INTERVAL}"])
         for (x, y), value in comparison.improvements().items():
-            yield _row([x, y, _words(value)])
+            yield row_of([x, y, _words(value)])
     yield "\n## Protocol\n"
     yield from (f"- {line}" for line in _protocol(comparison))
     yield f"- again: `{repeat}`"
@@ -136,24 +136,24 @@ def _scores(comparison: Comparison, figures: Sequence[str]) -> Iterator[str]:
     else:
         yield "A score is a return; without a scale there is no optimality gap.\n"
     measures = comparison.measures()
-    yield from _table(["agent", "runs", *(f"{name} {INTERVAL}" for name in measures)])
+    yield from table_heads(["agent", "runs", *(f"{name} {INTERVAL}" for name in measures)])
     for agent in comparison.whole:
         number = sum(map(len, comparison.strata(agent)))
-        yield _row([agent, str(number), *(_words(of_agent[agent]) for of_agent in measures.values())])
+        yield row_of([agent, str(number), *(_words(of_agent[agent]) for of_agent in measures.values())])
     if apart := [agent for agent in comparison.agents if agent not in comparison.whole]:
         yield f"\nWithout runs on every task, and so not here: {', '.join(map(_cell, apart))}."
 
 
 def _each_task(comparison: Comparison) -> Iterator[str]:
     yield "The mean return of the test episodes of each run.\n"
-    yield from _table(["task", "agent", "runs", "mean", f"IQM {INTERVAL}", "median", "worst", "best"])
+    yield from table_heads(["task", "agent", "runs", "mean", f"IQM {INTERVAL}", "median", "worst", "best"])
     for task in comparison.tasks:
         for agent in comparison.agents:
             returns = np.array([record.score for record in comparison.of(agent, task)])
             if len(returns):
                 mean, median = _number(returns.mean()), _number(np.median(returns))
                 ends = _number(returns.min()), _number(returns.max())
-                yield _row([task, agent, str(len(returns)), mean, _words(estimate([returns])), median, *ends])
+                yield row_of([task, agent, str(len(returns)), mean, _words(estimate([returns])), median, *ends])
 
 
 def _protocol(comparison: Comparison) -> Iterator[str]:
@@ -199,13 +199,13 @@ def _agents_of(comparison: Comparison, seeds: tuple[int, ...]) -> list[str]:
 
 def _times(comparison: Comparison) -> Iterator[str]:
     yield "Training with its evaluations, the mean of the runs; how fast a run is depends on what runs beside it.\n"
-    yield from _table(["agent", "task", "env steps/s", "minutes"])
+    yield from table_heads(["agent", "task", "env steps/s", "minutes"])
     for agent in comparison.agents:
         for task in comparison.tasks:
             if records := comparison.of(agent, task):
                 speed = np.mean([record.env_steps_per_second for record in records])
                 minutes = np.mean([record.seconds[-1] for record in records]) / 60
-                yield _row([agent, task, f"{speed:,.0f}", f"{minutes:,.1f}"])
+                yield row_of([agent, task, f"{speed:,.0f}", f"{minutes:,.1f}"])
 
 
 # --- words ---
@@ -227,12 +227,14 @@ def _words(value: Estimate) -> str:
     return f"{_number(value.value)} [{_number(value.low)}, {_number(value.high)}]"
 
 
-def _table(heads: list[str]) -> Iterator[str]:
-    yield _row(heads)
+def table_heads(heads: list[str]) -> Iterator[str]:
+    """The first lines of a table."""
+    yield row_of(heads)
     yield "|---" * len(heads) + "|"
 
 
-def _row(cells: list[str]) -> str:
+def row_of(cells: list[str]) -> str:
+    """A line of a table."""
     return f"| {' | '.join(map(_cell, cells))} |"
 
 

@@ -17,7 +17,9 @@ from lit_dqn.saving.layout import REPORT, STUDY, STUDY_LOCK
 from lit_dqn.saving.lock import Lock
 
 
-class _Parser(argparse.ArgumentParser):
+class Words(argparse.ArgumentParser):
+    """Says what is wrong with words in one sentence."""
+
     def error(self, message: str) -> NoReturn:
         usage = self.format_usage().removeprefix("usage: ")
         raise ConfigError(f"{self.prog.removeprefix(PROGRAM).strip()}: {message}; write: {usage}")
@@ -48,16 +50,16 @@ def main(verb: str, words: Sequence[str]) -> int:
 def parser_of(verb: str) -> argparse.ArgumentParser:
     """Of the words after `study` or `report`."""
     if verb == "study":
-        parser = _Parser(
+        parser = Words(
             prog=f"{PROGRAM} study",
             description="Train and test agents on tasks over seeds, several at once, and compare them. The same "
             "command resumes a study that was killed.",
         )
         parser.add_argument("study", metavar="STUDY.yaml", type=Path, help="agents, tasks, overrides, seeds")
-        parser.add_argument("--at_once", type=_positive, help="runs at once, in place of what the file says")
-        parser.add_argument("--threads", type=_positive, help="of torch in each run, likewise")
+        parser.add_argument("--at_once", type=positive, help="runs at once, in place of what the file says")
+        parser.add_argument("--threads", type=positive, help="of torch in each run, likewise")
         return parser
-    parser = _Parser(prog=f"{PROGRAM} report", description="Compare runs that have been trained and tested.")
+    parser = Words(prog=f"{PROGRAM} report", description="Compare runs that have been trained and tested.")
     parser.add_argument(
         "runs",
         nargs="+",
@@ -120,7 +122,8 @@ def report(words: Sequence[str]) -> None:
     _write(options.output or Path("report"), "Report", records, scales, [], repeat)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number, at least 1, of a command line."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} must be a whole number, at least 1")
     return int(text)

@@ -1,0 +1,46 @@
+"""All keys that a config may have, dotted, with what they take; those of classes as far as they are asked for."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from lit_dqn.commands.inputs.classes import Argument, Hint
+from lit_dqn.commands.inputs.sources import SECTIONS, Sources
+
+FROM_THE_ENV = ("observation_shape", "num_actions", "num_outputs")
+"""Arguments that nobody gives."""
+
+
+def all_keys(typed: Sequence[str], others: Mapping[str, Argument]) -> Iterator[tuple[str, Argument]]:
+    """Keys, each once.
+
+    Args:
+        typed: words of a command line. The keys of a class, such as those of a network, are there where one of them
+            begins, as `--model.network.` does.
+        others: keys besides the sections.
+
+    """
+    sources = Sources()
+    yield from others.items()
+    for section in SECTIONS:
+        if section == "model":
+            yield from _with_keys_below("model", Argument(Hint(kinds=("LitAgent",))), ["--model.", *typed], sources)
+        elif (owner := sources.section(section)) is not None:
+            for name, argument in owner.arguments.items():
+                yield from _with_keys_below(f"{section}.{name}", argument, typed, sources)
+
+
+def _with_keys_below(
+    key: str, argument: Argument, typed: Sequence[str], sources: Sources
+) -> Iterator[tuple[str, Argument]]:
+    yield key, argument
+    if not any(word.startswith(f"--{key}.") for word in typed):
+        return
+    below: dict[str, Argument] = {}
+    for kind in argument.hint.kinds:
+        for choice in sources.choices(kind):
+            found = sources.named(choice, kind)
+            for name, own in (found.arguments if found is not None else {}).items():
+                other = below.get(name, own)
+                below[name] = Argument(own.hint | other.hint, own.default)
+    for name, own in below.items():
+        if name not in FROM_THE_ENV:
+            yield from _with_keys_below(f"{key}.{name}", own, typed, sources)

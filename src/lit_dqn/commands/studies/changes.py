@@ -1,0 +1,20 @@
+"""What is not the same in two settings."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def differences(then: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Dotted key, value then and now, of all that is not the same in two mappings of plain values."""
+    before, after = dict(_flat(then)), dict(_flat(now))
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            yield key, before.get(key), after.get(key)
+
+
+def _flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(settings, Mapping) and settings:
+        for key, value in settings.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, settings

@@ -1,0 +1,34 @@
+"""Each end of the space and each choice as a command line: what is refused ends a search before it begins."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lit_dqn.commands.studies.description import SEED, Cell
+from lit_dqn.commands.tuning.description import Search
+from lit_dqn.errors import ConfigError
+
+LOGGER = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"flush_logs_every_n_steps": 1}}
+"""Of each run: evaluations are read while it trains."""
+
+
+def cell_of(search: Search, agent: str, chosen: Mapping[str, Any]) -> Cell:
+    """The base of a search with settings of its space."""
+    return Cell(agent, None, search.files, {"trainer.logger": LOGGER, **search.overrides, **chosen})
+
+
+def samples(search: Search) -> Iterator[tuple[str, list[str]]]:
+    """What was chosen, in words, and the command line of such a run; first that of the base alone."""
+    yield "", ["fit", *cell_of(search, "base", {}).words, f"--{SEED}={search.seeds[0]}"]
+    for key, dimension in search.space.items():
+        for value in dimension.samples:
+            yield key, ["fit", *cell_of(search, "base", {key: value}).words, f"--{SEED}={search.seeds[0]}"]
+
+
+@contextlib.contextmanager
+def in_space(key: str) -> Iterator[None]:
+    """What is wrong with a value of a key is said to be so of the space; what is wrong with the base, of that."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{'space' if key else 'configs'}: {error}") from error

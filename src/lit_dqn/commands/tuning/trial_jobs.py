@@ -1,0 +1,83 @@
+"""The runs of trials, built as `fit` would build them, each with a whole config of its own on the disk."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from lit_dqn.commands.inputs import load_yaml
+from lit_dqn.commands.prepared import Prepared
+from lit_dqn.commands.studies.description import SEED, Job, as_argument
+from lit_dqn.commands.studies.jobs import jobs_of_cell
+from lit_dqn.commands.tuning.description import Search
+from lit_dqn.commands.tuning.rows import Trial
+from lit_dqn.commands.tuning.samples import cell_of, in_space, samples
+from lit_dqn.errors import ConfigError, TrainingError, one_line
+from lit_dqn.saving import durable
+from lit_dqn.saving.layout import CONFIG, RUNS
+
+
+def base_of(search: Search) -> Job:
+    """A run of the base, without any setting of the space.
+
+    Raises:
+        ConfigError: if it cannot run.
+
+    """
+    with in_space(""):
+        return next(jobs_of_cell(cell_of(search, "base", {}), search.seeds[:1], search.folder / RUNS))
+
+
+def build_samples(search: Search) -> None:
+    """Build what the space has at its ends, and each choice, one at a time over the base; nothing is written.
+
+    Raises:
+        ConfigError: if one of them cannot run.
+
+    """
+    for key, words in samples(search):
+        if key:
+            with in_space(key):
+                _built(words)
+
+
+def _built(words: list[str]) -> None:
+    try:
+        Prepared(words)
+    except (TrainingError, MisconfigurationException) as error:
+        raise ConfigError(one_line(error)) from error
+
+
+def jobs_of_trial(search: Search, trial: Trial) -> list[Job]:
+    """A run for each seed, whose config is on the disk; one that has begun keeps its own.
+
+    Raises:
+        ConfigError: if what was chosen does not go together, or cannot be written.
+
+    """
+    cell = cell_of(search, trial.name, trial.chosen)
+    try:
+        jobs = list(jobs_of_cell(cell, search.seeds, search.folder / RUNS))
+        for job in jobs:
+            if not (job.folder / CONFIG).exists():
+                durable.make_folder(job.folder)
+                durable.replace_text(job.folder / CONFIG, job.config)
+    except (TrainingError, MisconfigurationException) as error:
+        raise ConfigError(one_line(error)) from error
+    except OSError as error:
+        raise ConfigError(f"folder: {search.folder} cannot be written to ({error.strerror}); give another.") from error
+    return jobs
+
+
+def settings_of(search: Search, base: Job) -> Mapping[str, Any]:
+    """All that decides what a trial is and how it is graded, plain values, wherever it is run."""
+    config = load_yaml(base.config)
+    del config[SEED], config["trainer"]["logger"]
+    space = {key: {name: as_argument(value) for name, value in vars(of).items()} for key, of in search.space.items()}
+    return {
+        "base": config,
+        "space": space,
+        "seeds": list(search.seeds),
+        "checkpoint": search.checkpoint,
+        "test_episodes": search.test_episodes,
+    }

@@ -1,0 +1,114 @@
+"""`python -m lit_dqn tune SEARCH.yaml`."""
+
+import argparse
+import shlex
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from lit_dqn.commands.inputs import PROGRAM, first_look, say_error
+from lit_dqn.commands.studies.verbs import Words, positive
+from lit_dqn.commands.tuning.description import read_search
+from lit_dqn.commands.tuning.rows import best_of
+from lit_dqn.commands.tuning.samples import in_space, samples
+from lit_dqn.errors import ConfigError, Interrupted, TrainingError
+from lit_dqn.saving import durable
+from lit_dqn.saving.layout import PLACE, REPORT, STUDY_LOCK, WINNER
+from lit_dqn.saving.lock import Lock
+
+
+def main(verb: str, words: Sequence[str]) -> int:
+    """Search.
+
+    Args:
+        verb: `tune`.
+        words: what follows it.
+
+    Returns:
+        The exit code: 0, 2 with one sentence if it cannot be done, 128 + n after signal n.
+
+    """
+    try:
+        tune(words)
+    except (ConfigError, TrainingError) as error:
+        say_error(error)
+        return 2
+    except Interrupted as interruption:
+        print("stopped; the same command resumes from here.", file=sys.stderr)
+        return 128 + interruption.signal_number
+    return 0
+
+
+def parser_of(verb: str) -> argparse.ArgumentParser:
+    """Of the words after `tune`."""
+    parser = Words(
+        prog=f"{PROGRAM} {verb}",
+        description="Search for good settings: trials of several seeds each, of which hopeless ones are ended early. "
+        "The same command resumes a search that was killed; several processes may share one storage.",
+    )
+    parser.add_argument(verb, metavar="SEARCH.yaml", type=Path, help="configs, space, seeds, trials")
+    parser.add_argument("--trials", type=positive, help="how many, in place of what the file says")
+    parser.add_argument("--at_once", type=positive, help="runs at once, likewise")
+    parser.add_argument("--storage", help="URL of a database as Optuna reads it, likewise")
+    return parser
+
+
+def tune(words: Sequence[str]) -> None:
+    """Run what is missing of a search, then write its winner and its report.
+
+    Raises:
+        ConfigError: if the search, or settings of its space, cannot work.
+        TrainingError: if no trial came to its end.
+        Interrupted: after a signal.
+
+    """
+    options = parser_of("tune").parse_args(words)
+    search = read_search(options.tune, options.at_once, options.trials, options.storage)
+    for key, words_of_run in samples(search):  # first what is quick to see
+        with in_space(key):
+            first_look(words_of_run)
+    from lit_dqn.commands.tuning.trials import Trials  # without Optuna there is nothing to do
+
+    # isort: split
+    from lit_dqn.commands.studies.crew import run_all  # torch and Lightning take seconds to import
+    from lit_dqn.commands.studies.jobs import check_memory
+    from lit_dqn.commands.tuning.report import write_report
+    from lit_dqn.commands.tuning.trial_jobs import base_of, build_samples, jobs_of_trial, settings_of
+    from lit_dqn.commands.tuning.tuner import Tuner
+    from lit_dqn.commands.tuning.view import TuneView
+
+    base = base_of(search)
+    check_memory([base] * search.at_once, search.at_once)
+    build_samples(search)
+    trials = Trials(search, settings_of(search, base), _place(search.folder))
+    with TuneView(trials.rows, search.trials) as view:
+        tuner = Tuner(search, trials, lambda trial: jobs_of_trial(search, trial), view)
+        run_all(tuner, search.test_episodes, search.checkpoint, search.at_once, search.threads, tuner)
+    rows = trials.rows()
+    if not best_of(rows):
+        why = next((f"; the first that failed: {row.reason}" for row in rows if row.reason), "")
+        raise TrainingError(f"tune: none of {len(rows)} trials came to its end{why}")
+    repeat = shlex.join(["python", "-m", "lit_dqn", "tune", *words])
+    try:
+        write_report(search, rows, trials.importances(), repeat)
+    except OSError as error:
+        raise ConfigError(f"folder: {search.folder} cannot be written to ({error.strerror}); give another.") from error
+    print(search.folder / WINNER)
+    print(search.folder / REPORT)
+
+
+def _place(folder: Path) -> str:
+    """The name of a folder in a storage, the same for all processes and for ever."""
+    try:
+        durable.make_folder(folder)
+        lock = Lock(folder / STUDY_LOCK)
+        lock.wait()
+        try:
+            if not (folder / PLACE).exists():
+                durable.replace_text(folder / PLACE, f"{uuid.uuid4()}\n")
+            return (folder / PLACE).read_text().strip()
+        finally:
+            lock.release()
+    except OSError as error:
+        raise ConfigError(f"folder: {folder} cannot be written to ({error.strerror}); give another.") from error
