@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install fit pong resume tensorboard test test-gpu test-slow coverage wheel-test test-floors prove-resume check format benchmark benchmark-peers benchmark-gpu results-classic results-minatar maximization-bias notebook docs clean
+.PHONY: help install fit pong resume tensorboard test test-gpu test-slow coverage wheel-test test-floors prove-resume prove-scale check format benchmark benchmark-peers benchmark-gpu results-classic results-minatar maximization-bias notebook docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ wheel-test: install  ## build the wheel, install it into an empty environment ou
 
 prove-resume: install  ## kill runs at random moments, resume them, and compare them with runs that were not (some minutes)
 	$(BIN)/python tests/prove_resume.py
+
+prove-scale: install  ## share a run by 1, 2 and 4 processes, stop and kill some, and compare the bytes (some twenty minutes)
+	$(BIN)/python tests/prove_scale.py
 
 check: install  ## ruff and mypy
 	$(BIN)/ruff check .

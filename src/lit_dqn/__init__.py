@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from lit_dqn.training.dqn import LitDQN
     from lit_dqn.training.loading import load_agent
     from lit_dqn.training.play import Play
+    from lit_dqn.training.strategy import ShardedStrategy
     from lit_dqn.training.td import LitTD
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "ReplayDataModule",
     "Rollout",
     "Run",
+    "ShardedStrategy",
     "ShrinkAndPerturb",
     "Softmax",
     "TDLearning",

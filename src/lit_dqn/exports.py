@@ -55,6 +55,7 @@ EXPORTS = PARTS | {
     "ReplayCheckpointIO": "saving.io",
     "ReplayDataModule": "training.data",
     "Run": "api",
+    "ShardedStrategy": "training.strategy",
     "TrainingError": "errors",
     "load_agent": "training.loading",
     "make_env": "envs.make",

@@ -143,7 +143,10 @@ def test_a_file_may_say_that_no_plan_is_asked_for(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
-        ({"WORLD_SIZE": "2", "RANK": "1"}, r"WORLD_SIZE: 2 processes .* has RANK 1\), .* start it without torchrun"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "1"},
+            r"WORLD_SIZE: 2 processes .* has RANK 1\), .* --trainer.devices 2 --data.shards 2.* without torchrun",
+        ),
         ({"SLURM_NTASKS": "4", "SLURM_PROCID": "3"}, r"SLURM_NTASKS: 4 .* SLURM_PROCID 3\), .* by srun --ntasks=1"),
     ],
 )

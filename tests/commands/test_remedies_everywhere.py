@@ -118,6 +118,8 @@ CASES = [
     CARTPOLE + "--data.shards 4 --data.capacity 49999",
     CARTPOLE + "--data.shards 8 --data.n_step 6400",
     CARTPOLE + "--data.shards 2 --model.update compiled",
+    CARTPOLE + "--trainer.strategy ddp --trainer.devices 2",
+    CARTPOLE + "--trainer.strategy ddp --trainer.devices 6 --data.shards 8",
     CARTPOLE + "--data.shards 2 --model.network test_remedies_everywhere.Normed",
     PQN + "--data.shards 4",
     PQN + "--data.capacity 5000",
@@ -274,6 +276,7 @@ NOT_SAID = (
     "gamma: *, such as",
     "has no ROM in this installation",
     "by srun --ntasks=1",
+    "processes were started together",
     # Said of folders and checkpoints that other tests make.
     "the run * is there already",
     "train an agent first, by fit",

@@ -7,7 +7,8 @@ import torch
 from helpers import WithBatchNorm, WithDropout, batches, make_agent, make_data, make_trainer, same
 from lit_dqn import MLP, ConfigError, Linear, LitDQN, Prioritized
 from lit_dqn.learning.learner import Learner
-from lit_dqn.learning.sharded import Shards, tree_sum
+from lit_dqn.learning.sharded import Shards
+from lit_dqn.ranks import tree_sum
 from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.saving.io import ReplayCheckpointIO
 from lit_dqn.types import Batch, LossOutput

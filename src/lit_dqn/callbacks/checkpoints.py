@@ -2,6 +2,8 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -9,12 +11,14 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch import callbacks
+from lightning.pytorch.loggers import Logger
 
-from lit_dqn.callbacks.run_folder import lock_run_folder, run_folder
+from lit_dqn.callbacks.run_folder import check_is_shared, lock_run_folder, run_folder
 from lit_dqn.errors import SIGNALS, ConfigError, Interrupted, TrainingError
+from lit_dqn.ranks import Ranks
 from lit_dqn.saving import durable
 from lit_dqn.saving.contents import Contents
-from lit_dqn.saving.folder import CheckpointFolder, moment_of
+from lit_dqn.saving.folder import CheckpointFolder
 from lit_dqn.saving.io import ReplayCheckpointIO
 from lit_dqn.saving.layout import BEST, CHECKPOINTS, LAST, checkpoints_of_versions, env_step_of
 from lit_dqn.saving.lock import Lock
@@ -68,11 +72,12 @@ class Checkpoints(callbacks.Checkpoint):
         self._saved_at: tuple[int, int] | None = None  # update, env step
         self._failed_saves = 0
         self._signal: int | None = None
+        self._folder_of_first: Path | None = None  # where the other processes of a run save, which have no logger
 
     def folder(self, trainer: lightning.Trainer) -> Path | None:
         """`checkpoints/` in the run's folder; None for a run without a logger, which has no folder."""
         folder = run_folder(trainer)
-        return None if folder is None else folder / CHECKPOINTS
+        return self._folder_of_first if folder is None else folder / CHECKPOINTS
 
     @property
     def last_saved(self) -> Path | None:
@@ -99,7 +104,7 @@ class Checkpoints(callbacks.Checkpoint):
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Lock the folder, unless that is done."""
-        if stage == "fit":
+        if stage == "fit" and trainer.is_global_zero:
             self.lock_folder(trainer)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
@@ -114,10 +119,13 @@ class Checkpoints(callbacks.Checkpoint):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Look at what the folder holds, and listen to signals."""
-        folder = self.folder(trainer)
+        ranks, self._folder_of_first = Ranks.now(), None
+        self._folder_of_first = folder = ranks.on_first(lambda: self.folder(trainer))
+        if folder is not None:
+            ranks.together(partial(check_is_shared, folder.parent, ranks.rank))
         self._signal, self._kept, self._written = None, [], set()
         trainer.datamodule.stopped = False  # type: ignore[attr-defined]
-        if folder is not None:
+        if folder is not None and ranks.rank == 0:
             env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
             # Those ahead of where the run resumes are broken, or of a future that will be another.
             self._kept = [path for path in CheckpointFolder(folder).numbered() if env_step_of(path) <= env_step]
@@ -125,6 +133,7 @@ class Checkpoints(callbacks.Checkpoint):
             self.session = 1 + max([self.session, *(version.session() or 0 for version in versions)])
             if trainer.ckpt_path is not None and not self._find_best(Path(trainer.ckpt_path), folder, env_step):
                 self.best_grade, self.best_env_step = float("-inf"), None
+        self.best_grade, self.best_env_step = ranks.on_first(lambda: (self.best_grade, self.best_env_step))
         self._listen(trainer)
 
     def _find_best(self, resumed: Path, folder: Path, env_step: int) -> bool:
@@ -198,27 +207,29 @@ class Checkpoints(callbacks.Checkpoint):
 
     def _listen(self, trainer: lightning.Trainer) -> None:
         # Lightning puts back at the end of a fit what it has found at its start.
-        if threading.current_thread() is threading.main_thread():
-            saves = self.folder(trainer) is not None
-            ends = "saves its state after this chunk and ends" if saves else "ends after this chunk"
+        if threading.current_thread() is not threading.main_thread():
+            return
+        saves = self.folder(trainer) is not None
+        ends = "saves its state after this chunk and ends" if saves else "ends after this chunk"
 
-            def note(number: int, frame: FrameType | None) -> None:
-                if number == signal.SIGINT and self._signal == signal.SIGINT:
-                    raise KeyboardInterrupt
-                self._signal = number
-                trainer.datamodule.stopped = True  # type: ignore[attr-defined]
-                hint = "; Ctrl-C again ends it at once" if number == signal.SIGINT else ""
-                sentence = f"{signal.Signals(number).name}: the run {ends}{hint}\n"
-                # Not by the log: the signal may have come while it writes.
-                os.write(2, sentence.encode())
+        def note(number: int, frame: FrameType | None) -> None:
+            if number == signal.SIGINT and self._signal == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._signal = number
+            trainer.datamodule.stopped = True  # type: ignore[attr-defined]
+            hint = "; Ctrl-C again ends it at once" if number == signal.SIGINT else ""
+            sentence = f"{signal.Signals(number).name}: the run {ends}{hint}\n"
+            # Not by the log: the signal may have come while it writes.
+            os.write(2, sentence.encode())
 
-            for number in SIGNALS:
-                signal.signal(number, note)
+        for number in SIGNALS:
+            signal.signal(number, note)
 
     def _end_if_asked(self, trainer: lightning.Trainer) -> None:
-        if self._signal is not None:
+        number = Ranks.now().highest(self._signal or 0)
+        if number:
             self._save_last(trainer)
-            raise Interrupted(self._signal)
+            raise Interrupted(number)
 
     # --- saving ---
 
@@ -247,37 +258,26 @@ class Checkpoints(callbacks.Checkpoint):
         assert path is not None
         folder = CheckpointFolder(path)
         update, env_step = self._position(trainer)
-        self._check_alone(path, env_step)
-        target = folder.path_at(env_step)
+        target, ranks = folder.path_at(env_step), Ranks.now()
+        ranks.on_first(lambda: folder.check_alone(self.session, env_step))
         try:
-            for logger in trainer.loggers:
-                logger.save()  # so that no point of before is lost with the process
+            # So that no point of before is lost with the process.
+            ranks.together(partial(_save_all, trainer.loggers))
             self._written.add(target)
             trainer.save_checkpoint(target, weights_only=False)
-            if also_as is not None:
-                durable.point(path / also_as, target)
-            durable.point(path / LAST, target)
+            ranks.on_first(partial(_point, target, [name for name in (also_as, LAST) if name is not None]))
         except OSError as error:
             self._report(error)
             return False
         self._saved_at, self._failed_saves = (update, env_step), 0
         self._kept = [*(kept for kept in self._kept if kept != target), target][-self.keep_last :]
         checkpoint_io = trainer.strategy.checkpoint_io
-        if isinstance(checkpoint_io, ReplayCheckpointIO):
+        if isinstance(checkpoint_io, ReplayCheckpointIO) and ranks.rank == 0:
             try:
                 folder.remove_all_but(self._kept, env_step, self._written, checkpoint_io)
             except OSError as error:
                 log.warning("older checkpoints of %s could not be removed: %s", path, error)
         return True
-
-    def _check_alone(self, path: Path, env_step: int) -> None:
-        """See whether another process has resumed this run, where the file system has no locks that would keep it."""
-        last = moment_of(path / LAST)
-        if last is not None and (last.session, last.env_step) > (self.session, env_step):
-            raise TrainingError(
-                f"another process has resumed this run and saved env step {last.env_step:,} in {path}; this one ends "
-                "and leaves that as it is."
-            )
 
     def _report(self, error: OSError) -> None:
         self._failed_saves += 1
@@ -286,3 +286,14 @@ class Checkpoints(callbacks.Checkpoint):
         if self._failed_saves > self.max_failed_saves:
             raise TrainingError(f"{sentence} This was failure {self._failed_saves} in a row, so the run ends.")
         log.error("%s Training continues; the next interval tries again.", sentence)
+
+
+def _save_all(loggers: Sequence[Logger]) -> None:
+    for logger in loggers:
+        logger.save()
+
+
+def _point(target: Path, names: Sequence[str]) -> None:
+    """Give a checkpoint its other names."""
+    for name in names:
+        durable.point(target.with_name(name), target)

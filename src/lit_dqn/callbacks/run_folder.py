@@ -1,3 +1,5 @@
+import socket
+import time
 from pathlib import Path
 
 import lightning
@@ -7,6 +9,8 @@ from lit_dqn.errors import ConfigError
 from lit_dqn.saving import durable
 from lit_dqn.saving.layout import LOCK
 from lit_dqn.saving.lock import Lock
+
+SHOWN_SECONDS = 15.0
 
 
 def run_folder(trainer: lightning.Trainer) -> Path | None:
@@ -57,6 +61,27 @@ def lock_run_folder(folder: Path) -> Lock:
     lock = Lock(folder / LOCK)
     lock.acquire(f"the run {folder} is being trained by {{holder}}; wait for its end, or end it, then resume.")
     return lock
+
+
+def check_is_shared(folder: Path, rank: int) -> None:
+    """Refuse a run whose processes do not see one folder, for each writes its part of a checkpoint there.
+
+    Args:
+        folder: of the run.
+        rank: of this process; the first one has made it.
+
+    Raises:
+        ConfigError: if it is not there, also after some seconds, which a network may take to show it.
+
+    """
+    until = time.monotonic() + SHOWN_SECONDS
+    while rank > 0 and not folder.is_dir():
+        if time.monotonic() > until:
+            raise ConfigError(
+                f"trainer.logger.init_args.save_dir: process {rank} on {socket.gethostname()} does not see the run's "
+                f"folder {folder.absolute()}; give one that all machines share."
+            )
+        time.sleep(0.1)
 
 
 def _logger_with_a_folder(trainer: lightning.Trainer) -> TensorBoardLogger | CSVLogger | None:

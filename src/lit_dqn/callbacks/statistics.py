@@ -16,6 +16,7 @@ from lit_dqn.callbacks.forgive import forgive
 from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.dormant import dormant_units
+from lit_dqn.ranks import Ranks
 from lit_dqn.saving import durable
 from lit_dqn.saving.layout import EPISODES
 from lit_dqn.types import Chunk, Episode
@@ -218,6 +219,7 @@ class TrainingStatistics(Callback):
     def _log_dormant_units(self, trainer: lightning.Trainer, chunk: Chunk) -> None:
         agent: Any = trainer.lightning_module
         dormant = dormant_units(agent.online, agent.by_parts(chunk.batches[-1].observation))
+        dormant = Ranks.now().gather(dormant)[-1]  # of the last shard, wherever it is
         if dormant is not None:
             self._write_episodes(trainer)  # for the order of their steps, as above
             for logger in trainer.loggers:

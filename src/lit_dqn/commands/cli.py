@@ -26,10 +26,10 @@ from lit_dqn.callbacks import (
 )
 from lit_dqn.callbacks.run_folder import already_there
 from lit_dqn.commands.inputs import EXTENDS, PROGRAM, first_look, say_error
-from lit_dqn.commands.launch_checks import check_accelerator, check_alone
-from lit_dqn.commands.parser import Parser, explained, sentence_of
-from lit_dqn.commands.process_settings import prepare_process
-from lit_dqn.commands.report import fold
+from lit_dqn.commands.launch_checks import check_accelerator
+from lit_dqn.commands.parser import Parser, explained, first_said, sentence_of
+from lit_dqn.commands.process_settings import StandardError, prepare_process
+from lit_dqn.commands.processes import check_together, rank_of_process, settings_of_process, with_earlier_run
 from lit_dqn.commands.resume import (
     check_can_resume,
     check_env,
@@ -40,7 +40,7 @@ from lit_dqn.commands.resume import (
 from lit_dqn.commands.run_config import SaveRunConfig
 from lit_dqn.commands.run_name import as_list, expand_folders, folder_of_runs, name_run, run_logger
 from lit_dqn.commands.trainer import Trainer
-from lit_dqn.commands.trainer_settings import check_trainer
+from lit_dqn.commands.trainer_settings import check_trainer, processes
 from lit_dqn.commands.verbs import Verbs
 from lit_dqn.errors import ConfigError, TrainingError, one_line
 from lit_dqn.saving import durable
@@ -49,6 +49,7 @@ from lit_dqn.saving.io import ReplayCheckpointIO
 from lit_dqn.saving.layout import version_folder
 from lit_dqn.training.agent import LitAgent
 from lit_dqn.training.data import ReplayDataModule
+from lit_dqn.training.strategy import ShardedStrategy
 
 log = logging.getLogger("lit_dqn")
 
@@ -57,8 +58,10 @@ class CLI(Verbs):
     """LightningCLI with the callbacks of lit_dqn, checkpoints that hold a replay, and errors for people."""
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
-        self.words = first_look(sys.argv[1:] if args is None else args)
+        words = first_look(sys.argv[1:] if args is None else args)
+        self.words, self.is_restarted = with_earlier_run(words)
         self.resumed: Found | None = None
+        self.processes = 1
         super().__init__(
             LitAgent,
             ReplayDataModule,
@@ -164,18 +167,27 @@ class CLI(Verbs):
         config = self.config[self.subcommand]
         # To resume in a run's folder changes the logger, which is not what the run is.
         self.save_config_kwargs = {"as_given": copy.deepcopy(config)}
-        check_alone()
         check_trainer(config.trainer)
+        if self.subcommand == "fit" and not config.get("plan"):  # the rest one process does
+            self.processes = processes(config.trainer)
+        if self.processes == 1:
+            config.trainer.strategy, config.trainer.devices, config.trainer.num_nodes = "auto", 1, 1
+        check_together(self.processes, config.data.shards)
+        is_first = rank_of_process(config.trainer) == 0
         check_accelerator(config.trainer.accelerator)
         expand_folders(config.trainer.logger)
         logger = run_logger(config.trainer.logger)
         runs = folder_of_runs(logger)
-        self.resumes_in_its_folder = config.ckpt_path == "last" and self.subcommand == "fit"
+        self.resumes_in_its_folder = (config.ckpt_path == "last" and self.subcommand == "fit") or self.is_restarted
         if self.resumed is not None:
-            if self.resumes_in_its_folder:
+            if self.resumes_in_its_folder and is_first:
                 resume_in_its_folder(self.resumed.checkpoint, logger)
             config.ckpt_path = str(self.resumed.path)
             config.model.init_args.init_from = None  # the checkpoint has the weights
+        if not is_first:  # which alone writes
+            config.trainer.logger = False
+            log.setLevel(logging.WARNING)
+            return
         self._check_folder(config, runs)
         if config.get("plan"):
             # Nothing of the trial is kept.
@@ -225,7 +237,7 @@ class CLI(Verbs):
             raise
         except (TypeError, ValueError, ImportError, OSError, MisconfigurationException) as error:
             log.debug("while building the parts", exc_info=True)
-            said = _first_said(error)
+            said = first_said(error)
             raise ConfigError(one_line(said) if said is not error else sentence_of(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
@@ -243,6 +255,9 @@ class CLI(Verbs):
         checkpoint = None if self.resumed is None else self.resumed.checkpoint
         checkpoint_io = ReplayCheckpointIO(self.subcommand == "fit" and whole, checkpoint)
         plugins = [*as_list(config.trainer.get("plugins")), checkpoint_io]
+        if self.processes > 1:
+            settings = settings_of_process(self.config[self.subcommand].as_dict(), self.model, self.datamodule)
+            kwargs["strategy"] = ShardedStrategy(settings, self.begin)
         return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
 
     def after_instantiate_classes(self) -> None:
@@ -256,7 +271,8 @@ class CLI(Verbs):
         self.model.check_can_learn_from(self.datamodule)
         if self.subcommand == "fit":
             self.model.check_device(self.trainer.strategy.root_device)
-            self.datamodule.check_memory()
+            self.datamodule.processes = self.processes
+            self.datamodule.check_memory(self.processes // self.trainer.num_nodes)
             if self.resumed is None:
                 self.datamodule.check_prefill()
             self.datamodule.check_device(self.trainer.strategy.root_device)
@@ -269,25 +285,9 @@ class CLI(Verbs):
             self.datamodule.begin_place()
 
 
-def _first_said(error: Exception) -> Exception:
-    """What a part itself has said, of which jsonargparse makes a list of all that it tried."""
-    links: list[Exception] = [error]
-    while isinstance(link := links[-1].__cause__ or links[-1].__context__, Exception):
-        links.append(link)
-    return next((link for link in links if isinstance(link, ConfigError)), error)
-
-
-class _StandardError(logging.Handler):
-    """Writes to the standard error of the moment, which is the progress bar's while there is one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        line = self.format(record)
-        print(fold(line) if sys.stderr.isatty() else line, file=sys.stderr)
-
-
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; a mistake of the user's ends with one sentence and exit code 2."""
-    handler = _StandardError()
+    handler = StandardError()
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     prepare_process()

@@ -1,6 +1,5 @@
 """What is refused before a run is built, and what is said of one that failed at once."""
 
-import os
 import re
 from typing import Any
 
@@ -27,20 +26,6 @@ def check_accelerator(name: Any) -> None:
             f"trainer.accelerator: {name} is not to be had here, where there is {', '.join(there)}; set "
             "--trainer.accelerator auto."
         )
-
-
-def check_alone() -> None:
-    """Refuse to be one of several processes that would each make the same run, in the same folder."""
-    launchers = [("WORLD_SIZE", "RANK", "without torchrun")]
-    if os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):  # there a shell has the tasks, and not we
-        launchers.append(("SLURM_NTASKS", "SLURM_PROCID", "by srun --ntasks=1"))
-    for size, rank, remedy in launchers:
-        if os.environ.get(size, "1") != "1":
-            raise ConfigError(
-                f"{size}: {os.environ[size]} processes were started together (this one has {rank} "
-                f"{os.environ.get(rank, '0')}), and each would make the same run, for lit_dqn trains on one device; "
-                f"start it {remedy}."
-            )
 
 
 def check_metrics(error: Exception, trainer: lightning.Trainer) -> None:

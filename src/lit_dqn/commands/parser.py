@@ -161,3 +161,11 @@ def sentence_of(message: str) -> str:
         if found is not None:
             reason = sentence(found)
     return f"{'.'.join(keys)}: {reason}" if keys else reason
+
+
+def first_said(error: Exception) -> Exception:
+    """What a part itself has said, of which jsonargparse makes a list of all that it tried."""
+    links: list[Exception] = [error]
+    while isinstance(link := links[-1].__cause__ or links[-1].__context__, Exception):
+        links.append(link)
+    return next((link for link in links if isinstance(link, ConfigError)), error)

@@ -59,23 +59,25 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
         raise ConfigError(
             "trainer.accumulate_grad_batches: an update uses one batch; set --data.batch_size 128 for a larger one."
         )
-    devices, nodes = settings.get("devices"), settings.get("num_nodes", 1)
-    if devices not in (None, 1, "1", [0], "auto") or nodes not in (None, 1):
+    strategy = settings.get("strategy")
+    if strategy not in (None, "auto", "single_device", "ddp"):
         raise ConfigError(
-            f"trainer.devices: {devices} on {nodes} nodes is not possible, lit_dqn trains on one device; set "
-            "--trainer.devices 1 --trainer.num_nodes 1, and for several seeds start several runs."
+            f"trainer.strategy: {_name(strategy)} is not possible: lit_dqn trains in one process, or in several by "
+            "ddp; set --trainer.strategy auto."
         )
+    devices, nodes = settings.get("devices"), settings.get("num_nodes", 1)
+    if strategy != "ddp" and (devices not in (None, 1, "1", [0], "auto") or nodes not in (None, 1)):
+        raise ConfigError(
+            f"trainer.devices: {devices} on {nodes} nodes is not possible in one process; set --trainer.devices 1 "
+            "--trainer.num_nodes 1, for several processes also --trainer.strategy ddp, and for several seeds start a "
+            "study."
+        )
+    processes(settings)
     profiler = settings.get("profiler")
     if profiler is not None and not _is_profiler(profiler):
         raise ConfigError(
             f"trainer.profiler: there is no profiler {profiler}; give one of {', '.join(PROFILERS)}, such as "
             "--trainer.profiler simple, or the class path of your own."
-        )
-    strategy = settings.get("strategy")
-    if strategy not in (None, "auto", "single_device"):
-        raise ConfigError(
-            f"trainer.strategy: {_name(strategy)} is not possible: lit_dqn trains in one process on one device; set "
-            "--trainer.strategy auto."
         )
     precision = settings.get("precision")
     if precision is not None and str(precision) not in PRECISIONS:
@@ -104,6 +106,27 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
         value = settings.get(key)
         if _is_whole(value) and value < least:
             raise ConfigError(f"trainer.{key}: {value} must be at least {least}; set --trainer.{key} {max(least, 1)}.")
+
+
+def processes(settings: Mapping[str, Any]) -> int:
+    """How many processes a run is shared by.
+
+    Args:
+        settings: as of `check_trainer`.
+
+    Raises:
+        ConfigError: if that is not said by numbers.
+
+    """
+    if settings.get("strategy") != "ddp":
+        return 1
+    devices, nodes = str(settings.get("devices")), str(settings.get("num_nodes", 1))
+    if not (devices.isdecimal() and nodes.isdecimal() and int(devices) > 0 and int(nodes) > 0):
+        raise ConfigError(
+            f"trainer.devices: {devices} on {nodes} nodes does not say how many processes share the run; set "
+            "--trainer.devices 2 --trainer.num_nodes 1, or other numbers."
+        )
+    return int(devices) * int(nodes)
 
 
 def _is_whole(value: Any) -> TypeGuard[int]:

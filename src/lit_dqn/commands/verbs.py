@@ -8,9 +8,10 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningCLI
 
-from lit_dqn.callbacks.run_folder import make_run_folder
+from lit_dqn.callbacks.run_folder import make_run_folder, run_folder
 from lit_dqn.commands.launch_checks import check_metrics
 from lit_dqn.commands.plan import plan
+from lit_dqn.commands.processes import tell_next_attempt
 from lit_dqn.commands.report import say_metrics, say_what_begins, say_what_was_reached
 from lit_dqn.errors import ConfigError, Interrupted, TrainingError
 
@@ -41,10 +42,8 @@ class Verbs(LightningCLI):
             except Interrupted as interruption:
                 sys.exit(128 + interruption.signal_number)
             return
-        if not self.resumes_in_its_folder:
-            make_run_folder(trainer, self.version_is_chosen)
-        self._get(self.config_init, "checkpoints").lock_folder(trainer)
-        say_what_begins(trainer, self.model, self.datamodule, stop)
+        if trainer.world_size == 1:
+            self.begin()
         try:
             trainer.fit(**kwargs)
         except TrainingError as error:
@@ -64,6 +63,22 @@ class Verbs(LightningCLI):
             log.error("the run failed. %s", self._last_good_checkpoint())
             raise
         say_what_was_reached(trainer, self.datamodule, self._get(self.config_init, "statistics"), stop)
+
+    def begin(self) -> None:
+        """Make the folder of a run, see to it that nobody else writes there, and say what begins.
+
+        Raises:
+            ConfigError: if another process trains this run.
+
+        """
+        trainer = self.trainer
+        if not self.resumes_in_its_folder:
+            make_run_folder(trainer, self.version_is_chosen)
+        self._get(self.config_init, "checkpoints").lock_folder(trainer)
+        folder = run_folder(trainer)
+        if folder is not None:
+            tell_next_attempt(folder)
+        say_what_begins(trainer, self.model, self.datamodule, self._get(self.config_init, "stop"))
 
     def validate(self, verbose: bool = True, **kwargs: Any) -> None:
         """Play evaluation episodes, and say what they say."""

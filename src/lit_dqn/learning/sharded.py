@@ -22,17 +22,6 @@ class Shards:
     """The sum over all shards of the run, as `tree_sum` adds, given a tensor of each shard here, in their order."""
 
 
-def tree_sum(parts: Sequence[Tensor]) -> Tensor:
-    """The sum of 2^k tensors, each two neighbours first: floats depend on the order, and this is one for all.
-
-    Any aligned 2^j of them add up among themselves, so processes that have some each can go on with their sums.
-    """
-    sums = list(parts)
-    while len(sums) > 1:
-        sums = [left + right for left, right in zip(sums[::2], sums[1::2], strict=True)]
-    return sums[0]
-
-
 class ShardedGradient:
     """A backward for each shard's part of a batch, added up, so that the gradient is that of the mean over all parts.
 

@@ -12,6 +12,7 @@ from torch.utils.data import IterableDataset
 from lit_dqn.playing.policies import Policy
 from lit_dqn.playing.seeds import exploration_generator_of_episode
 from lit_dqn.playing.stage import Stage
+from lit_dqn.ranks import Ranks
 from lit_dqn.types import ActionPreferences, Episode
 
 Played = TypeVar("Played")
@@ -93,3 +94,27 @@ class PlayedDataset(IterableDataset[Played]):
 
     def __iter__(self) -> Iterator[Played]:
         return self.play(self.envs, seeds=self.seeds)
+
+
+class SharedDataset(IterableDataset[Played]):
+    """Episodes that n processes play, each every n-th, and tell each other: they are the same for any n.
+
+    Args:
+        played: those of this process; None if it has none.
+        count: of all episodes.
+        ranks: the processes.
+
+    """
+
+    def __init__(self, played: PlayedDataset[Played] | None, count: int, ranks: Ranks) -> None:
+        self.played = played
+        self.count = count
+        self.ranks = ranks
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Played]:
+        own: Iterator[Played] = iter(()) if self.played is None else iter(self.played)
+        for _ in range(0, self.count, self.ranks.count):
+            yield from (episode for episode in self.ranks.gather(next(own, None)) if episode is not None)

@@ -8,6 +8,7 @@ from lit_dqn.playing.collector import OF_ENVS, Collector
 from lit_dqn.playing.player import Players
 from lit_dqn.playing.policies import Policy, UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
+from lit_dqn.ranks import Ranks
 from lit_dqn.types import ActionPreferences, Episode
 
 
@@ -15,7 +16,8 @@ class ShardedCollector:
     """The collectors of several shards as one: they play the same env steps, and their episodes are counted together.
 
     Args:
-        collectors: of the shards in their order, each with as many envs and told how many the run has.
+        collectors: of the shards here in their order, each with as many envs and told how many the run has.
+        ranks: the processes of the run, which have the others.
 
     Attributes:
         episodes: finished, over all envs.
@@ -23,8 +25,9 @@ class ShardedCollector:
 
     """
 
-    def __init__(self, collectors: Sequence[Collector]) -> None:
+    def __init__(self, collectors: Sequence[Collector], ranks: Ranks) -> None:
         self.collectors = collectors
+        self.ranks = ranks
         self.all_envs = collectors[0].all_envs
         self.episodes = 0
         self.finished: deque[Episode] = deque(maxlen=collectors[0].finished.maxlen)
@@ -61,9 +64,13 @@ class ShardedCollector:
 
     def share(self) -> None:
         """Number what has finished since this was last called: by env step, then by env."""
-        found = [episode for collector in self.collectors for episode in collector.finished]
+        own = [episode for collector in self.collectors for episode in collector.finished]
         for collector in self.collectors:
             collector.finished.clear()
+        # Most steps end no episode anywhere.
+        if self.ranks.highest(len(own)) == 0:
+            return
+        found = [episode for episodes in self.ranks.gather(own) for episode in episodes]
         for episode in sorted(found, key=lambda episode: (episode.env_step, episode.env)):
             self.episodes += 1
             self.finished.append(episode._replace(number=self.episodes))
@@ -92,7 +99,7 @@ class ShardedCollector:
 
     def _lacks(self, transitions: int) -> bool:
         """Whether the store of any shard holds fewer."""
-        return any(len(collector.store) < transitions for collector in self.collectors)
+        return self.ranks.highest(int(any(len(own.store) < transitions for own in self.collectors))) > 0
 
     def let_pass(self, steps: int) -> None:
         """Let the clock go on, as of one collector."""
@@ -108,7 +115,8 @@ class ShardedCollector:
 
     def state_dict(self) -> dict[str, Any]:
         """That of one collector with the envs of all shards."""
-        states = [collector.state_dict() for collector in self.collectors]
+        own = [collector.state_dict() for collector in self.collectors]
+        states = [state for states in self.ranks.gather(own) for state in states]
         of_envs = {key: [value for state in states for value in state[key]] for key in OF_ENVS}
         finished = [tuple(episode) for episode in self.finished]
         return {"env_step": self.env_step, "episodes": self.episodes, "finished": finished, **of_envs}

@@ -1,6 +1,6 @@
 """What a checkpoint holds. Its keys are known here and to the checks in `schema.py`, and nowhere else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
 from torch import Tensor
@@ -150,14 +150,15 @@ class Contents:
         """Go without the replay."""
         self.contents.get(DATA_STATE, {}).pop(REPLAY_STATE, None)
 
-    def detach_arrays(self, segments: Sequence[Sidecar]) -> None:
+    def detach_arrays(self, segments: Mapping[int, Sidecar]) -> None:
         """Keep of the arrays of the stores what is needed to find them again: they have been written.
 
         Args:
-            segments: of each store.
+            segments: of each store, by its place in `replays`.
 
         """
-        for replay, own in zip(self.replays, segments, strict=True):
+        for shard, own in segments.items():
+            replay = self.replays[shard]
             replay["arrays"] = {"head": replay["arrays"]["head"]}
             replay.pop("rewritten", None)
             replay[REPLAY_FOLDER], replay[MANIFEST_CRC32] = own.folder.name, own.manifest_crc32

@@ -2,7 +2,7 @@ import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
-from lit_dqn.errors import ConfigError
+from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.saving import durable
 from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.saving.io import ReplayCheckpointIO, remove_unused
@@ -81,6 +81,24 @@ class CheckpointFolder:
         """The last session that has saved anything here; None if none of it can be read."""
         moments = [moment_of(path) for path in self.path.glob(f"*{CKPT_SUFFIX}")]
         return max((moment.session for moment in moments if moment is not None), default=None)
+
+    def check_alone(self, session: int, env_step: int) -> None:
+        """See whether another process has resumed a run, where the file system has no locks that would keep it.
+
+        Args:
+            session: of this process.
+            env_step: that it is at.
+
+        Raises:
+            TrainingError: if one has, and has come further.
+
+        """
+        last = moment_of(self.path / LAST)
+        if last is not None and (last.session, last.env_step) > (session, env_step):
+            raise TrainingError(
+                f"another process has resumed this run and saved env step {last.env_step:,} in {self.path}; this one "
+                "ends and leaves that as it is."
+            )
 
     def best(self) -> list[Path]:
         """What may be the best checkpoint, the likeliest first.

@@ -4,7 +4,6 @@ import errno
 import io
 import logging
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
 from lit_dqn.errors import ConfigError
+from lit_dqn.ranks import Ranks
 from lit_dqn.saving import durable
 from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.saving.contents import Contents
@@ -42,7 +42,7 @@ class ReplayCheckpointIO(CheckpointIO):
     def __init__(self, load_replay: bool = True, checkpoint: Checkpoint | None = None) -> None:
         self.load_replay = load_replay
         self._checkpoint = checkpoint
-        self._previous: list[Sidecar] = []
+        self._previous: Sequence[Sidecar] = ()
         self._references: dict[tuple[int, int], list[str]] = {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -53,31 +53,45 @@ class ReplayCheckpointIO(CheckpointIO):
 
         """
         path = Path(path)
-        durable.make_folder(path.parent)
+        ranks = Ranks.now()
+        ranks.on_first(lambda: durable.make_folder(path.parent))
         contents = Contents(checkpoint)
         replays = contents.replays
+        here = ranks.shards(len(replays)) if len(replays) > 1 else range(len(replays))
         replaced = self.replay_folders(path) if path.exists() else []
         folders: list[Path] = []
         try:
-            pairs = zip_longest(replays, self._previous[: len(replays)])
-            writers = [SidecarWriter.of(replay, previous) for replay, previous in pairs]
-            new_bytes = sum(writer.new_bytes for writer in writers)
-            _check_space(path.parent, new_bytes + 2 * _tensor_bytes(checkpoint, leave_out=replays))
-            folders = _new_folders(path, len(writers))
-            sidecars = [writer.write(folder) for writer, folder in zip(writers, folders, strict=True)]
-            contents.detach_arrays(sidecars)
+            previous: Sequence[Sidecar | None] = self._previous or [None] * len(replays)
+            writers = {shard: SidecarWriter.of(replays[shard], previous[shard]) for shard in here}
+            new_bytes = sum(ranks.gather(sum(writer.new_bytes for writer in writers.values())))
+            required = new_bytes + 2 * _tensor_bytes(checkpoint, leave_out=replays)
+            ranks.together(lambda: _check_space(path.parent, required))
+            folders = ranks.on_first(lambda: _new_folders(path, len(replays)))
+            own = ranks.together(lambda: {shard: writer.write(folders[shard]) for shard, writer in writers.items()})
+            contents.detach_arrays(own)
+            self._bring_together(contents, ranks, {shard: replays[shard] for shard in here})
+            sidecars = [sidecar for part in ranks.gather(list(own.values())) for sidecar in part]
             content = io.BytesIO()
-            torch.save(checkpoint, content)
-            durable.replace_file(path, [content.getbuffer()])
+            if ranks.rank == 0:
+                torch.save(checkpoint, content)
+            ranks.on_first(lambda: durable.replace_file(path, [content.getbuffer()]))
         except OSError:
             _clean_up(path, folders)
             raise
-        self._previous = sidecars or self._previous
+        self._previous = [*sidecars] or self._previous
         self._references[_identity(path)] = [folder.name for folder in folders]
         try:
-            remove_unused(path.parent, replaced, self)
+            if ranks.rank == 0:
+                remove_unused(path.parent, replaced, self)
         except OSError as error:  # the checkpoint stands
             log.warning("the replay %s of before stays: %s", replaced[0], error)
+
+    @staticmethod
+    def _bring_together(contents: Contents, ranks: Ranks, own: dict[int, dict[str, Any]]) -> None:
+        """Let the first process have what the others keep in the checkpoint of their replays."""
+        for part in ranks.gather(own):
+            for shard, replay in part.items():
+                contents.replays[shard].update(replay)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None

@@ -38,7 +38,7 @@ from lit_dqn.training.checks import (
 )
 from lit_dqn.training.evaluated import Evaluated
 from lit_dqn.training.protocols import Data, data_of
-from lit_dqn.training.ranks import check_one_process, shards_of
+from lit_dqn.training.ranks import check_ranks, shards_of
 from lit_dqn.training.scheduled import Scheduled
 from lit_dqn.types import Batch, Chunk, LossOutput
 
@@ -221,11 +221,11 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
 
     def setup(self, stage: str) -> None:
         """Check that agent, data and device belong together, once for each stage."""
-        check_one_process(self.trainer)
         if stage == "fit":
             self.check_device(self.trainer.strategy.root_device)
             make_deterministic()
         data = data_of(self.trainer)
+        check_ranks(self.trainer, 1 if data is None else data.shards)
         if data is not None:
             self.check_can_learn_from(data)
 

@@ -9,6 +9,7 @@ from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.sharded import ShardedCollector
+from lit_dqn.ranks import Ranks
 from lit_dqn.replay import ShardedReplay
 from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.saving.contents import lacks_segments
@@ -67,9 +68,15 @@ class CheckpointedData(lightning.LightningDataModule):
             return {}
         replay: Any = self.store.state_dict()
         sampling: Any = [generator.bit_generator.state for generator in self._sampling]
+        if self.shards > 1:
+            ranks = Ranks.now()
+            here = ranks.shards(self.shards)
+            sampling = [state for states in ranks.gather(sampling[here.start : here.stop]) for state in states]
+            # Whoever has a replay writes it.
+            replay = [replay.get(shard, {}) for shard in range(self.shards)]
         return {
             "collector": self.collector.state_dict(),
-            "replay": replay if self.shards == 1 else [replay[shard] for shard in range(self.shards)],
+            "replay": replay,
             "sampling": sampling[0] if self.shards == 1 else sampling,
             "seed": self.seed,
             **({"prefilled": self.prefilled} if self.prefilled else {}),

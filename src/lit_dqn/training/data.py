@@ -25,6 +25,7 @@ from lit_dqn.playing.policies import EpsilonGreedy, Greedy, Policy, UniformRando
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.seeds import sampling_generator
 from lit_dqn.playing.sharded import ShardedCollector
+from lit_dqn.ranks import Ranks
 from lit_dqn.replay import (
     Replay,
     RolloutStore,
@@ -37,7 +38,7 @@ from lit_dqn.saving.specification import specification
 from lit_dqn.schedules import Schedule
 from lit_dqn.training.dataset import ReplayDataset
 from lit_dqn.training.prefilled_data import PrefilledData
-from lit_dqn.training.ranks import check_one_process
+from lit_dqn.training.ranks import check_ranks
 from lit_dqn.training.replay_placement import ReplayDevice
 from lit_dqn.training.rollout_settings import check_rollout
 from lit_dqn.training.settings import check_policies, check_settings, stacked_parts
@@ -192,6 +193,7 @@ class ReplayDataModule(PrefilledData):
         self.prefilled = 0
         self.stopped = False  # set from outside when the run shall end: filling the replay then ends, too
         self._refill = False
+        self.processes = 1  # of the run, each with its share of the shards
         self._sampling = [sampling_generator(self.seed, shard) for shard in range(shards)]
 
     @property
@@ -208,14 +210,15 @@ class ReplayDataModule(PrefilledData):
         """Build the envs and the replay of training, once for each fit.
 
         Raises:
-            ConfigError: if there are several processes, or the replay does not fit.
+            ConfigError: if the processes cannot share the shards, or the replay does not fit.
 
         """
         if self.trainer is not None:
-            check_one_process(self.trainer)
+            check_ranks(self.trainer, self.shards)
         if stage == "fit" and (self.collector is None or self.collector.closed):
             self.collector = self.store = None  # and with them the replay of a fit before this one
             self.prefilled = 0
+            self.processes = Ranks.now().count
             self.check_memory()
             learns_on = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
             device = self.device_of_frames(learns_on)
@@ -253,7 +256,7 @@ class ReplayDataModule(PrefilledData):
             min_replay_size=max(self.min_replay_size - self.prefilled, 0),
             warm_up_policy=self.warm_up_policy,
             refill=refill,
-            stopped=lambda: self.stopped,
+            stopped=lambda: Ranks.now().highest(int(self.stopped)) > 0,
             play_ahead=self._play_ahead,
         )
 

@@ -7,10 +7,11 @@ import lightning
 from gymnasium.vector import VectorEnv
 
 from lit_dqn.envs import AtariProtocol, Wrapper, is_atari, make_env_with_pictures, make_vec
-from lit_dqn.playing.evaluation import PlayedDataset, play_episodes
+from lit_dqn.playing.evaluation import PlayedDataset, SharedDataset, play_episodes
 from lit_dqn.playing.policies import Policy
 from lit_dqn.playing.seeds import EVALUATION_ENV, TEST_ENV, evaluation_seeds
 from lit_dqn.playing.trajectories import Trajectory, play_trajectories
+from lit_dqn.ranks import Ranks
 from lit_dqn.saving.specification import specification
 from lit_dqn.types import CopiedAgent, Episode
 
@@ -34,18 +35,26 @@ class EvaluationData(lightning.LightningDataModule):
         super().__init__()
         self._evaluation_envs: list[gymnasium.Env | VectorEnv] = []
 
-    def val_dataloader(self) -> PlayedDataset[Episode]:
+    def val_dataloader(self) -> PlayedDataset[Episode] | SharedDataset[Episode]:
         """`eval_episodes` episodes with the same seeds each time, in envs of their own."""
         return self._evaluation_episodes(EVALUATION_ENV)
 
-    def test_dataloader(self) -> PlayedDataset[Episode]:
+    def test_dataloader(self) -> PlayedDataset[Episode] | SharedDataset[Episode]:
         """As `val_dataloader`, with other seeds."""
         return self._evaluation_episodes(TEST_ENV)
 
-    def _evaluation_episodes(self, env: int) -> PlayedDataset[Episode]:
-        envs = self._make_vec(min(self.eval_envs, self.eval_episodes))
-        self._evaluation_envs.append(envs)
-        return PlayedDataset(envs, self._seeds(env), partial(play_episodes, **self._evaluation()))
+    def _evaluation_episodes(self, env: int) -> PlayedDataset[Episode] | SharedDataset[Episode]:
+        ranks = Ranks.now()
+        seeds = self._seeds(env)[ranks.rank :: ranks.count]
+        played = None
+        if seeds:
+            # As many as in one process, also where some have nothing to play: bits depend on the rows of a batch.
+            envs = self._make_vec(min(self.eval_envs, self.eval_episodes))
+            self._evaluation_envs.append(envs)
+            played = PlayedDataset(envs, seeds, partial(play_episodes, **self._evaluation()))
+        if played is not None and ranks.count == 1:
+            return played
+        return SharedDataset(played, self.eval_episodes, ranks)
 
     def predict_dataloader(self) -> PlayedDataset[Trajectory]:
         """The same episodes as `test_dataloader`, with pictures where the env can render them."""

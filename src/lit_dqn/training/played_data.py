@@ -15,6 +15,7 @@ from lit_dqn.playing.player import Player
 from lit_dqn.playing.policies import Policy
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.sharded import ShardedCollector
+from lit_dqn.ranks import Ranks
 from lit_dqn.replay import DeviceFrames, Replay, ReplayBuffer, Rollout, RolloutStore, ShardedReplay
 from lit_dqn.training.checkpointed_data import CheckpointedData
 from lit_dqn.training.evaluation_data import EvaluationData
@@ -42,11 +43,14 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
         self, device: torch.device | None
     ) -> tuple[Collector | ShardedCollector, Replay | RolloutStore | ShardedReplay]:
         """What plays and what is played, of one shard as it is, with frames on a device, too, if there is one."""
-        stores = [self._make_store(device) for _ in range(self.shards)]
-        collectors = [self._make_collector(shard, store) for shard, store in enumerate(stores)]
+        ranks = Ranks.now()
+        here = ranks.shards(self.shards)
+        stores = [self._make_store(device) for _ in here]
+        collectors = [self._make_collector(shard, store) for shard, store in zip(here, stores, strict=True)]
         if self.shards == 1:
             return collectors[0], stores[0]
-        return ShardedCollector(collectors), ShardedReplay(dict(enumerate(cast(list[Replay], stores))))
+        replays = dict(zip(here, cast(list[Replay], stores), strict=True))
+        return ShardedCollector(collectors, ranks), ShardedReplay(replays)
 
     def begin_place(self) -> None:
         """Begin what plays elsewhere, if anything shall: what cannot be begun is told before there is a run.
@@ -118,5 +122,6 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
         """The batches of a training step."""
         assert self.store is not None
         if isinstance(self.store, ShardedReplay):
-            return self.store.draw(self.gradient_steps, self.batch_size // self.shards, self._sampling, env_step)
+            generators = [self._sampling[shard] for shard in self.store.replays]
+            return self.store.draw(self.gradient_steps, self.batch_size // self.shards, generators, env_step)
         return self.store.draw(self.gradient_steps, self.batch_size, self._sampling[0], env_step)

@@ -72,25 +72,26 @@ class PrefilledData(PlayedData):
         """Fill a store with the demonstrations, in their order, each episode ended; no more than it has room for.
 
         Args:
-            store: of all shards.
+            store: of the shards here, which take their part of what is of all envs.
 
         Raises:
             ConfigError: if they cannot be had, or are too few to learn from offline.
 
         """
-        stores = list(store.replays.values()) if isinstance(store, ShardedReplay) else [store]
+        stores = store.replays if isinstance(store, ShardedReplay) else {0: store}
         self.prefilled = 0
         for number, demonstrations in enumerate(self.prefill):
             returns: list[float] = []
             total = np.zeros(self.num_envs)
             for timestep in self._as_fits(demonstrations, number):
-                for one, part in zip(stores, _parts(timestep, len(stores)), strict=True):
-                    one.add(part)
+                parts = _parts(timestep, self.shards)
+                for shard, one in stores.items():
+                    one.add(parts[shard])
                 self.prefilled += self.num_envs
                 total += timestep.reward
                 returns += total[timestep.last].tolist()
                 total[timestep.last] = 0
-            for one in stores:
+            for one in stores.values():
                 one.cut_episodes()  # what follows is an episode of somebody else
             mean = f", mean return {np.mean(returns):,.1f}" if returns else ""
             log.info(

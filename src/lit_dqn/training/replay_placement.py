@@ -34,6 +34,7 @@ class ReplayPlacement(lightning.LightningDataModule):
     num_actions: int
     action_mask: bool
     shards: int
+    processes: int
     capacity: int
     n_step: Schedule | int
     gamma: Schedule | float
@@ -71,24 +72,31 @@ class ReplayPlacement(lightning.LightningDataModule):
         return self.num_actions if self.action_mask else None
 
     def device_frames_bytes(self, capacity: int) -> int:
-        """Memory that the frames of a full replay of so many timesteps take on a GPU, in bytes."""
-        return self.shards * frames_bytes(
-            capacity // self.shards,
-            self.num_envs // self.shards,
-            self._frame_shape,
-            self._frame_dtype,
-            n_step=self.horizon.longest,
-            frame_stack=self.frame_stack,
+        """Memory that the frames of a full replay of so many timesteps take on a GPU of this process, in bytes."""
+        return (
+            self.shards
+            // self.processes
+            * frames_bytes(
+                capacity // self.shards,
+                self.num_envs // self.shards,
+                self._frame_shape,
+                self._frame_dtype,
+                n_step=self.horizon.longest,
+                frame_stack=self.frame_stack,
+            )
         )
 
-    def check_memory(self) -> None:
+    def check_memory(self, here: int = 1) -> None:
         """Refuse a replay that does not fit, before it is allocated; only training has one.
+
+        Args:
+            here: processes on this machine, each with its share of the replay.
 
         Raises:
             ConfigError: naming the capacity that would fit.
 
         """
-        check_fits(self.capacity, self.replay_bytes)
+        check_fits(self.capacity, lambda capacity: self.replay_bytes(capacity) * here // self.processes)
 
     def check_device(self, device: torch.device) -> None:
         """Refuse a device that the replay's frames shall lie on and cannot.

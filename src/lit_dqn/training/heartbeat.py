@@ -1,0 +1,72 @@
+"""Signs of life between the processes of one run: one that goes silent would otherwise be waited for half an hour."""
+
+import os
+import threading
+import time
+from datetime import timedelta
+
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
+
+from lit_dqn.ranks import GONE, Ranks
+
+BEAT_SECONDS, SILENT_SECONDS = 3.0, 40.0
+
+
+def connect(patience: timedelta) -> Store:
+    """The store by which the processes of a run find each other.
+
+    Args:
+        patience: how long an answer may take.
+
+    """
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=patience)
+
+
+class Heartbeat:
+    """Says on a thread that this process lives, and ends it when another has not been heard for 40 seconds.
+
+    A process that ends is noticed by its closed connections. This is for a machine that hangs or is cut off, and for
+    one process that dies while the others evaluate or wait for a disk. Between two signs of life a process may take as
+    long as it likes.
+
+    Args:
+        ranks: the processes, which are connected.
+
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._ended = threading.Event()
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        # A connection of its own: that of torch waits for answers, and would let this one wait for them, too.
+        self._store = PrefixStore(f"lit_dqn/alive/{attempt}", connect(timedelta(seconds=SILENT_SECONDS)))
+        self._heard = {rank: (b"", time.monotonic()) for rank in range(ranks.count) if rank != ranks.rank}
+        self._store.set(str(ranks.rank), "0")
+        for work in (self._beat, self._listen):
+            threading.Thread(target=work, daemon=True).start()
+
+    def stop(self) -> None:
+        """From here on this process ends by itself."""
+        self._ended.set()
+
+    def _beat(self) -> None:
+        count = 0
+        while not self._ended.wait(BEAT_SECONDS):
+            count += 1
+            try:
+                self._store.set(str(self._ranks.rank), str(count))
+                for rank, (before, _) in list(self._heard.items()):
+                    now = self._store.get(str(rank))
+                    if now != before:
+                        self._heard[rank] = (now, time.monotonic())
+            except RuntimeError:
+                pass  # the first process holds the store: it is as silent as the others then
+
+    def _listen(self) -> None:
+        while not self._ended.wait(1):
+            silent = [rank for rank, (_, at) in self._heard.items() if time.monotonic() - at > SILENT_SECONDS]
+            if silent:
+                # The main thread waits where no exception reaches it.
+                os.write(2, f"error: {GONE} (process {silent[0]} is silent for {SILENT_SECONDS:.0f} s)\n".encode())
+                os._exit(2)

@@ -1,0 +1,156 @@
+"""How Lightning starts and connects the processes of one run."""
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as dist
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from torch._C._distributed_c10d import PrefixStore
+
+from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn.ranks import Ranks
+from lit_dqn.saving.random_state import random_state, set_random_state
+from lit_dqn.training.heartbeat import Heartbeat, connect
+
+# The newer name of torch's.
+set_timeout = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
+
+WATCH_SECONDS = 0.2
+
+MEET_MINUTES, WAIT_MINUTES = 5, 30
+"""How long processes wait for all to be there, and for each other later, as in the save of a large replay."""
+
+
+class ShardedStrategy(DDPStrategy):
+    """Lightning's processes of DDP without its wrapper: the learner exchanges gradients itself, in a fixed order.
+
+    Every process writes its part of a checkpoint. On CPUs they talk by gloo, on GPUs by NCCL.
+
+    Args:
+        settings: of this process, by key, which must be those of all.
+        begin: what the first process does when all are there and alike, before anything is built.
+
+    """
+
+    def __init__(self, settings: Mapping[str, str] | None = None, begin: Callable[[], None] | None = None) -> None:
+        super().__init__(timeout=timedelta(minutes=MEET_MINUTES))
+        self.settings = dict(settings or {})
+        self.begin = begin
+        self._heartbeat: Heartbeat | None = None
+
+    def _get_process_group_backend(self) -> str:
+        # What the host tells is on the CPU, whatever the device.
+        return "gloo" if self.root_device.type == "cpu" else f"cpu:gloo,{self.root_device.type}:nccl"
+
+    def _configure_launcher(self) -> None:
+        assert self.cluster_environment is not None
+        self._launcher = _Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
+
+    def setup_distributed(self) -> None:
+        """As Lightning has it, which seeds the generators once more; the weights have been drawn from them already.
+
+        Raises:
+            ConfigError: if the processes were started with different settings.
+            TrainingError: if they do not find each other.
+
+        """
+        before = random_state()
+        try:
+            self._meet_anew()
+            super().setup_distributed()
+        except RuntimeError as error:
+            first_line = (str(error).splitlines() or [""])[0]
+            raise TrainingError(
+                f"not all of the {self.world_size} processes of this run came within {MEET_MINUTES} minutes, so this "
+                f"one ends, too; what they said tells why ({first_line})."
+            ) from error
+        set_random_state(before)
+        set_timeout(timedelta(minutes=WAIT_MINUTES))
+        ranks = Ranks.now()
+        self._heartbeat = Heartbeat(ranks)
+        check_alike(ranks, self.settings)
+        ranks.on_first(self.begin or (lambda: None))
+
+    def _meet_anew(self) -> None:
+        """After a restart by torchrun, whose store still has the addresses of before: look for those of now."""
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        if attempt == "0" or not isinstance(self.cluster_environment, TorchElasticEnvironment):
+            return
+        environment = self.cluster_environment
+        dist.init_process_group(
+            self._get_process_group_backend(),
+            store=PrefixStore(f"attempt_{attempt}", connect(timedelta(minutes=MEET_MINUTES))),
+            rank=environment.global_rank(),
+            world_size=environment.world_size(),
+            timeout=timedelta(minutes=MEET_MINUTES),
+            device_id=None if self.root_device.type == "cpu" else self.root_device,
+        )
+
+    def configure_ddp(self) -> None:
+        """The model stays as it is."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        """All write, each what it has."""
+        self.checkpoint_io.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
+
+    def teardown(self) -> None:
+        """From here on the processes end by themselves."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        super().teardown()
+
+
+def check_alike(ranks: Ranks, settings: Mapping[str, str]) -> None:
+    """Refuse processes that would not make the same run together.
+
+    Args:
+        ranks: the processes.
+        settings: of this one, by key.
+
+    Raises:
+        ConfigError: naming the first key that differs, in all processes.
+
+    """
+    first, *others = ranks.gather(dict(settings))
+    for rank, other in enumerate(others, start=1):
+        for key in sorted(first.keys() | other.keys()):
+            if first.get(key) != other.get(key):
+                raise ConfigError(
+                    f"{key}: process 0 of this run has {first.get(key)} and process {rank} has {other.get(key)}; start "
+                    "all of them by the same command, with the same files and versions."
+                )
+
+
+class _Launcher(_SubprocessScriptLauncher):
+    """Starts the other processes on this machine, and watches them until they can be talked to.
+
+    Lightning's own watches them until the end, and kills the first one when another has ended, also after a signal
+    that all of them have saved at.
+    """
+
+    def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
+        self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
+        if not self.cluster_environment.creates_processes_externally:
+            self._call_children_scripts()
+            threading.Thread(target=_watch, args=(self.procs,), daemon=True).start()
+        result = function(*args, **kwargs)
+        for process in self.procs:
+            process.wait()
+        return result
+
+
+def _watch(processes: list[subprocess.Popen[bytes]]) -> None:
+    while not dist.is_initialized():
+        if any(process.poll() is not None for process in processes):
+            os.write(
+                2, b"error: another process of this run has ended before it began; what that one said tells why.\n"
+            )
+            os._exit(2)
+        time.sleep(WATCH_SECONDS)

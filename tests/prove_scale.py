@@ -1,0 +1,285 @@
+"""Proves that a run of four shards is the same bytes on 1, 2 and 4 processes, whoever is stopped or killed in between.
+
+    python tests/prove_scale.py            # all of it, some twenty minutes on two cores
+    python tests/prove_scale.py --short    # one case: two processes, one of them stopped, one killed under torchrun
+
+CartPole (noise, numbers that are drawn, priorities) trains on 1, 2 and 4 processes without a break. For each pair a run
+is stopped by SIGTERM to one of its processes at a random moment: all must save and end with 143, and the other number
+of processes resumes it. SIGKILL of one of two: the other must end with 2 and a sentence, and four resume. SIGSTOP of
+one: the other must notice that it is silent. Under torchrun one process is killed, and the run must go on and end by
+itself; by SLURM's variables and by Lightning's launcher a run must be the same. Breakout with the loss of a life as an
+end of an episode, and Taxi with action masks, played ahead, do some of that.
+
+What is left is compared with the run on one process as `prove_resume.py` does: weights, optimiser, replay, generators,
+points, episodes. A negative control, of which one shard draws its batches from another generator, must come out
+different.
+"""
+
+import argparse
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from prove_resume import CASES as OF_RESUME
+from prove_resume import can_be_played, differences, fingerprints
+
+SOURCE = Path(__file__).parent.parent / "src"
+SMALL = ["--data.shards=4", "--trainer.enable_progress_bar=false"]
+CASES = {
+    "cartpole": [*OF_RESUME["cartpole_shards"], "--data.updates_per_epoch=40", "--stop.max_env_steps=1600", *SMALL],
+    "breakout": [
+        *OF_RESUME["pong"],
+        "--data.env_id=ALE/Breakout-v5",
+        "--data.env_kwargs={terminal_on_life_loss: true}",
+        "--data.eval_episodes=3",
+        *SMALL,
+    ],
+    "taxi": [
+        *OF_RESUME["taxi"],
+        "--data.capacity=1600",
+        "--data.updates_per_epoch=40",
+        "--stop.max_env_steps=1600",
+        *SMALL,
+    ],
+}
+SHORT = [  # seconds of training
+    "--config=cartpole",
+    "--data.capacity=1600",
+    "--data.min_replay_size=400",
+    "--data.batch_size=32",
+    "--data.updates_per_epoch=40",
+    "--data.eval_episodes=3",
+    "--data.eval_max_steps=60",
+    "--stop.max_env_steps=1600",
+    "--trainer.log_every_n_steps=3",
+    *SMALL,
+]
+SAVED, DIED, GONE = 128 + signal.SIGTERM, -signal.SIGKILL, 2
+RUN_SECONDS = 900
+"""After which whatever hangs is killed; a crowded machine is slow."""
+
+ANOTHER_GENERATOR = """
+import sys
+from lit_dqn.training import data
+from lit_dqn.playing.seeds import sampling_generator
+data.sampling_generator = lambda seed, shard: sampling_generator(seed, 7 if shard == 2 else shard)
+from lit_dqn.commands.cli import main
+main(sys.argv[1:])
+"""
+
+
+# --- the processes of a run ---
+
+
+def environment(**more: object) -> dict[str, str]:
+    own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCE), **{name: str(value) for name, value in more.items()}}
+    return os.environ | own
+
+
+def begin(command: Sequence[str], folder: Path, name: str, variables: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A process whose words are in `<name>.txt`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.txt").open("a") as output:
+        return subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=output)
+
+
+def start(settings: Sequence[str], ranks: int, folder: Path, slurm: bool = False) -> list[subprocess.Popen[bytes]]:
+    """The processes of a run, each begun by itself, as launchers do."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "lit_dqn", "fit", *settings, "--trainer.strategy=ddp"]
+    command.append(f"--trainer.devices={ranks}")
+    processes = []
+    for rank in range(ranks):
+        own = {"WORLD_SIZE": ranks, "NODE_RANK": 0, "LOCAL_RANK": rank}
+        if slurm:
+            own = {"SLURM_NTASKS": ranks, "SLURM_NTASKS_PER_NODE": ranks, "SLURM_NNODES": 1, "SLURM_JOB_NAME": "run"}
+            own |= {"SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_NODEID": 0, "SLURM_NODELIST": "localhost"}
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        processes.append(begin(command, folder, f"rank_{rank}", environment(**own, **address)))
+    return processes
+
+
+def finish(processes: list[subprocess.Popen[bytes]]) -> list[int]:
+    """The exit codes; whoever is not done in time is killed."""
+    until = time.monotonic() + RUN_SECONDS
+    try:
+        return [process.wait(max(until - time.monotonic(), 0.1)) for process in processes]
+    except subprocess.TimeoutExpired:
+        return [DIED]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def said(folder: Path) -> str:
+    return "\n".join(path.read_text()[-3000:] for path in sorted(folder.glob("*.txt")))
+
+
+def train(settings: Sequence[str], ranks: int, folder: Path, slurm: bool = False) -> None:
+    codes = finish(start(settings, ranks, folder, slurm))
+    if codes != [0] * ranks:
+        sys.exit(f"a run on {ranks} processes ended with {codes}:\n{said(folder)}")
+
+
+def checkpoints_of(folder: Path) -> set[Path]:
+    return set(folder.glob("lightning_logs/*/*/checkpoints/env_step_*.ckpt"))
+
+
+def wait_for_a_checkpoint(processes: list[subprocess.Popen[bytes]], folder: Path, dice: random.Random) -> None:
+    """Until some moments after the first one."""
+    until = time.monotonic() + RUN_SECONDS
+    while not checkpoints_of(folder) and time.monotonic() < until:
+        if any(process.poll() is not None for process in processes):
+            sys.exit(f"a run ended before its first checkpoint:\n{said(folder)}")
+        time.sleep(0.02)
+    time.sleep(dice.uniform(0, 0.5))
+
+
+class Proof:
+    """One case, on some numbers of processes, and what was wrong with it.
+
+    Args:
+        name: of the case.
+        settings: of `fit`.
+        folder: where the runs are kept.
+        dice: of the moments.
+
+    """
+
+    def __init__(self, name: str, settings: Sequence[str], folder: Path, dice: random.Random) -> None:
+        self.name, self.settings, self.folder, self.dice = name, settings, folder, dice
+        train(settings, 1, folder / "whole_1")
+        self.whole = fingerprints(folder / "whole_1")
+        self.is_right = True
+
+    def expect(self, right: bool, folder: Path) -> None:
+        if not right:
+            self.is_right = False
+            print(f"not as it should be:\n{said(folder)}")
+
+    def compare(self, what: str, folder: Path, remark: str = "", expect_same: bool = True) -> None:
+        different = differences(self.whole, fingerprints(folder))
+        compared = sum(map(len, self.whole.values()))
+        print(f"| {self.name} | {what} | {remark} | {compared} | {len(different)} |", flush=True)
+        for thing in different[:10] if expect_same else ():
+            print(f"    differs: {thing}")
+        self.expect((not different) is expect_same, folder)
+
+    def without_a_break(self, ranks: int, slurm: bool = False) -> None:
+        folder = self.folder / f"whole_{ranks}{'_slurm' * slurm}"
+        train(self.settings, ranks, folder, slurm)
+        self.compare(f"{ranks} processes{' by SLURM' * slurm}", folder)
+
+    def by_lightning(self, ranks: int) -> None:
+        """One process, which begins the others."""
+        folder = self.folder / "lightning"
+        command = [sys.executable, "-m", "lit_dqn", "fit", *self.settings, "--trainer.strategy=ddp"]
+        process = begin([*command, f"--trainer.devices={ranks}"], folder, "all", environment())
+        self.expect(finish([process]) == [0], folder)
+        self.compare(f"{ranks} processes by Lightning", folder)
+
+    def stopped(self, number: int, ranks: int, other: int) -> None:
+        """A signal to one of the processes, and another number of them goes on."""
+        name = signal.Signals(number).name
+        folder = self.folder / f"{name}_{ranks}_{other}"
+        processes = start(self.settings, ranks, folder)
+        wait_for_a_checkpoint(processes, folder, self.dice)
+        began, hit = time.monotonic(), processes[self.dice.randrange(ranks)]
+        hit.send_signal(number)
+        codes = finish([process for process in processes if number != signal.SIGSTOP or process is not hit])
+        seconds = time.monotonic() - began
+        if number == signal.SIGTERM:
+            self.expect(codes == [SAVED] * ranks, folder)
+        elif number == signal.SIGKILL:
+            self.expect(sorted(codes) == [DIED, *[GONE] * (ranks - 1)], folder)
+        else:
+            hit.kill()
+            hit.wait()
+            self.expect(codes == [GONE] * (ranks - 1) and "is silent for" in said(folder), folder)
+        if number != signal.SIGTERM:
+            self.expect("another process of this run has ended or cannot be reached" in said(folder), folder)
+            self.expect(seconds < 60, folder)
+        train([*self.settings, "--ckpt_path=last"], other, folder)
+        remark = f"ended with {', '.join(map(str, codes))} in {seconds:.1f} s"
+        self.compare(f"{name} to one of {ranks}, resumed on {other}", folder, remark)
+
+    def restarted(self, ranks: int) -> None:
+        """One process of torchrun's is killed, and torchrun begins all anew."""
+        folder = self.folder / "torchrun"
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        command += ["--max-restarts=1", "-m", "lit_dqn", "fit", *self.settings, "--trainer.strategy=ddp"]
+        launcher = begin([*command, f"--trainer.devices={ranks}"], folder, "torchrun", environment())
+        wait_for_a_checkpoint([launcher], folder, self.dice)
+        workers = children_of(launcher.pid)
+        os.kill(self.dice.choice(workers), signal.SIGKILL)
+        codes = finish([launcher])
+        self.expect(codes == [0] and len(workers) == ranks and "resume: " in said(folder), folder)
+        self.compare(f"SIGKILL of one of {ranks} under torchrun", folder, f"ended with {codes[0]}")
+
+    def negative_control(self) -> None:
+        folder = self.folder / "control"
+        process = begin([sys.executable, "-c", ANOTHER_GENERATOR, "fit", *self.settings], folder, "all", environment())
+        self.expect(finish([process]) == [0], folder)
+        self.compare("negative control", folder, "shard 2 draws from another generator", expect_same=False)
+
+
+def children_of(pid: int) -> list[int]:
+    found = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    return [int(child) for child, parent in re.findall(r"(\d+)\s+(\d+)", found) if int(parent) == pid]
+
+
+def prove(short: bool, cases: Sequence[str], seed: int, folder: Path) -> bool:
+    """Print the table; whether all is as it should be."""
+    dice = random.Random(seed)
+    if short:
+        proof = Proof("cartpole, small", SHORT, folder, dice)
+        proof.stopped(signal.SIGTERM, 2, 4)
+        proof.restarted(2)
+        proof.negative_control()
+        return proof.is_right
+    right = True
+    for name in cases:
+        proof = Proof(name, CASES[name], folder / name, dice)
+        proof.without_a_break(2)
+        proof.without_a_break(4)
+        pairs = [(2, 4), (4, 1)]
+        if name == "cartpole":
+            proof.without_a_break(2, slurm=True)
+            proof.by_lightning(2)
+            pairs = [(one, other) for one in (1, 2, 4) for other in (1, 2, 4) if one != other]
+            proof.stopped(signal.SIGSTOP, 2, 2)
+        for one, other in pairs:
+            proof.stopped(signal.SIGTERM, one, other)
+        proof.stopped(signal.SIGKILL, 2, 4)
+        proof.restarted(2)
+        proof.negative_control()
+        right = right and proof.is_right
+    return right
+
+
+def command_line() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--seed", type=int, default=None, help="of the moments; None: other ones each time")
+    arguments = parser.parse_args()
+    seed = random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed
+    print(f"seed of the moments: {seed}\n\n| case | run | how it ended | compared | different |\n|---|---|---|---|---|")
+    playable = {"breakout": "pong"}
+    cases = [case for case in arguments.cases if can_be_played(playable.get(case, case))]
+    with tempfile.TemporaryDirectory() as temporary:
+        sys.exit(not prove(arguments.short, cases, seed, Path(temporary)))
+
+
+if __name__ == "__main__":
+    command_line()
