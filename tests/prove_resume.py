@@ -40,6 +40,8 @@ from lit_dqn.playing.collector import Collector
 from lit_dqn.saving import durable, sidecar_writer
 from lit_dqn.saving.checkpoint import Checkpoint
 
+torch.set_num_threads(1)  # a fork of a process that has OpenMP's threads waits for them for ever: they are not in it
+
 CONFIGS = Path(__file__).parent.parent / "configs"
 SMALL_MAZE = [
     f"--config={CONFIGS}/maze.yaml",
