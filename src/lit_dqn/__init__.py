@@ -9,6 +9,7 @@ from lit_dqn.exports import EXPORTS
 if TYPE_CHECKING:
     from lit_dqn.api import Run
     from lit_dqn.envs import make_env
+    from lit_dqn.envs.observations import ChannelsFirst
     from lit_dqn.errors import ConfigError, TrainingError
     from lit_dqn.learning.networks import (
         CNN,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         ImpalaCNN,
         ImplicitQuantileHead,
         NatureCNN,
+        PartsNetwork,
         QuantileHead,
         QuantileNetwork,
     )
@@ -57,6 +59,7 @@ __all__ = [
     "ActorCritic",
     "CategoricalHead",
     "CategoricalQLearning",
+    "ChannelsFirst",
     "CheckpointPolicy",
     "ConfigError",
     "Constant",
@@ -78,6 +81,7 @@ __all__ = [
     "Munchausen",
     "MunchausenQLearning",
     "NatureCNN",
+    "PartsNetwork",
     "Play",
     "Prioritized",
     "QLearning",

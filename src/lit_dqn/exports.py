@@ -12,6 +12,7 @@ PARTS = {
     "ActorCritic": "learning.objectives.prediction",
     "CategoricalHead": "learning.networks.heads",
     "CategoricalQLearning": "learning.objectives.categorical",
+    "ChannelsFirst": "envs.observations",
     "CheckpointPolicy": "training.checkpoint_policy",
     "Constant": "schedules",
     "DoubleQLearning": "learning.objectives.q_learning",

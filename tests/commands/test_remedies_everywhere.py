@@ -49,7 +49,8 @@ SPACES = {
     "dict": gymnasium.spaces.Dict({"a": gymnasium.spaces.Box(0, 1, (2,), np.float32)}),
     "texts": gymnasium.spaces.Dict({"said": gymnasium.spaces.Text(5), "one": gymnasium.spaces.Discrete(2)}),
     "sequence": gymnasium.spaces.Sequence(gymnasium.spaces.Discrete(2)),
-    "rows": gymnasium.spaces.Box(0, 1, (40, 40), np.float32),
+    "rows": gymnasium.spaces.Box(0, 1, (20, 40), np.float32),
+    "floats": gymnasium.spaces.Box(0, 1, (40, 44, 3), np.float32),
     "small": gymnasium.spaces.Box(0, 1, (1, 8, 8), np.float32),
     "masked": gymnasium.spaces.Dict(
         {
@@ -184,6 +185,7 @@ CASES = [
     CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space texts",
     CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space sequence",
     CARTPOLE + "--model.network lit_dqn.PartsNetwork",
+    CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space floats --model.network NatureCNN",
     CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space dict --model.network lit_dqn.PartsNetwork "
     "--model.network.encoders.b lit_dqn.MLP",
 ]

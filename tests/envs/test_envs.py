@@ -9,7 +9,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from audit import AUDIT_ENV, AuditEnv
-from lit_dqn import ReplayDataModule
+from lit_dqn import ChannelsFirst, ReplayDataModule
 from lit_dqn.envs import check_first_step, make_env, make_env_with_pictures, make_vec, stored_dtype
 from lit_dqn.envs.checks import CheckedEnv
 from lit_dqn.errors import ConfigError, TrainingError
@@ -185,9 +185,9 @@ class Rows(gymnasium.ObservationWrapper):
 
 
 def test_images_come_channels_first_however_the_env_has_them():
-    for dtype, high in ((np.uint8, 255), (np.bool_, 1)):
+    for dtype, high, wrappers in ((np.uint8, 255, []), (np.bool_, 1, []), (np.float32, 1, [ChannelsFirst])):
         space = spaces.Box(0, high, (6, 5, 3), dtype)
-        env = make_env("lit_dqn_tests/Odd-v0", {"observation_space": space})
+        env = make_env("lit_dqn_tests/Odd-v0", {"observation_space": space}, wrappers)
         inner = np.arange(90).reshape(6, 5, 3).astype(dtype)
         env.unwrapped.observe = lambda inner=inner: inner
         assert env.observation_space.shape == (3, 6, 5)
@@ -197,6 +197,10 @@ def test_images_come_channels_first_however_the_env_has_them():
     for shape in ((3, 6, 5), (4, 84, 84), (1, 50, 84)):
         space = spaces.Box(0, 255, shape, np.uint8)
         assert make_env("lit_dqn_tests/Odd-v0", {"observation_space": space}).observation_space.shape == shape
+    floats = {"observation_space": spaces.Box(0, 1, (6, 5, 3), np.float32)}  # which may be anything
+    assert make_env("lit_dqn_tests/Odd-v0", floats).observation_space.shape == (6, 5, 3)
+    with pytest.raises(ConfigError, match="wrappers: ChannelsFirst cannot be put around 'CartPole-v1': it shows Box"):
+        make_env("CartPole-v1", {}, [ChannelsFirst])
 
 
 def test_wrappers_go_around_the_env_the_first_one_innermost():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.learning.networks import CNN, MLP, NatureCNN, QuantileNetwork, to_float, update_target
+from lit_dqn.learning.networks import CNN, MLP, ImpalaCNN, NatureCNN, QuantileNetwork, to_float, update_target
 
 
 def count(network):
@@ -23,13 +23,30 @@ def test_the_nature_cnn_takes_images_of_any_size_from_36_pixels(shape):
     assert output.dtype == torch.float32
 
 
-@pytest.mark.parametrize("shape", [(1, 35, 84), (1, 84, 35), (4,), (84, 84), (84, 84, 3), (1, 4, 84, 84)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 35, 84), (1, 84, 35), (35, 84), (4,), (84, 84, 3), (1, 4, 84, 84)], ids=str)
 def test_the_nature_cnn_refuses_other_observations_and_names_their_shape(shape):
     with pytest.raises(ConfigError, match="network: NatureCNN takes images") as error:
         NatureCNN(shape, 6)
-    remedies = {(84, 84): "--data.frame_stack 4", (84, 84, 3): "looks like (height, width, channels)"}
+    small = "lit_dqn.ImpalaCNN, which takes images of any size"
+    remedies = dict.fromkeys([(1, 35, 84), (1, 84, 35), (35, 84)], small)
+    remedies[84, 84, 3] = "looks like (height, width, channels)"
     assert str(shape) in str(error.value)
     assert remedies.get(shape, "lit_dqn.MLP") in str(error.value)
+
+
+@pytest.mark.parametrize("network", [NatureCNN, ImpalaCNN])
+def test_grey_images_need_no_channels(network):
+    torch.manual_seed(0)
+    grey = network((44, 40), 3)
+    one_channel = network((1, 44, 40), 3)
+    one_channel.load_state_dict(grey.state_dict())
+    for image in (random_bytes(2, 44, 40), torch.rand(2, 44, 40)):
+        assert torch.equal(grey(image), one_channel(image.unsqueeze(1)))
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (7, 5), (1, 8, 200)])
+def test_the_impala_cnn_takes_images_of_any_size(shape):
+    assert ImpalaCNN(shape, 3)(random_bytes(2, *shape)).shape == (2, 3)
 
 
 def test_the_nature_cnn_has_the_parameters_of_the_paper():

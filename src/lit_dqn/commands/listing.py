@@ -19,6 +19,7 @@ KINDS = {
     "policies": "Policy",
     "demonstrations": "Demonstrations",
     "schedules": "Schedule",
+    "wrappers": "ObservationWrapper",
 }
 """What parts are listed as, and the class that all of them are."""
 
@@ -32,6 +33,7 @@ WHERE = {
     "policies": "the keys data.policy and data.eval_policy",
     "demonstrations": "the key data.prefill",
     "schedules": "wherever a key takes a schedule, such as model.learning_rate",
+    "wrappers": "the key data.wrappers, as any wrapper of Gymnasium",
     "envs": "the key data.env_id, as any env of Gymnasium",
 }
 

@@ -20,10 +20,14 @@ log = logging.getLogger("lit_dqn")
 def describe_env(data: ReplayDataModule) -> str:
     """The env, how many are played, and what an agent sees of it and does."""
     beside = f", {data.num_envs:,} side by side" if data.num_envs > 1 else ""
-    seen = str(data.observation_shape)
-    if data.parts is not None:
+    images = data.sees_images
+    if data.parts is None:
+        seen = str(data.observation_shape)
+    else:
         seen = ", ".join(f"{name} {shape}" for name, shape in data.parts.shapes.items())
-    return f"{data.env_id}{beside}; observations {seen}, {data.num_actions} actions"
+        images = any(part.image and len(part.shape) == 3 for part in data.parts.values())
+    axes = " (of images: channels, height, width)" if images else ""
+    return f"{data.env_id}{beside}; observations {seen}{axes}, {data.num_actions} actions"
 
 
 def describe_network(agent: LitAgent) -> str:

@@ -5,7 +5,7 @@ from lit_dqn.envs.grid.world import register_grid_worlds
 from lit_dqn.envs.make import Wrapper, env_name, make_env, make_env_with_pictures, make_vec
 from lit_dqn.envs.maximization_bias import register_maximization_bias
 from lit_dqn.envs.minatar import register_minatar
-from lit_dqn.envs.observations import RowSpace, stored_dtype
+from lit_dqn.envs.observations import RowSpace, is_image, stored_dtype
 
 __all__ = [
     "AtariProtocol",
@@ -16,6 +16,7 @@ __all__ = [
     "env_name",
     "human_normalised_score",
     "is_atari",
+    "is_image",
     "make_env",
     "make_env_with_pictures",
     "make_vec",

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
@@ -147,7 +148,8 @@ def _as_arrays(env_id: str, env: gymnasium.Env, name: str) -> gymnasium.Env:
             "arrays (Box), numbers (Discrete), and several of them (Dict, Tuple); wrap it, by a class in data.wrappers "
             "that makes such of them."
         )
-    return ChannelsFirst(env) if channels_last(env.observation_space) else env
+    are_bytes = env.observation_space.dtype in (np.uint8, np.bool_)
+    return ChannelsFirst(env) if are_bytes and channels_last(env.observation_space) else env
 
 
 def make_env_with_pictures(

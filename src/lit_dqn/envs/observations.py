@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from lit_dqn.errors import ConfigError
 from lit_dqn.parts import Parts
 
 
@@ -30,10 +31,12 @@ def stored_dtype(space: spaces.Space[Any]) -> np.dtype:
     return np.dtype(space.dtype if as_it_is else np.float32)
 
 
-def is_image(space: spaces.Box) -> bool:
+def is_image(space: spaces.Space[Any]) -> bool:
     """Whether observations are images, whose frames can be stacked: uint8 or bool of two axes or three, or numbers
     from 0 to 1 of three.
     """
+    if not isinstance(space, spaces.Box):
+        return False
     axes = len(space.shape)
     if space.dtype in (np.uint8, np.bool_):
         return axes in (2, 3)
@@ -47,12 +50,24 @@ def channels_last(space: spaces.Box) -> bool:
 
 
 class ChannelsFirst(gymnasium.ObservationWrapper):
-    """Images (height, width, channels) as (channels, height, width)."""
+    """Images (height, width, channels) as (channels, height, width), as networks take them.
+
+    Images of uint8 and bool are turned without being asked for, and parts of several. Floats alone may be anything:
+    where they are images, this wrapper says so.
+
+    Args:
+        env: that shows arrays of three axes.
+
+    Raises:
+        ConfigError: if it shows something else.
+
+    """
 
     def __init__(self, env: gymnasium.Env) -> None:
         super().__init__(env)
         space = env.observation_space
-        assert isinstance(space, spaces.Box)
+        if not isinstance(space, spaces.Box) or len(space.shape) != 3:
+            raise ConfigError(f"it shows {space}, and no image (height, width, channels); leave the wrapper out.")
         low, high = (np.moveaxis(bound, -1, 0) for bound in (space.low, space.high))
         self.observation_space = spaces.Box(low, high, dtype=space.dtype)
 

@@ -13,6 +13,7 @@ from lit_dqn.envs import (
     RowSpace,
     Wrapper,
     check_first_step,
+    is_image,
     make_env,
     stored_dtype,
 )
@@ -181,6 +182,7 @@ class ReplayDataModule(PrefilledData):
         self.frame_parts = space.parts if isinstance(space, RowSpace) else None
         self.parts = None if self.frame_parts is None else stacked_parts(self.frame_parts, frame_stack)
         self._row_shape = stacked_shape(frame_stack, self._frame_shape) if self.parts is None else self.parts.row_shape
+        self.sees_images = self.parts is None and len(self._row_shape) == 3 and is_image(space)
         self.observation_shape = self._row_shape if self.parts is None else self.parts.described()
         policies = {key: getattr(self, key) for key in ("policy", "warm_up_policy", "eval_policy")}
         check_policies(policies, env_id, self.blank_observation, self.num_actions)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lit_dqn.learning.networks.headed import HeadedNetwork
 from lit_dqn.learning.networks.heads import DenseOutputs, Head, Outputs
 from lit_dqn.learning.networks.spectral import add_spectral_norm
-from lit_dqn.learning.networks.torsos import check_image, check_sizes, draw_weights
+from lit_dqn.learning.networks.torsos import check_sizes, draw_weights, shape_of_image, with_channels
 
 CHANNELS = (16, 32, 32)
 """Of the three blocks, at width 1."""
@@ -34,7 +34,7 @@ class ImpalaCNN(HeadedNetwork):
     Three blocks, each a convolution, 3 x 3 maxima with stride 2, and two residual blocks of two convolutions.
 
     Args:
-        observation_shape: (channels, height, width).
+        observation_shape: (channels, height, width), or (height, width) of grey images.
         num_outputs: one per action for Q, 1 for V.
         width: by which the 16, 32 and 32 filters of the blocks are multiplied.
         pool: what becomes of the last images (`Pool`), by its name.
@@ -67,8 +67,7 @@ class ImpalaCNN(HeadedNetwork):
         name = type(self).__name__
         check_sizes(name, "width", [width])
         check_sizes(name, "dense_size", [dense_size])
-        check_image(name, observation_shape)
-        channels, *places = observation_shape
+        channels, *places = shape_of_image(name, observation_shape)
         layers: list[nn.Module] = []
         for filters in CHANNELS:
             layers += [*_convolution(channels, width * filters, layer_norm), nn.MaxPool2d(3, stride=2, padding=1)]
@@ -96,6 +95,10 @@ class ImpalaCNN(HeadedNetwork):
             if isinstance(layer, nn.Linear):
                 draw_weights(layer)
         self.to(memory_format=torch.channels_last)
+
+    def prepared(self, observation: Tensor) -> Tensor:
+        """An image as floats, with channels."""
+        return super().prepared(with_channels(observation))
 
 
 class _Residual(nn.Module):

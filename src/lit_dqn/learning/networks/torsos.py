@@ -22,7 +22,7 @@ class CNN(HeadedNetwork):
     Weights begin as Glorot & Bengio (2010) draw them, biases at 0, as in Keras, in which the lesson is written.
 
     Args:
-        observation_shape: (channels, height, width).
+        observation_shape: (channels, height, width), or (height, width) of grey images.
         num_outputs: one per action for Q, 1 for V.
         filters: of each convolution; the default is the network of Mnih et al. (2013).
         kernel_sizes: likewise, pixels.
@@ -66,8 +66,7 @@ class CNN(HeadedNetwork):
                 f"network: {name} takes one filters, kernel_sizes and strides for each convolution, "
                 f"not {len(filters)}, {len(kernel_sizes)} and {len(strides)}."
             )
-        check_image(name, observation_shape)
-        channels, height, width = observation_shape
+        channels, height, width = shape_of_image(name, observation_shape)
         smallest = 1
         for kernel, stride in reversed([*zip(kernel_sizes, strides, strict=True)]):
             smallest = (smallest - 1) * stride + kernel
@@ -75,7 +74,7 @@ class CNN(HeadedNetwork):
             raise ConfigError(
                 f"network: {name} takes images of at least {smallest} x {smallest} pixels, not {height} x {width} "
                 f"(observation shape {tuple(observation_shape)}); make them larger, take lit_dqn.CNN with smaller "
-                "kernel_sizes and strides, or use --model.network lit_dqn.MLP."
+                "kernel_sizes and strides, or use --model.network lit_dqn.ImpalaCNN, which takes images of any size."
             )
         layers: list[nn.Module] = []
         for outputs, kernel, stride in zip(filters, kernel_sizes, strides, strict=True):
@@ -97,6 +96,7 @@ class CNN(HeadedNetwork):
 
     def prepared(self, observation: Tensor) -> Tensor:
         """An image as floats, channels last, which convolutions are faster with."""
+        observation = with_channels(observation)
         if observation.dtype == torch.uint8:
             # Moving bytes is cheaper than moving floats.
             observation = torch.stack(observation.unbind(1), dim=-1).permute(0, 3, 1, 2)
@@ -131,7 +131,7 @@ class NatureCNN(CNN):
     """The convolutional network of Mnih et al. (2015): 32 8x8 stride 4, 64 4x4 stride 2, 64 3x3 stride 1, dense.
 
     Args:
-        observation_shape: (channels, height, width), at least 36 x 36.
+        observation_shape: (channels, height, width), at least 36 x 36, or (height, width) of grey images.
         num_outputs: one per action for Q, 1 for V.
         dense_size: units of the dense layer.
         pixel_mean: subtracted from pixels in [0, 1], as for `CNN`.
@@ -186,25 +186,32 @@ def check_one_array(name: str, observation_shape: object) -> None:
         )
 
 
-def check_image(name: str, observation_shape: tuple[int, ...]) -> None:
-    """Refuse observations that are no images with channels first."""
+def shape_of_image(name: str, observation_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(channels, height, width) of observations; of two axes it is a grey image.
+
+    Raises:
+        ConfigError: if they are no images with channels first.
+
+    """
     check_one_array(name, observation_shape)
     if len(observation_shape) == 3 and observation_shape[2] <= 4 < observation_shape[0]:
         raise ConfigError(
             f"network: {name} takes images (channels, height, width), but {tuple(observation_shape)} looks like "
-            "(height, width, channels); give images as uint8, which are turned by themselves, or move the axis with "
-            "gymnasium.wrappers.TransformObservation."
+            "(height, width, channels); set --data.wrappers [lit_dqn.ChannelsFirst], or give images as uint8, which "
+            "are turned by themselves."
         )
-    if len(observation_shape) == 2:
-        raise ConfigError(
-            f"network: {name} takes images (channels, height, width), not {tuple(observation_shape)}; stack "
-            "frames with --data.frame_stack 4, or add an axis."
-        )
-    if len(observation_shape) != 3:
+    if len(observation_shape) not in (2, 3):
         raise ConfigError(
             f"network: {name} takes images (channels, height, width), not observations of shape "
             f"{tuple(observation_shape)}; use --model.network lit_dqn.MLP."
         )
+    *channels, height, width = observation_shape
+    return channels[0] if channels else 1, height, width
+
+
+def with_channels(image: Tensor) -> Tensor:
+    """[B, channels, height, width] of grey images [B, height, width], too."""
+    return image.unsqueeze(1) if image.ndim == 3 else image
 
 
 class MLP(HeadedNetwork):
