@@ -21,9 +21,9 @@ def _reproducible():
     if not torch.cuda.is_available():
         yield
         return
-    from lit_dqn.learning.graphs import make_deterministic
+    from lit_dqn.learning.libraries import prepare_libraries
 
-    make_deterministic()
+    prepare_libraries()
     torch.manual_seed(0)
     yield
     torch.cuda.synchronize()

@@ -1,6 +1,5 @@
 """What captures of CUDA graphs have in common."""
 
-import os
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import cache
@@ -91,13 +90,6 @@ def side_by_side(device: torch.device, *calls: Callable[[], Tensor]) -> list[Ten
 @cache
 def _branches(device: torch.device, count: int) -> tuple[torch.cuda.Stream, ...]:
     return tuple(torch.cuda.Stream(device) for _ in range(count))
-
-
-def make_deterministic() -> None:
-    """Let cuDNN and cuBLAS choose algorithms that give the same bits each time."""
-    torch.backends.cudnn.deterministic = True
-    # cuBLAS reads it when it is first used; it is torch's own size on recent cards.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def same_tensors(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:

@@ -10,9 +10,9 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from lit_dqn.learning.graphs import make_deterministic
 from lit_dqn.learning.inference import Inference
 from lit_dqn.learning.learner import Learner, Update, check_device
+from lit_dqn.learning.libraries import prepare_libraries
 from lit_dqn.learning.loss_watch import LossWatch
 from lit_dqn.learning.networks import Noise, blank_observations, build_network
 from lit_dqn.learning.resets import ShrinkAndPerturb
@@ -223,7 +223,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         """Check that agent, data and device belong together, once for each stage."""
         if stage == "fit":
             self.check_device(self.trainer.strategy.root_device)
-            make_deterministic()
+            prepare_libraries()
         data = data_of(self.trainer)
         check_ranks(self.trainer, 1 if data is None else data.shards)
         if data is not None:
