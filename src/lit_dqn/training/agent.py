@@ -23,6 +23,7 @@ from lit_dqn.saving.specification import INSTANTIATOR, specification
 from lit_dqn.saving.weights import load_network_weights
 from lit_dqn.schedules import Schedule
 from lit_dqn.training.acting import Acting
+from lit_dqn.training.backward import backward_of
 from lit_dqn.training.checkpointed import Checkpointed
 from lit_dqn.training.checks import (
     check_max_grad_norm,
@@ -64,8 +65,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         init_from: a checkpoint or a `.safetensors` file with the weights to begin with.
 
     Raises:
-        ConfigError: if a value is out of its range, the network does not take the observations, or the weights do
-            not fit.
+        ConfigError: if a value is out of its range, or observations, network and weights do not fit.
 
     """
 
@@ -250,7 +250,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
             target_update_tau=self.target_update_tau,
             max_grad_norm=self.max_grad_norm,
             update=self.update_way,
-            backward=self.manual_backward,
+            backward=backward_of(self),
             updates=self.trainer.global_step,
             draws=getattr(self.objective, "draws", 0),
             seed=getattr(self.trainer.datamodule, "seed", 0),  # type: ignore[attr-defined]
