@@ -203,6 +203,23 @@ def test_images_come_channels_first_however_the_env_has_them():
         make_env("CartPole-v1", {}, [ChannelsFirst])
 
 
+@pytest.mark.parametrize(
+    ("space", "shown", "seen"),
+    [
+        (spaces.Discrete(3, start=5), 6, [0, 1, 0]),
+        (spaces.MultiDiscrete([2, 3]), [1, 0], [0, 1, 1, 0, 0]),
+        (spaces.MultiBinary(3), [1, 0, 1], [1, 0, 1]),
+    ],
+)
+def test_numbers_become_vectors_of_ones_and_zeros(space, shown, seen):
+    env = make_env("lit_dqn_tests/Odd-v0", {"observation_space": space})
+    env.unwrapped.observe = lambda: np.asarray(shown)
+    observation, _ = env.reset(seed=0)
+    assert observation.tolist() == seen
+    assert env.observation_space.shape == (len(seen),)
+    assert stored_dtype(env.observation_space) == np.float32
+
+
 def test_wrappers_go_around_the_env_the_first_one_innermost():
     space = spaces.Box(0, 255, (6, 5), np.uint8)
     kwargs = {"observation_space": space}

@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import logging
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,16 +79,19 @@ def export_agent(
     masks = {} if action_mask is None else {"action_mask": action_mask}
     network, inputs = _WithInputs(online, names, masked=action_mask is not None).eval(), inputs | masks
     batch = torch.export.Dim("batch")
-    torch.onnx.export(
-        network,
-        tuple(inputs.values()),
-        folder / ONNX,
-        input_names=list(inputs),
-        output_names=[output_name],
-        dynamic_shapes=(tuple({0: batch} for _ in inputs),),
-        external_data=False,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # Of several inputs each has the same first axis, which is what it tells.
+        warnings.filterwarnings("ignore", message=".*The axis name: batch will not be used")
+        torch.onnx.export(
+            network,
+            tuple(inputs.values()),
+            folder / ONNX,
+            input_names=list(inputs),
+            output_names=[output_name],
+            dynamic_shapes=(tuple({0: batch} for _ in inputs),),
+            external_data=False,
+            verbose=False,
+        )
     with torch.no_grad():
         _check_onnx(inputs, network(*inputs.values()), folder / ONNX)
 
