@@ -19,13 +19,12 @@ import yaml
 import lit_dqn
 from helpers import TINY
 from lit_dqn.commands.tuning.description import Pruning, Search, read_search
-from lit_dqn.commands.tuning.rows import DONE, FAILED, PRUNED, RUNNING, best_of
+from lit_dqn.commands.tuning.rows import DONE, FAILED, PRUNED, RUNNING
 from lit_dqn.commands.tuning.space import Choices, Span
 from lit_dqn.errors import ConfigError
 
 pytest.importorskip("optuna", reason="Optuna is not installed; it comes with the extra tune")
 
-from lit_dqn.commands.tuning.report import write_report
 from lit_dqn.commands.tuning.trials import Trials
 
 WITH_LIT_DQN = os.environ | {
@@ -130,37 +129,6 @@ def test_a_storage_that_cannot_be_used_is_refused_without_its_password(folder, u
     ) as error:
         Trials(search(folder, storage=url), {}, "here")
     assert "secret" not in str(error.value)
-
-
-def test_the_report_and_the_winner_say_where_they_come_from(folder):
-    trials = Trials(search(folder), {}, "here")
-    for returns in ([-100.0, -90.0], [-80.0, -90.0]):
-        trial = trials.begin()
-        trials.report(trial, 0, returns[0])
-        trials.complete(trial, returns)
-    third, fourth = trials.begin(), trials.begin()
-    trials.report(third, 0, -500.0)
-    trials.prune(third)
-    trials.fail(fourth, "no luck")
-    rows = trials.rows()
-    write_report(search(folder), rows, trials.importances(), "python -m lit_dqn tune mine.yaml")
-    winner = (folder / "winner.yaml").read_text()
-    assert winner.startswith("# An overlay: trial 1 of the search mine, the best of those that it has done.\n")
-    assert "Mean test return -85.00: -80.00, -90.00 with the seeds 100, 101" in winner
-    assert f"#   python -m lit_dqn fit --config mine.yaml --config {folder / 'winner.yaml'}\n" in winner
-    overlay = yaml.safe_load(winner)
-    chosen = best_of(rows)[0].trial.chosen
-    assert overlay["data"] == {"n_step": chosen["data.n_step"]}
-    assert overlay["model"]["optimizer"] == {"init_args": {"lr": chosen["model.optimizer.init_args.lr"]}}
-    page = (folder / "report.md").read_text()
-    assert "4 of 4 trials: 2 done, 1 pruned, 1 failed." in page
-    assert "| 1 | -85.00 | -80.00 | -90.00 |" in page
-    assert "- trial 3: no luck" in page
-    assert "- tried: data.n_step whole numbers from 1 to 9" in page
-    lines = list(csv.DictReader((folder / "runs.csv").open()))
-    assert [line["state"] for line in lines] == ["done", "done", "pruned", "failed"]
-    assert (lines[1]["return"], lines[1]["seed_100"], lines[2]["seed_100"]) == ("-85.0", "-80.0", "")
-    assert {path.name for path in (folder / "figures").iterdir()} == {"history.png", "slices.png"}
 
 
 # --- with real runs ---

@@ -10,9 +10,10 @@ import yaml
 
 import lit_dqn
 from helpers import CONFIGS, run
+from lit_dqn.commands.inputs import first_look
 from lit_dqn.commands.studies.description import cores
 from lit_dqn.commands.tuning.description import Pruning, read_search, without_password
-from lit_dqn.commands.tuning.samples import samples
+from lit_dqn.commands.tuning.samples import in_space, samples
 from lit_dqn.commands.tuning.space import Choices, Span, as_overlay, read_space
 from lit_dqn.commands.tuning.verbs import main
 
@@ -193,3 +194,12 @@ def test_a_winner_is_the_config_that_its_keys_are_on_the_command_line(folder, mo
         said.append(capsys.readouterr().out)
     assert said[0] == said[1]
     assert "env_steps: 777" in said[0]
+
+
+def test_the_search_of_the_page_can_begin():
+    found = read_search(CONFIGS.parent / "benchmarks/tuning/acrobot.yaml")
+    assert [Path(file).name for file in found.files] == ["acrobot.yaml", "poor.yaml"]
+    assert (found.trials, found.target, found.seeds) == (60, -85, (100, 101))
+    for key, words in samples(found):
+        with in_space(key):
+            first_look(words)
