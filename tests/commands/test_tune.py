@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from helpers import TINY
 from lit_dqn.commands.tuning.description import Pruning, Search, read_search
 from lit_dqn.commands.tuning.rows import DONE, FAILED, PRUNED, RUNNING
 from lit_dqn.commands.tuning.space import Choices, Span
-from lit_dqn.errors import ConfigError
+from lit_dqn.errors import ConfigError, TrainingError
 
 pytest.importorskip("optuna", reason="Optuna is not installed; it comes with the extra tune")
 
@@ -129,6 +130,15 @@ def test_a_storage_that_cannot_be_used_is_refused_without_its_password(folder, u
     ) as error:
         Trials(search(folder, storage=url), {}, "here")
     assert "secret" not in str(error.value)
+
+
+def test_a_database_that_breaks_off_is_told_in_a_sentence(folder):
+    trials = Trials(search(folder), {}, "here")
+    with sqlite3.connect(folder / "trials.db") as database:
+        database.execute("DROP TABLE trials")
+    said = r"^storage: sqlite.* broke off \(.*\); once it is there again, the same"
+    with pytest.raises(TrainingError, match=said), trials.connected():
+        trials.begin()
 
 
 # --- with real runs ---

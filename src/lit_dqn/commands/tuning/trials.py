@@ -1,7 +1,8 @@
 """The trials of a search, in a database that several processes may share. This file alone knows Optuna."""
 
+import contextlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ from lit_dqn.commands.studies.changes import differences
 from lit_dqn.commands.tuning.description import Search, without_password
 from lit_dqn.commands.tuning.rows import DONE, FAILED, PRUNED, RUNNING, Row, Trial
 from lit_dqn.commands.tuning.space import Choices
-from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.errors import ConfigError, TrainingError, one_line
 
 try:
     import optuna
+    import sqlalchemy.exc
     from optuna.trial import TrialState
 except ImportError as error:
     raise ConfigError("tune: Optuna is not installed; pip install 'lit-dqn[tune]'.") from error
@@ -79,6 +81,22 @@ class Trials:
                 f"{key}: the search {search.name} was begun with {before}, and would resume with {after}; give it that "
                 "or another name and folder."
             )
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[None]:
+        """See that a database which breaks off ends the search in a sentence.
+
+        Raises:
+            TrainingError: if it does.
+
+        """
+        try:
+            yield
+        except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+            raise TrainingError(
+                f"storage: {without_password(self._search.storage)} broke off "
+                f"({without_password(one_line(error))}); once it is there again, the same command resumes."
+            ) from error
 
     # --- who runs what ---
 

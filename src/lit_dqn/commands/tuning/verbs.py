@@ -82,7 +82,7 @@ def tune(words: Sequence[str]) -> None:
     check_memory([base] * search.at_once, search.at_once)
     build_samples(search)
     trials = Trials(search, settings_of(search, base), _place(search.folder))
-    with TuneView(trials.rows, search.trials) as view:
+    with trials.connected(), TuneView(trials.rows, search.trials) as view:
         tuner = Tuner(search, trials, lambda trial: jobs_of_trial(search, trial), view)
         run_all(tuner, search.test_episodes, search.checkpoint, search.at_once, search.threads, tuner)
     rows = trials.rows()
