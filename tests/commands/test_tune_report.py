@@ -97,14 +97,15 @@ def test_the_history_rises_and_pruned_trials_do_not_count():
         Point(1, -50.0, True, {}),
         Point(2, -85.0, False, {}),
         Point(3, -90.0, False, {}),
+        Point(4, -99.0, True, {}),
     ]
     (axes,) = plot_history(points, target=-80.0).axes
     best, target = axes.lines
-    assert list(best.get_xdata()) == [0, 2, 3]
-    assert list(best.get_ydata()) == [-95, -85, -85]
+    assert list(best.get_xdata()) == [0, 2, 3, 4]  # up to the last trial
+    assert list(best.get_ydata()) == [-95, -85, -85, -85]
     assert set(target.get_ydata()) == {-80}
     pruned, done = axes.collections
-    assert pruned.get_offsets().tolist() == [[1, -50]]
+    assert pruned.get_offsets().tolist() == [[1, -50], [4, -99]]
     assert len(done.get_offsets()) == 3
     assert to_hex(done.get_facecolor()[0]) == RUN_COLOURS[0]
 

@@ -51,7 +51,15 @@ def plot_history(points: Sequence[Point], target: float | None = None) -> Figure
     _scatter(axes, [point.number for point in points], points)
     done = [point for point in points if not point.pruned]
     best = np.maximum.accumulate([point.value for point in done])
-    axes.step([point.number for point in done], best, where="post", color=RUN_COLOURS[1], linewidth=2, label="best")
+    best, last = np.append(best, best[-1:]), points[-1].number
+    axes.step(
+        [*(point.number for point in done), *([last] if done else [])],
+        best,
+        where="post",
+        color=RUN_COLOURS[1],
+        linewidth=2,
+        label="best",
+    )
     if target is not None:
         axes.axhline(target, color=FAINT, linewidth=1, linestyle="--", label=f"target {target:g}")
     axes.set_xlabel("trial", fontsize=TICK_SIZE + 1)

@@ -210,9 +210,11 @@ class Trials:
 
     def importances(self) -> dict[str, float]:
         """How much of what makes good trials good lies with each key (PED-ANOVA), adding up to 1; empty if unknown."""
+        if sum(row.state == DONE for row in self.rows()) < STARTUP:
+            return {}  # of a few it would be noise
         try:
             return optuna.importance.get_param_importances(
                 self._study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
             )
-        except (RuntimeError, ValueError, ZeroDivisionError):  # too few trials
+        except (RuntimeError, ValueError, ZeroDivisionError):  # all are alike
             return {}
