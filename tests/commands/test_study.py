@@ -120,6 +120,11 @@ def test_what_a_study_has_begun_it_does_not_change(folder):
             write_jobs(other, changed)
         assert said in str(error.value)
     assert (folder / "studies/tiny/study.json").read_bytes() == before
+    # A config of an earlier release, which had not all settings of today.
+    path = jobs[0].folder / "config.yaml"
+    path.write_text(re.sub(r"(?m)^  shards: .*\n", "", path.read_text()))
+    assert "shards" in jobs[0].config
+    assert "shards" not in path.read_text()
     more = replace(jobs[0], seed=2, folder=jobs[0].folder.with_name("seed_2"))
     write_jobs(study, [*jobs, more])
     assert len(json.loads((folder / "studies/tiny/study.json").read_text())["runs"]) == 5

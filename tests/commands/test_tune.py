@@ -116,11 +116,25 @@ def test_what_a_trial_tries_does_not_depend_on_interruptions(folder):
 
 
 def test_a_search_keeps_its_settings(folder):
-    Trials(search(folder), {"base": {"data": {"gamma": 0.9}}, "seeds": [100, 101]}, "here")
-    with pytest.raises(
-        ConfigError, match=r"base.data.gamma: the search mine was begun with 0\.9, and would resume with 1"
+    then = {"base": {"data": {"gamma": 0.9, "reward_clip": None}}, "space": {"data.n_step": {"low": "1"}}}
+    Trials(search(folder), then, "here")
+    Trials(search(folder), then, "there")
+    newer = {"data": {**then["base"]["data"], "prefill": []}}  # a setting that the release of then did not have
+    Trials(search(folder), then | {"base": newer}, "here")
+    for now, said in (
+        (
+            then | {"base": {"data": {"gamma": 1.0, "reward_clip": None}}},
+            r"^data\.gamma: .* with 0\.9, .* with 1\.0; give",
+        ),
+        (
+            then | {"base": {"data": {"gamma": 0.9, "reward_clip": 1.0}}},
+            r"^data\.reward_clip: .* None, and would resume",
+        ),
+        (then | {"space": {"data.n_step": {"low": "1"}, "more": {"low": "2"}}}, r"^space\.more\.low: the search mine"),
+        (then | {"space": {}}, r"^space"),
     ):
-        Trials(search(folder), {"base": {"data": {"gamma": 1.0}}, "seeds": [100, 101]}, "here")
+        with pytest.raises(ConfigError, match=said):
+            Trials(search(folder), now, "here")
 
 
 @pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all.db", "nosuch://me:secret@host/name"])

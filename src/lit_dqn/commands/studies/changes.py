@@ -12,6 +12,12 @@ def differences(then: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
             yield key, before.get(key), after.get(key)
 
 
+def changes(then: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    """As `differences` of two whole configs: a setting that an earlier release did not have has not changed."""
+    known = dict(_flat(then))
+    return (found for found in differences(then, now) if found[0] in known)
+
+
 def _flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(settings, Mapping) and settings:
         for key, value in settings.items():

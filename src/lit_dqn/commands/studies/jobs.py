@@ -15,7 +15,7 @@ from lit_dqn.commands.inputs import first_look, load_yaml
 from lit_dqn.commands.prepared import Prepared
 from lit_dqn.commands.run_config import forget_the_call
 from lit_dqn.commands.run_name import run_logger
-from lit_dqn.commands.studies.changes import differences
+from lit_dqn.commands.studies.changes import changes
 from lit_dqn.commands.studies.description import SEED, Cell, Job, Study, path_part
 from lit_dqn.errors import ConfigError, TrainingError, one_line
 from lit_dqn.replay.memory import RESERVE, available_bytes
@@ -161,5 +161,5 @@ def _check_same(job: Job) -> None:
         then, now = load_yaml(path.read_text()), load_yaml(job.config)
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"folder: {path} cannot be read ({one_line(error)}); give the study another.") from error
-    for key, before, after in differences(then, now):
+    for key, before, after in changes(then, now):
         raise ConfigError(f"{key}: {job} was begun with {before}, and would resume with {after}; {_ANOTHER}.")

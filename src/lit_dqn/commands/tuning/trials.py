@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lit_dqn.commands.studies.changes import differences
+from lit_dqn.commands.studies.changes import changes, differences
 from lit_dqn.commands.tuning.description import Search, without_password
 from lit_dqn.commands.tuning.rows import DONE, FAILED, PRUNED, RUNNING, Row, Trial
 from lit_dqn.commands.tuning.space import Choices
@@ -20,8 +20,8 @@ try:
 except ImportError as error:
     raise ConfigError("tune: Optuna is not installed; pip install 'lit-dqn[tune]'.") from error
 
-PLACE, RETURNS, REASON, SETTINGS = "place", "returns", "reason", "settings"
-"""Attributes of a trial: whose it is, the return of each seed, why it failed; and of the whole search."""
+PLACE, RETURNS, REASON, SETTINGS, BASE = "place", "returns", "reason", "settings", "base"
+"""Attributes of a trial: whose it is, the return of each seed, why it failed; of a search, and its base in them."""
 
 STATES = {
     TrialState.COMPLETE: DONE,
@@ -40,8 +40,8 @@ class Trials:
 
     Args:
         search: as its file says it.
-        settings: all that decides how a trial is graded, plain values; those of a search that is there must be the
-            same.
+        settings: all that decides how a trial is graded, plain values, the whole config of the base under `base`;
+            those of a search that is there must be the same.
         place: of this folder among all that share the storage: what a process here has begun, another one here may
             resume.
 
@@ -76,7 +76,10 @@ class Trials:
         then = self._study.user_attrs.get(SETTINGS)
         if then is None:
             self._study.set_user_attr(SETTINGS, dict(settings))
-        for key, before, after in differences(then or settings, settings):
+            return
+        now = dict(settings)
+        of_base = changes(then.pop(BASE, {}), now.pop(BASE, {}))
+        for key, before, after in (*of_base, *differences(then, now)):
             raise ConfigError(
                 f"{key}: the search {search.name} was begun with {before}, and would resume with {after}; give it that "
                 "or another name and folder."
