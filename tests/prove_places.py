@@ -16,6 +16,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +29,7 @@ import psutil
 
 from lit_dqn.playing.distant import DistantPlayers
 from prove_resume import CASES as RESUMED
-from prove_resume import CONFIGS, Phases, differences, fingerprints, finish, start
+from prove_resume import CONFIGS, SEGMENT_BYTES, Phases, differences, fingerprints, finish, start
 
 ATARI = [
     *RESUMED["pong"],
@@ -60,16 +61,31 @@ def in_ray(actors: int, envs_per_player: int, address: str = "local") -> list[st
 
 
 def train(
-    command: list[str], folder: Path, meanwhile: Callable[[int], Any] = lambda child: None, code: int = 0
+    command: list[str],
+    folder: Path,
+    meanwhile: Callable[[int], Any] = lambda child: None,
+    begin: Callable[..., int] = start,
 ) -> dict[str, dict[str, str]]:
     """Train in a process of its own; what the run has left."""
     folder.mkdir(parents=True, exist_ok=True)
-    child = start(["fit", *command], folder, Phases(), folder / "output.txt")
+    child = begin(["fit", *command], folder, Phases(), folder / "output.txt")
     meanwhile(child)
     ended = finish(child)
-    if ended != code:
-        sys.exit(f"exit code {ended}, not {code}:\n{(folder / 'output.txt').read_text()[-3000:]}")
+    if ended != 0:
+        sys.exit(f"exit code {ended}:\n{(folder / 'output.txt').read_text()[-3000:]}")
     return fingerprints(folder)
+
+
+def begin_alone(command: list[str], folder: Path, phases: Phases, output: Path) -> int:
+    """As `start`, but not forked: this process holds a cluster's threads."""
+    code = f"from pathlib import Path; import prove_resume; segments = {SEGMENT_BYTES}; "
+    code += "from lit_dqn.saving import sidecar_writer; sidecar_writer.SEGMENT_BYTES = segments; "
+    code += "from lit_dqn.commands.cli import main; main()"
+    paths = [str(Path(__file__).parent), *(str(Path(path).absolute()) for path in sys.path if path)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    words = [sys.executable, "-c", code, *command, "--trainer.enable_progress_bar=false"]
+    with output.open("w") as file:
+        return subprocess.Popen(words, cwd=folder, env=environment, stdout=file, stderr=file).pid
 
 
 def differs(one: dict[str, dict[str, str]], other: dict[str, dict[str, str]]) -> list[str]:
@@ -152,13 +168,13 @@ def train_without_a_node(case: str, folder: Path) -> tuple[dict[str, dict[str, s
         def kill_a_node(child: int) -> None:
             while running(child) and len(actors_of(child)) < 2:
                 time.sleep(0.1)
-            time.sleep(4)
+            time.sleep(6)
             by_raylet = [len([p for p in actors_below(node)]) for node in nodes]
             victim = max(range(2), key=lambda number: by_raylet[number])
             died.append(by_raylet[victim])
             made.remove_node(nodes[victim], allow_graceful=False)
 
-        left = train([*CASES[case], *in_ray(2, 4, address)], folder / "node", kill_a_node)
+        left = train([*CASES[case], *in_ray(2, 4, address)], folder / "node", kill_a_node, begin=begin_alone)
     return left, died[0]
 
 
