@@ -38,7 +38,7 @@ CASES = {
     "breakout": [
         *OF_RESUME["pong"],
         "--data.env_id=ALE/Breakout-v5",
-        "--data.env_kwargs={terminal_on_life_loss: true}",
+        "--data.env_kwargs={life_loss_is_terminal: true}",
         "--data.eval_episodes=3",
         *SMALL,
     ],

@@ -30,6 +30,15 @@ SECONDS = 120
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A fork of a process that has OpenMP's threads waits for them for ever: they are not in it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def together(count, work, ends=None, after_first=None):
     """Let processes do something; each must end with 0, or as `ends` says; what comes after the end of the first."""
     with socket.socket() as free:
