@@ -443,7 +443,7 @@ def test_an_env_that_cannot_be_drawn_ends_no_run(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("lit_dqn.callbacks.episode_view.make_env_with_pictures", fails)
     trainer, _ = fit(tmp_path, StoppingRules(), EpisodeView(1), max_epochs=3)
     assert trainer.global_step == 30
-    assert caplog.text.count("there will be no videos in TensorBoard: env_id: it cannot be drawn") == 1
+    assert caplog.text.count("there will be no videos of episodes: env_id: it cannot be drawn") == 1
     assert images(tmp_path) == {}
 
 

@@ -1,4 +1,3 @@
-import contextlib
 import logging
 from typing import Any
 
@@ -6,27 +5,25 @@ import lightning
 import torch
 from gymnasium.wrappers import RenderCollection
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
-from tensorboard.compat.proto.summary_pb2 import Summary
 
-from lit_dqn.callbacks.maze_view import send_picture
+from lit_dqn.callbacks.pictures import send_picture, send_video, takes_pictures
 from lit_dqn.envs import make_env_with_pictures
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.playing.trajectories import Trajectory, play_trajectories
-from lit_dqn.plots import Animation, draw_episode_saliency
+from lit_dqn.plots import Animation, draw_episode_saliency, figure_to_array
 
 log = logging.getLogger("lit_dqn")
 
 
 class EpisodeView(Callback):
-    """Shows the first evaluation episode in TensorBoard, as a video.
+    """Shows the first evaluation episode as a video, in TensorBoard, W&B or MLflow, or as a file beside a CSV.
 
     Where the agent sees images, a picture shows what it sees and looks at in it (`plots.draw_episode_saliency`). The
     beginning of the episode is played again to be watched, after the first evaluation, every n-th after it, and at
-    the end. Learning continues as if it had not been. Without TensorBoard nothing is played.
+    the end. Learning continues as if it had not been. Without any of these loggers nothing is played.
 
     Args:
-        every_n_evaluations: evaluations between two videos.
+        every_n_evaluations: evaluations between two videos; None: there are none.
         max_steps: agent steps of a video.
 
     Raises:
@@ -34,12 +31,12 @@ class EpisodeView(Callback):
 
     """
 
-    def __init__(self, every_n_evaluations: int = 10, max_steps: int = 300) -> None:
+    def __init__(self, every_n_evaluations: int | None = 10, max_steps: int = 300) -> None:
         for key, value, unit in (
             ("every_n_evaluations", every_n_evaluations, "evaluation"),
             ("max_steps", max_steps, "agent step"),
         ):
-            if value < 1:
+            if value is not None and value < 1:
                 raise ConfigError(f"episode_view.{key}: {value} must be at least 1 {unit}.")
         self.every_n_evaluations = every_n_evaluations
         self.max_steps = max_steps
@@ -51,7 +48,8 @@ class EpisodeView(Callback):
         """Show an episode if it is time."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             # What a run shows at its end is in its last checkpoint, so that a resume does not show it again.
-            if self._evaluations % self.every_n_evaluations == 0 or trainer.should_stop:
+            due = self.every_n_evaluations is not None and self._evaluations % self.every_n_evaluations == 0
+            if due or trainer.should_stop:
                 self._show(trainer, pl_module)
             self._evaluations += 1
 
@@ -76,8 +74,7 @@ class EpisodeView(Callback):
     def _show(self, trainer: lightning.Trainer, agent: Any) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         env_step = data.collector.env_step
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if not loggers or env_step == self._shown_at:
+        if self.every_n_evaluations is None or not takes_pictures(trainer) or env_step == self._shown_at:
             return
         self._shown_at = env_step  # also where nothing can be shown: a resumed run, which tries again, says the same
         if self._gave_up:
@@ -88,20 +85,15 @@ class EpisodeView(Callback):
                 trajectory = self._play(data, agent)
         except Exception as error:  # whatever an env does when it is drawn, the run continues without
             self._gave_up = True
-            log.warning("there will be no videos in TensorBoard: %s", one_line(error))
+            log.warning("there will be no videos of episodes: %s", one_line(error))
             return
         if trajectory is None:
             self._gave_up = True
             return
         if trajectory.has_images:
-            send_picture(trainer, "saliency", draw_episode_saliency(agent, trajectory))
+            send_picture(trainer, "saliency", figure_to_array(draw_episode_saliency(agent, trajectory)))
         if trajectory.pictures:
-            gif, height, width = Animation(trajectory.pictures, trajectory.fps).small_gif()
-            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
-            video = Summary(value=[Summary.Value(tag="episode", image=image)])
-            for logger in loggers:
-                with contextlib.suppress(OSError):  # of which the curves have told
-                    logger.experiment._get_file_writer().add_summary(video, env_step)
+            send_video(trainer, "episode", Animation(trajectory.pictures, trajectory.fps))
 
     def _play(self, data: Any, agent: Any) -> Trajectory | None:
         """The episode; None if there is nothing to see."""

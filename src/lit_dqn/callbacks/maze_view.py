@@ -1,13 +1,12 @@
-import contextlib
 import logging
 from typing import Any
 
 import lightning
 from gymnasium.vector import SyncVectorEnv
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 
+from lit_dqn.callbacks.pictures import send_picture
 from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.envs.grid.values import policy_state_values
 from lit_dqn.envs.grid.world import GridWorld
@@ -24,13 +23,13 @@ class MazeView(Callback):
     """Shows what the agent thinks of a grid world.
 
     V(s) stands in the cells, with the greedy actions as arrows where the agent prefers some, and the path of the last
-    training episode. It is an image in TensorBoard after every n-th evaluation, and `maze.png` in the run's folder
-    at the end. What takes longer to draw is made at the end only: `actions.png`, what each action in each state is
-    worth to the agent (Q(s, a), or an actor's preferences), or where V alone is learned `values_beside_truth.png`,
-    beside the exact values of the policy that played. Other environments are left alone.
+    training episode. It is an image in TensorBoard, or whatever the run logs to, after every n-th evaluation, and
+    `maze.png` in the run's folder at the end. What takes longer to draw is made at the end only: `actions.png`, what
+    each action in each state is worth to the agent (Q(s, a), or an actor's preferences), or where V alone is learned
+    `values_beside_truth.png`, beside the exact values of the policy that played. Other environments are left alone.
 
     Args:
-        every_n_evaluations: evaluations between two images in TensorBoard.
+        every_n_evaluations: evaluations between two images.
 
     """
 
@@ -42,13 +41,13 @@ class MazeView(Callback):
         self._shown_at = -1  # env step of the pictures of the end
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Send the picture to TensorBoard if it is time."""
+        """Send the picture if it is time."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         self._evaluations += 1
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if self._evaluations % self.every_n_evaluations == 0 and grid_world_of(data) is not None:
-            send_picture(trainer, "maze", draw_last_episode(data, pl_module))
+            send_picture(trainer, "maze", figure_to_array(draw_last_episode(data, pl_module)))
         if trainer.should_stop:  # before the last checkpoint, so that a resume does not show them again
             self._show_the_end(trainer, pl_module)
 
@@ -76,7 +75,7 @@ class MazeView(Callback):
             figure.savefig(folder / name, dpi=100)
         except OSError as error:  # the last checkpoint is still to be saved
             log.warning("the pictures of the run cannot be written: %s", error)
-        send_picture(trainer, name.removesuffix(".png"), figure)
+        send_picture(trainer, name.removesuffix(".png"), figure_to_array(figure))
 
     def state_dict(self) -> dict[str, Any]:
         """The count of evaluations, and when the pictures of the end were made."""
@@ -118,13 +117,3 @@ def _draw_the_rest(world: GridWorld, agent: Any, data: Any) -> tuple[str, Figure
     probabilities = data.policy.probabilities(agent, observations, env_step)
     truth = policy_state_values(world, probabilities, data.horizon.discount(env_step))
     return TRUTH_PNG, draw_values_beside_truth(world.layout, agent.state_values(observations), truth)
-
-
-def send_picture(trainer: lightning.Trainer, tag: str, figure: Figure) -> None:
-    """Show a figure in TensorBoard, at the env step of now."""
-    picture = figure_to_array(figure)
-    env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            with contextlib.suppress(OSError):  # of which the curves have told
-                logger.experiment.add_image(tag, picture, env_step, dataformats="HWC")

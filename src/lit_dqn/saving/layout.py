@@ -6,6 +6,7 @@ checkpoints/
 env_step_104.ckpt  last.ckpt  best.ckpt      last and best are second names of numbered ones
 env_step_104.replay/                         the replay of a checkpoint
 predictions/env_step_104/  export/env_step_104/  what was made of a checkpoint
+pictures/episode_env_step_104.gif            of a run with a CSVLogger; other loggers keep theirs themselves
 
 studies/cartpole/                            a study
 study.json  study.lock                       which runs it has
@@ -24,7 +25,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-CHECKPOINTS, PREDICTIONS, EXPORT = "checkpoints", "predictions", "export"
+CHECKPOINTS, PREDICTIONS, EXPORT, PICTURES = "checkpoints", "predictions", "export", "pictures"
 
 CONFIG, EPISODES, RESULTS, LOCK = "config.yaml", "episodes.csv", "results.json", "run.lock"
 

@@ -14,7 +14,8 @@ LOGGER = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"fl
 
 def cell_of(search: Search, agent: str, chosen: Mapping[str, Any]) -> Cell:
     """The base of a search with settings of its space."""
-    return Cell(agent, None, search.files, {"trainer.logger": LOGGER, **search.overrides, **chosen})
+    own = {"trainer.logger": LOGGER, "episode_view.every_n_evaluations": None}  # nobody watches trials
+    return Cell(agent, None, search.files, {**own, **search.overrides, **chosen})
 
 
 def samples(search: Search) -> Iterator[tuple[str, list[str]]]:
