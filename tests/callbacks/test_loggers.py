@@ -78,7 +78,8 @@ def test_mlflow_has_the_curves_of_the_csv_pictures_and_videos(folder, monkeypatc
         assert sorted(there) == sorted(points), name
     assert found.data.params["data.env_id"] == "lit_dqn/Maze-v0"
     images = {
-        path.path.rpartition("/")[2].partition("+")[0].partition("%")[0] for path in client.list_artifacts(found.info.run_id, "images")
+        path.path.rpartition("/")[2].partition("+")[0].partition("%")[0]
+        for path in client.list_artifacts(found.info.run_id, "images")
     }
     assert images == PICTURES
     videos = client.list_artifacts(found.info.run_id, "pictures")
