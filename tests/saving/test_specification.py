@@ -166,3 +166,8 @@ def test_the_settings_of_an_old_checkpoint_get_public_names():
         "class_path": "lit_dqn.EpsilonGreedy",
         "init_args": {"all": [{"class_path": "a.B"}], "x": "lit_dqn.a.MLP"},
     }
+
+
+def test_arguments_that_are_none_stay_as_a_file_has_them():
+    described = {"class_path": "lit_dqn.EpsilonGreedy", "init_args": torch.zeros(())}
+    assert with_defaults(described)["init_args"] is described["init_args"]

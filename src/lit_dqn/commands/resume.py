@@ -144,7 +144,8 @@ def warn_of_other_env(checkpoint: Checkpoint, data: ReplayDataModule) -> None:
     """
     saved = {"action_mask": False, **checkpoint.settings.data}  # earlier releases knew no masks
     keys = ("env_kwargs", "wrappers", "action_mask")
-    then, now = ({key: of[key] for key in keys if key in of} for of in (saved, data.hparams))
+    # No wrappers are said as None or as an empty list.
+    then, now = ({key: of[key] or None for key in keys if key in of} for of in (saved, data.hparams))
     for key, before, after in _differences(then, now):
         log.warning("data.%s is %s now, but the agent was trained with %s: this is another task", key, after, before)
 

@@ -1,6 +1,7 @@
 """An update as one compiled function: for small networks on a CPU, where Python and calls take most of the time."""
 
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -88,7 +89,7 @@ class CompiledUpdate:
             priority = said.pop(PRIORITY, None)
             return mean, said, priority
 
-        self._update = torch.compile(update, fullgraph=True, dynamic=False)
+        self._update = torch.compile(_with_code_of_its_own(update), fullgraph=True, dynamic=False)
         self._layouts: set[tuple[Any, ...]] = set()  # of the batches it was compiled for
 
     @torch.no_grad()
@@ -117,6 +118,13 @@ class _Loss(nn.Module):
 
     def forward(self, batch: Batch) -> LossOutput:
         return self.objective(self.online, self.online if self.target is None else self.target, batch)
+
+
+def _with_code_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function anew: torch keeps what it has compiled at the code, and refuses a ninth time for one code."""
+    assert isinstance(function, FunctionType)
+    parts = function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    return FunctionType(function.__code__.replace(), *parts)
 
 
 def why_no_steps_are_compiled(optimizer: torch.optim.Optimizer) -> str | None:

@@ -75,7 +75,8 @@ def with_defaults(described: Any) -> Any:
     if name in PARTS:
         parameters = inspect.signature(getattr(import_module(f"lit_dqn.{PARTS[name]}"), name)).parameters.values()
         defaults = {p.name: with_defaults(specification(p.default)) for p in parameters if p.default is not p.empty}
-        described["init_args"] = defaults | described.get("init_args", {})
+        given = described.get("init_args", {})
+        described["init_args"] = {**defaults, **given} if isinstance(given, Mapping) else given  # a file's own
     return described
 
 
