@@ -80,5 +80,5 @@ def _write(logger: CSVLogger, name: str, content: bytes) -> None:
 def _send_artifact(logger: MLFlowLogger, name: str, content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
-        path.write_bytes(content)
+        durable.replace_file(path, [memoryview(content)])
         logger.experiment.log_artifact(logger.run_id, str(path), PICTURES)

@@ -203,6 +203,17 @@ def claim_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+def move_folder(folder: Path, place: Path) -> None:
+    """Give a folder its place, whole, on the same file system.
+
+    Raises:
+        OSError: if it cannot be moved, or the place is taken.
+
+    """
+    os.rename(folder, place)
+    sync_folder(place.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Wait until the names in a folder are on the disk."""
     if os.name == "nt":

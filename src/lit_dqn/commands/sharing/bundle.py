@@ -12,6 +12,7 @@ import yaml
 
 from lit_dqn.commands.resume import FROM_THE_DATA, settings_of
 from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.saving import durable
 from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.saving.find import find_checkpoint
 from lit_dqn.saving.layout import BEST, CHECKPOINTS, CONFIG, EPISODES, RESULTS, run_of_checkpoint
@@ -116,7 +117,7 @@ def check_bundle(folder: Path, source: str) -> None:
     if damaged or not names:
         what = f"the weight {damaged[0]} is no number" if damaged else "there are no weights"
         raise ConfigError(f"{source}: {what}; take another repository.")
-    (folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    durable.replace_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
 
 
 def checked_config(text: str, source: str) -> dict[str, Any]:

@@ -62,12 +62,12 @@ def push(run: Path, repo_id: str, *, private: bool = False) -> str:
 
 
 def _write(agent: Agent, repo_id: str, folder: Path) -> list[Path]:
-    (folder / CONFIG).write_text(yaml.safe_dump(agent.settings, sort_keys=False), encoding="utf-8")
-    (folder / WEIGHTS).write_bytes(agent.weights)
+    durable.replace_text(folder / CONFIG, yaml.safe_dump(agent.settings, sort_keys=False))
+    durable.replace_file(folder / WEIGHTS, [memoryview(agent.weights)])
     curve = agent.episodes is not None and _draw(agent.episodes.parent, folder / CURVE)
-    (folder / CARD).write_text(card(agent, repo_id, curve), encoding="utf-8")
+    durable.replace_text(folder / CARD, card(agent, repo_id, curve))
     if agent.result is not None:
-        (folder / RESULTS).write_text(json.dumps([agent.result], indent=1) + "\n", encoding="utf-8")
+        durable.replace_text(folder / RESULTS, json.dumps([agent.result], indent=1) + "\n")
     return sorted(folder.iterdir())
 
 
@@ -110,12 +110,12 @@ def pull(repo_id: str, folder: Path, *, revision: str | None = None) -> None:
             for name in (*NEEDED, *(name for name in MAY_COME if name in there)):
                 api.hf_hub_download(repo_id, name, revision=info.sha, local_dir=parts / "from_hub")
         whole = parts / "checked"
-        whole.mkdir()
+        durable.make_folder(whole)
         for name in (*NEEDED, *MAY_COME):
             if (parts / "from_hub" / name).is_file():
                 shutil.copyfile(parts / "from_hub" / name, whole / name)
         check_bundle(whole, source)
-        whole.rename(folder)
+        durable.move_folder(whole, folder)
     finally:
         shutil.rmtree(parts, ignore_errors=True)
 
