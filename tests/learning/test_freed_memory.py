@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from lit_dqn.learning.libraries import CHOSEN
+from lit_dqn.learning.freed_memory import CHOSEN
 
 FAULTS = """
 import resource
 import sys
 import numpy as np
-from lit_dqn.learning.libraries import keep_freed_memory
+from lit_dqn.learning.freed_memory import keep_freed_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
