@@ -256,8 +256,8 @@ def test_every_key_that_a_message_names_is_there():
             assert fnmatch.filter(known, name or section) or key in FOREIGN, f"{file}: --{key} of {text!r} is no key"
 
 
-FOREIGN = ("key", "config", "plan", "force", "ntasks", "logdir", "help", "output")
-"""Words with two hyphens that are for other programs, or stand for any key."""
+FOREIGN = ("key", "config", "plan", "force", "ntasks", "logdir", "help", "output", "folder")
+"""Words with two hyphens that are for other programs or verbs, or stand for any key."""
 
 NOT_SAID = (
     # No refusals: what is told beside a run that is as it should be.

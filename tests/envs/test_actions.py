@@ -5,6 +5,7 @@ from functools import partial
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
 from helpers import make_data, make_trainer
@@ -88,8 +89,9 @@ def test_the_right_combination_is_learned():
         "min_replay_size": 64,
     }
     data = make_data(env_id=ENV, capacity=2000, gamma=0.0, eval_episodes=20, eval_envs=5, **shape)
+    torch.manual_seed(0)
     agent = LitDQN((2,), 6, network=partial(MLP, hidden_sizes=(32,)), target_update_period=None, learning_rate=3e-3)
-    trainer = make_trainer()
+    trainer = make_trainer(max_epochs=3)
     trainer.fit(agent, datamodule=data)
     (metrics,) = trainer.validate(agent, datamodule=data, verbose=False)
     assert metrics["eval/mean_reward"] == 10.0

@@ -124,7 +124,7 @@ def processes(settings: Mapping[str, Any]) -> int:
     if not (devices.isdecimal() and nodes.isdecimal() and int(devices) > 0 and int(nodes) > 0):
         raise ConfigError(
             f"trainer.devices: {devices} on {nodes} nodes does not say how many processes share the run; set "
-            "--trainer.devices 2 --trainer.num_nodes 1, or other numbers."
+            "--trainer.devices 1 --trainer.num_nodes 1, or larger numbers."
         )
     return int(devices) * int(nodes)
 

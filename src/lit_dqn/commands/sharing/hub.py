@@ -94,13 +94,13 @@ def pull(repo_id: str, folder: Path, *, revision: str | None = None) -> None:
     """
     api = _api("pull")
     if folder.exists() or folder.is_symlink():
-        raise ConfigError(f"pull: {folder} is there already; give another one by --folder.")
+        raise ConfigError(f"pull: {folder} is there already; name another, --folder NAME.")
     source = f"pull: {repo_id}"
     try:
         durable.make_folder(folder.absolute().parent)
         parts = Path(tempfile.mkdtemp(prefix=f".{folder.name}_", dir=folder.absolute().parent))
     except OSError as error:
-        raise ConfigError(f"pull: {folder} cannot be made ({error.strerror}); give another one by --folder.") from error
+        raise ConfigError(f"pull: {folder} cannot be made ({error.strerror}); name another, --folder NAME.") from error
     try:
         with _explained("pull", repo_id):
             info = api.model_info(repo_id, revision=revision)
