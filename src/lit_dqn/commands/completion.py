@@ -27,12 +27,12 @@ def complete() -> None:
     """Answer a shell, which has said in the environment what is typed, and end."""
     try:
         import argcomplete
+        from argcomplete.completers import FilesCompleter
     except ImportError:  # the shell has it from elsewhere
         os._exit(1)
     typed = os.environ.get("COMP_LINE", "")[: int(os.environ.get("COMP_POINT", sys.maxsize))]
-    files = argcomplete.FilesCompleter
-    parser = parser_of_all(typed.split(), files(YAML_FILES), files())
-    argcomplete.autocomplete(parser, default_completer=files())
+    parser = parser_of_all(typed.split(), FilesCompleter(YAML_FILES), FilesCompleter())
+    argcomplete.autocomplete(parser, default_completer=FilesCompleter())
 
 
 def parser_of_all(typed: Sequence[str], yaml_files: Completer, files: Completer) -> argparse.ArgumentParser:
