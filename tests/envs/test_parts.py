@@ -6,7 +6,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from lit_dqn import ConfigError, TrainingError
+from lit_dqn import ConfigError, PartsNetwork, TrainingError
 from lit_dqn.envs import RowSpace, make_env, make_vec, stored_dtype
 from lit_dqn.envs.parts import RowEnv
 from lit_dqn.parts import Part, Parts
@@ -118,6 +118,35 @@ def test_a_part_that_is_not_what_the_space_says_ends_the_run(form, sentence):
 def test_what_a_network_cannot_take_is_refused_by_its_name():
     with pytest.raises(ConfigError, match=r"'mission' is of type Text; .* a gymnasium.wrappers.FilterObservation"):
         make_env(SIGNPOST_ENV, {"form": "text"})
+
+
+TWO = spaces.Box(0, 1, (2,))
+
+
+@pytest.mark.parametrize(
+    ("space", "sentence"),
+    [
+        (spaces.Dict(), "no part at all"),
+        (spaces.Tuple([]), "no part at all"),
+        (spaces.Dict({"a/b": TWO, "a": spaces.Dict({"b": TWO})}), "two parts with the name 'a/b'"),
+        (spaces.Dict({"a": TWO, "b": spaces.Box(0, 1, (0,))}), "a part 'b' that holds no number"),
+    ],
+)
+def test_parts_that_are_none_or_would_hide_each_other_are_refused(space, sentence):
+    env = gymnasium.Env()
+    env.observation_space = space
+    with pytest.raises(ConfigError, match=f"^env_id: 'Some-v0' has observations of several parts, with {sentence}; "):
+        RowEnv(env, "Some-v0", "env 0")
+
+
+def test_a_number_alone_is_a_part_of_one():
+    env = gymnasium.Env()
+    env.observation_space = spaces.Dict({"speed": spaces.Box(0, 9, ()), "two": TWO})
+    env.reset = lambda **kwargs: ({"speed": np.float32(7), "two": np.zeros(2, np.float32)}, {})
+    rows = RowEnv(env, "Some-v0", "env 0")
+    assert rows.parts.arrays(rows.reset()[0][None])["speed"].tolist() == [[7]]
+    network = PartsNetwork(rows.parts.shapes, 3)
+    assert network(rows.parts.tensors(torch.from_numpy(rows.reset()[0][None]))).shape == (1, 3)
 
 
 def test_a_mask_among_the_parts_moves_to_the_infos():

@@ -24,7 +24,8 @@ class RowEnv(gymnasium.Wrapper):
         name: of the env, likewise.
 
     Raises:
-        ConfigError: if a part of its observations is no array and no number.
+        ConfigError: if a part of its observations is no array and no number, or is empty, two have one name, or there
+            is none.
 
     """
 
@@ -32,6 +33,7 @@ class RowEnv(gymnasium.Wrapper):
         super().__init__(env)
         self._env_name = name
         self._leaves = list(_leaves(env_id, env.observation_space))
+        _check_leaves(env_id, self._leaves)
         self.parts = Parts({leaf.name: leaf.part for leaf in self._leaves})
         self.observation_space = RowSpace(self.parts)
 
@@ -83,7 +85,7 @@ class _Leaf:
         self.path, self.name, self.space = path, "/".join(names), space
         self.as_array: Callable[[Any], NDArray[Any]] = np.asarray
         if isinstance(space, spaces.Box):
-            shape = space.shape
+            shape = space.shape or (1,)  # a number alone
             if channels_last(space):
                 self.as_array, shape = _channels_first, (shape[-1], *shape[:-1])
             self.part = Part(shape, stored_dtype(space).name, is_image(space))
@@ -103,6 +105,21 @@ class _Leaf:
         if not self.space.contains(np.asarray(value).astype(self.space.dtype)[()]):
             raise ValueError(f"{value} is out of its range")
         return np.asarray(spaces.flatten(self.space, value))
+
+
+def _check_leaves(env_id: str, leaves: list[_Leaf]) -> None:
+    names = [leaf.name for leaf in leaves]
+    wrong = None if leaves else "no part at all"
+    for leaf in leaves:
+        if names.count(leaf.name) > 1:
+            wrong = f"two parts with the name {leaf.name!r}"
+        elif 0 in leaf.part.shape:
+            wrong = f"a part {leaf.name!r} that holds no number"
+    if wrong is not None:
+        raise ConfigError(
+            f"env_id: {env_id!r} has observations of several parts, with {wrong}; give it others by a class in "
+            "data.wrappers, or choose another environment."
+        )
 
 
 def _channels_first(image: Any) -> NDArray[Any]:
