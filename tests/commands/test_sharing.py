@@ -108,12 +108,24 @@ def test_a_config_that_names_code_is_refused(name):
         ("data: {}\nmodel: {class_path: lit_dqn.Run}", "names no agent of lit_dqn"),
         ("data: {}\nmodel: {class_path: evil.LitDQN}", "names no agent of lit_dqn"),
         ("data: {}\nmodel: lit_dqn.LitDQN", "names no agent of lit_dqn"),
+        ("data: {gamma: !!int ''}\nmodel: {}", "cannot be read"),
+        ("data: {gamma: !!bool perhaps}\nmodel: {}", "cannot be read"),
+        ("data: {gamma: !!timestamp today}\nmodel: {}", "cannot be read"),
+        ('data: {env_id: "\\e[31m"}\nmodel: {}', "letters that cannot be shown"),
         ("seed_everything: true\ndata: {}\nmodel: {class_path: lit_dqn.LitDQN}", "or no seed"),
     ],
 )
 def test_what_is_no_config_of_an_agent_is_refused(text, sentence):
     with pytest.raises(ConfigError, match=f"^it: .*{sentence}"):
         checked_config(text, "it")
+
+
+@pytest.mark.parametrize(("address", "kept"), [("ray://evil:10001", False), ("local", True), ("auto", True)])
+def test_no_config_of_a_stranger_says_whose_ray_sends_what_is_unpickled(address, kept):
+    place = {"class_path": "lit_dqn.RayActors", "init_args": {"actors": 3, "address": address}}
+    config = {"data": {"env_id": "CartPole-v1", "place": place}, "model": {"class_path": "lit_dqn.LitDQN"}}
+    found = checked_config(yaml.safe_dump(config), "it")["data"]["place"]["init_args"]
+    assert found == {"actors": 3, **({"address": address} if kept else {})}
 
 
 GOOD = b"data: {env_id: CartPole-v1}\nmodel: {class_path: lit_dqn.LitDQN}\n"
@@ -125,22 +137,39 @@ def weights(value=0.0):
     return safetensors.torch.save({"a": torch.tensor([value])})
 
 
+def of_four_bits():
+    head = json.dumps({"a": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}}).encode()
+    return len(head).to_bytes(8, "little") + head + b"0"
+
+
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
         ({"config.yaml": GOOD}, "has no model.safetensors"),
         ({"config.yaml": GOOD, "model.safetensors": b"pickle"}, "cannot be read"),
         ({"config.yaml": GOOD, "model.safetensors": weights(float("nan"))}, "the weight a is no number"),
+        ({"config.yaml": GOOD, "model.safetensors": of_four_bits()}, "cannot be read"),
         ({"config.yaml": b"#" * 200_000, "model.safetensors": weights()}, "more than 100,000 bytes"),
         ({"config.yaml": GOOD.replace(b"CartPole", b"evil:C"), "model.safetensors": weights()}, "evil"),
     ],
 )
 def test_what_is_no_agent_gets_no_folder(hub, monkeypatch, capsys, tmp_path, files, sentence):
     hub.files["me/a"] = files
-    code, _, err = command(capsys, monkeypatch, "pull", "me/a")
+    code, _, err = command(capsys, monkeypatch, "pull", "me/a", "--folder", "of/mine/a")
     assert code == 2
     assert sentence in err
     assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("new/..", "is there already"), ("a" * 250, "cannot be made"), ("a" * 300, "cannot be made")]
+)
+def test_names_that_no_folder_can_have(hub, monkeypatch, capsys, tmp_path, name, sentence):
+    hub.files["me/a"] = {"config.yaml": GOOD, "model.safetensors": weights()}
+    code, _, err = command(capsys, monkeypatch, "pull", "me/a", "--folder", name)
+    assert code == 2
+    assert sentence in err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -37,6 +37,13 @@ MAX_DEPTH = 12
 MAX_TEXT = 10_000
 """Letters of a text that is looked into."""
 
+ADDRESSES = {"lit_dqn.RayActors": "address"}
+"""Arguments by classes: whoever answers there sends what is unpickled, so only a config or the command line names one.
+"""
+
+AT_HOME = ("local", "auto")
+"""Addresses of this machine."""
+
 PLAIN = (bool, int, float, complex, type(None))
 ANYTHING = frozenset({Any, object, list, tuple, set, frozenset, Sequence})
 
@@ -89,6 +96,8 @@ class _Reader:
             place = f"{where}.{name}" if where else name
             if name == "env_id":
                 self._check_env_id(value, place)
+            if ADDRESSES.get(path_of(made)) == name and value not in AT_HOME:
+                continue
             checked[name] = self.value(value, hints.get(name, frozenset({Any})), place, depth + 1)
         return checked
 

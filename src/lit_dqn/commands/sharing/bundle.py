@@ -16,6 +16,7 @@ from lit_dqn.saving import durable
 from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.saving.find import find_checkpoint
 from lit_dqn.saving.layout import BEST, CHECKPOINTS, CONFIG, EPISODES, RESULTS, run_of_checkpoint
+from lit_dqn.saving.plain import check_plain
 from lit_dqn.saving.settings import checked_arguments
 from lit_dqn.saving.specification import specification
 from lit_dqn.saving.trust import Trust
@@ -112,7 +113,8 @@ def check_bundle(folder: Path, source: str) -> None:
         with safetensors.safe_open(folder / WEIGHTS, framework="pt") as file:
             names = list(file.keys())
             damaged = [name for name in names if not torch.isfinite(file.get_tensor(name)).all()]
-    except (OSError, UnicodeDecodeError, safetensors.SafetensorError) as error:
+    # torch cannot ask weights of 4 bits whether they are finite, nor take every shape that a file says.
+    except (OSError, UnicodeDecodeError, safetensors.SafetensorError, RuntimeError, TypeError) as error:
         raise ConfigError(f"{source}: it cannot be read ({one_line(error)}); take another repository.") from error
     if damaged or not names:
         what = f"the weight {damaged[0]} is no number" if damaged else "there are no weights"
@@ -137,7 +139,9 @@ def checked_config(text: str, source: str) -> dict[str, Any]:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
             raise ValueError("it repeats parts by references")
         config = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        check_plain(config)
+    # PyYAML looks into a text that a tag calls a number, a truth or a date before it knows that it is one.
+    except (yaml.YAMLError, ValueError, RecursionError, IndexError, KeyError, AttributeError) as error:
         raise ConfigError(f"{source}: its {CONFIG} cannot be read ({one_line(error)}); {said['remedy']}.") from error
     needed = {"data", "model"}
     if not isinstance(config, Mapping) or not needed <= config.keys() <= needed | {"seed_everything"}:

@@ -93,12 +93,12 @@ def pull(repo_id: str, folder: Path, *, revision: str | None = None) -> None:
 
     """
     api = _api("pull")
-    if folder.exists() or folder.is_symlink():
+    source, place = f"pull: {repo_id}", Path(os.path.abspath(folder))
+    if os.path.lexists(place):
         raise ConfigError(f"pull: {folder} is there already; name another, --folder NAME.")
-    source = f"pull: {repo_id}"
     try:
-        durable.make_folder(folder.absolute().parent)
-        parts = Path(tempfile.mkdtemp(prefix=f".{folder.name}_", dir=folder.absolute().parent))
+        above = next(parent for parent in place.parents if parent.is_dir())
+        parts = Path(tempfile.mkdtemp(prefix=f".{place.name}_", dir=above))
     except OSError as error:
         raise ConfigError(f"pull: {folder} cannot be made ({error.strerror}); name another, --folder NAME.") from error
     try:
@@ -115,7 +115,10 @@ def pull(repo_id: str, folder: Path, *, revision: str | None = None) -> None:
             if (parts / "from_hub" / name).is_file():
                 shutil.copyfile(parts / "from_hub" / name, whole / name)
         check_bundle(whole, source)
-        durable.move_folder(whole, folder)
+        durable.make_folder(place.parent)
+        durable.move_folder(whole, place)
+    except OSError as error:
+        raise ConfigError(f"pull: {folder} cannot be made ({error.strerror}); name another, --folder NAME.") from error
     finally:
         shutil.rmtree(parts, ignore_errors=True)
 
