@@ -33,6 +33,7 @@ LN2, LN3 = math.log(2), math.log(3)
         ([0.0, LN2, 0.0], 1, None, LN2),  # the action of the data, not the best, not the mean
         ([7.0, 7.0, 99.0], 0, [YES, YES, NO], LN2),  # 92: with what is forbidden
         ([7.0, -50.0, 99.0], 0, [YES, NO, NO], 0.0),  # the one action that there is cannot be too good
+        ([LN2, 0.0, 99.0], 1, [YES, NO, NO], LN3),  # ln 2 without the forbidden action of the data: no bound below
         ([1e4, 0.0, 0.0], 1, None, 1e4),  # exp(1e4) alone is infinite
     ],
 )

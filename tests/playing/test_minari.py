@@ -121,6 +121,40 @@ def test_masks_come_from_the_infos(tmp_path, monkeypatch):
         next(iter(MinariEpisodes("audit/test-v0", str(tmp_path / "without")).timesteps(task, 0)))
 
 
+def test_after_a_termination_every_action_counts_as_allowed_and_elsewhere_one_is(tmp_path):
+    """As of an env that is played: a target over no action at all would be the lowest number that there is."""
+
+    def masked_at(ends_without):
+        def change(number, episode):
+            masks = np.ones((len(episode["rewards"]) + 1, 4), bool)
+            masks[-1] = not ends_without or number not in ends_without
+            return {**episode, "infos": {"action_mask": list(masks)}}
+
+        return change
+
+    task = make_data(env_id=AUDIT_ENV).task._replace(action_mask=True)
+    timesteps = list(write(tmp_path / "a", change=masked_at([0, 2, 4])).timesteps(task, 0))
+    assert all(timestep.next_action_mask.all() for timestep in timesteps)
+    with pytest.raises(ConfigError, match="forbids every action somewhere in episode 1"):
+        list(write(tmp_path / "b", change=masked_at([1])).timesteps(task, 0))
+
+
+def test_masks_of_another_number_of_actions_are_named(tmp_path):
+    def change(number, episode):
+        return {**episode, "infos": {"action_mask": [np.ones(3)] * (len(episode["rewards"]) + 1)}}
+
+    task = make_data(env_id=AUDIT_ENV).task._replace(action_mask=True)
+    with pytest.raises(ConfigError, match=r"has action_mask of shape \(3,\) in episode 0, not \(4,\)"):
+        list(write(tmp_path, change=change).timesteps(task, 0))
+
+
+def test_numbers_that_would_be_cut_to_bytes_are_refused(tmp_path):
+    prefill = write(tmp_path)
+    task = make_data(env_id=AUDIT_ENV).task._replace(frame_dtype=np.uint8)
+    with pytest.raises(ConfigError, match="here numbers of uint8"):
+        prefill.check(task)
+
+
 @pytest.mark.parametrize(
     ("spaces_", "sentence"),
     [
@@ -140,6 +174,7 @@ def test_a_data_set_of_another_task_is_refused(tmp_path, spaces_, sentence):
     [
         (lambda e: {**e, "rewards": [float("nan"), *e["rewards"][1:]]}, "has what is no number in episode 0"),
         (lambda e: {**e, "actions": [1, *e["actions"][1:]]}, "has actions in episode 0 that"),
+        (lambda e: {**e, "actions": [2.5, *e["actions"][1:]]}, "has actions in episode 0 that"),
         (lambda e: {**e, "observations": e["observations"][:-1]}, "has 5 values of observation for the 5 steps"),
         (lambda e: {**e, "terminations": e["terminations"][:-1], "truncations": e["truncations"][:-1]}, "4 values of"),
     ],
@@ -164,11 +199,32 @@ def test_a_data_set_that_would_make_its_env_to_know_its_spaces_is_refused(tmp_pa
         make_data(env_id=AUDIT_ENV, prefill=[prefill]).check_prefill()
 
 
-def test_a_damaged_data_set_is_one_sentence(tmp_path):
+@pytest.mark.parametrize(("name", "content"), [("main_data.hdf5", b"no HDF5"), ("metadata.json", b"[]")])
+def test_a_damaged_data_set_is_one_sentence(tmp_path, name, content):
     prefill = write(tmp_path)
-    (tmp_path / "audit/test-v0/data/main_data.hdf5").write_bytes(b"no HDF5")
+    (tmp_path / "audit/test-v0/data" / name).write_bytes(content)
     with pytest.raises(ConfigError, match=r"^prefill: the data set audit/test-v0 in .* cannot be read: "):
         make_data(env_id=AUDIT_ENV, prefill=[prefill]).check_prefill()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "sentence"),
+    [
+        ("rewards", np.zeros((5, 2)), r"has reward of shape \(2,\) in episode 0, not \(\)"),
+        ("rewards", [b"much"] * 5, "cannot be read in episode 0: "),
+        ("observations", 3.0, "has 1 values of observation for the 5 steps of episode 0"),
+        ("terminations", np.zeros((5, 2), bool), "cannot be read in episode 0: "),
+    ],
+)
+def test_arrays_of_other_forms_are_named(tmp_path, name, values, sentence):
+    prefill = write(tmp_path)
+    import h5py
+
+    with h5py.File(tmp_path / "audit/test-v0/data/main_data.hdf5", "a") as file:
+        del file["episode_0"][name]
+        file["episode_0"][name] = values
+    with pytest.raises(ConfigError, match=f"^prefill: the data set audit/test-v0 .*({sentence})"):
+        filled(prefill)
 
 
 def test_a_data_set_that_is_not_there(tmp_path):

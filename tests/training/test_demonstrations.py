@@ -1,4 +1,5 @@
 import logging
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,14 +8,18 @@ import torch
 from audit import AUDIT_ENV
 from helpers import make_agent, make_data, make_trainer
 from lit_dqn import (
+    MLP,
     ConfigError,
     EpsilonGreedy,
+    LitDQN,
+    PartsNetwork,
     Play,
     Prioritized,
     ReplayCheckpointIO,
     Rollout,
     UniformRandom,
 )
+from parting import SIGNPOST_ENV
 
 
 def filled(prefill, *, play=0, **settings):
@@ -199,6 +204,10 @@ def test_settings_that_cannot_be_with_demonstrations(settings, sentence):
             {"prefill": [Play(10)], "env_steps_per_update": 0},
             "^min_replay_size: 50 .* has 10, .*--data.min_replay_size 10 --data.batch_size 10",
         ),
+        (
+            {"prefill": [Play(1)], "num_envs": 2, "env_steps_per_update": 2},
+            "^env_steps: 1 .* less than one .* of 2 envs",
+        ),
         ({"prefill": [Play(60, "nowhere.ckpt")]}, r"nowhere\.ckpt"),
     ],
 )
@@ -212,6 +221,22 @@ def test_an_agent_of_other_observations_demonstrates_nothing(tmp_path):
     agent.trainer.save_checkpoint(tmp_path / "a.ckpt")
     with pytest.raises(ConfigError, match=r"sees \(4,\) and has 2 actions, and CartPole-v1 here \(2, 4\) and 2"):
         make_data(prefill=[Play(60, str(tmp_path / "a.ckpt"))], frame_stack=2).check_prefill()
+
+
+def test_an_agent_whose_parts_lie_elsewhere_in_a_row_demonstrates_nothing(tmp_path):
+    """The shapes alone are the same."""
+    data = make_data(env_id=SIGNPOST_ENV, min_replay_size=16)
+    agent = LitDQN(data.observation_shape, 2, network=partial(PartsNetwork, encoders={"image": MLP}))
+    make_trainer(max_epochs=1).fit(agent, datamodule=data)
+    agent.trainer.save_checkpoint(tmp_path / "a.ckpt")
+    play = Play(60, str(tmp_path / "a.ckpt"))
+    assert play.check(data.task) == 60
+    parts = data.observation_shape
+    for others in (dict(reversed(parts.items())), parts | {"told/left": parts["told/left"] | {"dtype": "uint8"}}):
+        with pytest.raises(
+            ConfigError, match=r"^prefill: the agent of .*a\.ckpt sees .* give the checkpoint of another"
+        ):
+            play.check(data.task._replace(observation_shape=others))
 
 
 @pytest.mark.parametrize(

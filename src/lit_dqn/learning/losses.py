@@ -155,19 +155,19 @@ def q_learning_td_error(q_tm1: Tensor, batch: Batch, q_t_value: Tensor, q_t_sele
 def conservative_penalty(q_values: Tensor, action: Tensor, mask: Tensor | None = None) -> Tensor:
     """CQL(H): ln Σ_a exp Q(s, a) - Q(s, a_data), [B], the regulariser of Kumar et al. (2020), eq. 4.
 
-    It lowers the values of all actions and raises that of the action in the data: what was never tried is not thought
-    better than what was.
+    It lowers the values of all actions and raises that in the data: what was never tried is not thought better.
 
     Args:
         q_values: [B, A], of the network that learns.
         action: [B], of the data.
-        mask: [B, A] bool, which actions are allowed, over which the sum goes; None: all are.
+        mask: [B, A] bool, which actions are allowed, over which, and that in the data, the sum goes; None: all are.
 
     Raises:
         ValueError: if the shapes differ from these.
 
     """
-    return masked(q_values, mask).logsumexp(dim=1) - select(q_values, action)
+    allowed = None if mask is None else mask.scatter(1, action.unsqueeze(1), True)  # else it would rise without end
+    return masked(q_values, allowed).logsumexp(dim=1) - select(q_values, action)
 
 
 def soft_value(q_values: Tensor, temperature: float) -> Tensor:

@@ -16,7 +16,7 @@ class Task(NamedTuple):
     env_id: str
     frame_shape: tuple[int, ...]  # of one frame
     frame_dtype: DTypeLike
-    observation_shape: tuple[int, ...] | dict[str, Any]  # frames stacked; of parts by their names
+    observation_shape: tuple[int, ...] | dict[str, Any]  # frames stacked; of parts `Parts.described`
     num_actions: int
     num_envs: int
     frame_stack: int

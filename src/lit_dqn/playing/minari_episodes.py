@@ -91,7 +91,7 @@ class MinariEpisodes(Demonstrations):
             return _Dataset(self, MinariStorage.read(data), task)
         except ConfigError:
             raise
-        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AssertionError, AttributeError, RecursionError) as error:
             raise ConfigError(
                 f"prefill: the data set {self.dataset_id} in {path} cannot be read: {one_line(error)}; fetch it again, "
                 "or give another one."
@@ -141,6 +141,8 @@ class _Dataset:
             self._refuse(f"takes actions of {actions}, and {task.env_id} has {task.num_actions}")
         if seen.shape != task.frame_shape:
             self._refuse(f"shows {seen}, and {task.env_id} here frames of shape {task.frame_shape}")
+        if not np.can_cast(seen.dtype, task.frame_dtype, "same_kind"):
+            self._refuse(f"shows {seen}, and {task.env_id} here numbers of {np.dtype(task.frame_dtype)}, not of those")
         self._first_action = int(actions.start)
         count = storage.total_episodes if asked.episodes is None else min(asked.episodes, storage.total_episodes)
         found = list(storage.get_episode_metadata(range(count)))
@@ -183,34 +185,46 @@ class _Dataset:
     def _episode(self, number: int) -> dict[str, NDArray[Any]]:
         try:
             (found,) = self._storage.get_episodes([number])
-        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+            ends = np.asarray(found["terminations"], np.bool_)
+            action = np.asarray(found["actions"])
+            played = {
+                "observation": np.asarray(found["observations"]).astype(self._task.frame_dtype, copy=False),
+                "action": action.astype(np.int64) - self._first_action,
+                "reward": np.asarray(found["rewards"], np.float64),
+                "terminated": ends,
+                "last": ends | np.asarray(found["truncations"], np.bool_),
+            }
+            if self._task.action_mask and (said := (found["infos"] or {}).get("action_mask")) is not None:
+                played["action_mask"] = np.array(said, np.bool_)
+        except (OSError, ValueError, KeyError, TypeError, AssertionError, MemoryError) as error:
             self._refuse(f"cannot be read in episode {number}: {one_line(error)}", error)
-        action = np.asarray(found["actions"], np.int64) - self._first_action
-        played = {
-            "observation": np.asarray(found["observations"]).astype(self._task.frame_dtype, copy=False),
-            "action": action,
-            "reward": np.asarray(found["rewards"], np.float64),
-            "terminated": np.asarray(found["terminations"], np.bool_),
-            "last": np.asarray(found["terminations"], np.bool_) | np.asarray(found["truncations"], np.bool_),
-        }
+        if self._task.action_mask and "action_mask" not in played:
+            self._refuse("has no infos of action_mask, which the run learns with")
         steps = int(self.lengths[number])
-        if self._task.action_mask:
-            said = (found["infos"] or {}).get("action_mask")
-            if said is None:
-                self._refuse("has no infos of action_mask, which the run learns with")
-            played["action_mask"] = np.asarray(said, np.bool_)
+        of_one = {"observation": self._task.frame_shape, "action_mask": (self._task.num_actions,)}
         for name, array in played.items():
-            more = name in ("observation", "action_mask")  # what is seen after the last step, too
-            if len(array) != steps + more:
-                self._refuse(f"has {len(array)} values of {name} for the {steps} steps of episode {number}")
-        if played["observation"].shape[1:] != self._task.frame_shape:
-            self._refuse(f"shows {played['observation'].shape[1:]} in episode {number}, and not what it says it does")
+            more = name in of_one  # what is seen after the last step, too
+            count = len(np.atleast_1d(array))
+            if count != steps + more:
+                self._refuse(f"has {count} values of {name} for the {steps} steps of episode {number}")
+            if array.shape[1:] != of_one.get(name, ()):
+                self._refuse(f"has {name} of shape {array.shape[1:]} in episode {number}, not {of_one.get(name, ())}")
         if not np.isfinite(played["reward"]).all() or not np.isfinite(played["observation"]).all():
             self._refuse(f"has what is no number in episode {number}")
-        if not ((action >= 0) & (action < self._task.num_actions)).all():
+        in_range = (played["action"] >= 0) & (played["action"] < self._task.num_actions)
+        if action.dtype.kind not in "iu" or not in_range.all():
             self._refuse(f"has actions in episode {number} that {self._task.env_id} does not have")
         played["last"][-1:] = True  # whoever recorded it may have stopped there
+        if "action_mask" in played:
+            self._check_masks(played, number)
         return played
+
+    def _check_masks(self, played: dict[str, NDArray[Any]], number: int) -> None:
+        """As `MaskedEnv` does: after a termination all actions count as allowed, and elsewhere one must be."""
+        masks = played["action_mask"]
+        masks[1:][played["terminated"]] = True
+        if not masks.any(axis=1).all():
+            self._refuse(f"forbids every action somewhere in episode {number}")
 
     def _refuse(self, reason: str, error: Exception | None = None) -> NoReturn:
         sentence = f"prefill: the data set {self._id} {reason}; give another one, or another data.env_id."

@@ -56,9 +56,14 @@ class Play(Demonstrations):
             task: of the learner.
 
         Raises:
-            ConfigError: if there is no such checkpoint, or it is of another task.
+            ConfigError: if there is no such checkpoint, it is of another task, or the env steps are too few.
 
         """
+        if self.env_steps < task.num_envs:
+            raise ConfigError(
+                f"env_steps: {self.env_steps} of demonstrations are less than one of each of {task.num_envs} envs; "
+                f"play {task.num_envs} or more, or set --data.num_envs {self.env_steps}."
+            )
         self._agent(task)
         return self.env_steps // task.num_envs * task.num_envs
 
@@ -83,10 +88,13 @@ class Play(Demonstrations):
             return Nobody(task.num_actions)
         path = Path(self.checkpoint)
         agent = load_agent(find_checkpoint(str(path), path).path if path.is_dir() else path, self.trust)
-        if (agent.observation_shape, agent.num_actions) != (task.observation_shape, task.num_actions):
+        sees = agent.observation_shape if agent.parts is None else agent.parts.described()
+        shown = task.observation_shape
+        # The order of parts says where they lie in a row.
+        if (sees, list(sees), agent.num_actions) != (shown, list(shown), task.num_actions):
             raise ConfigError(
-                f"prefill: the agent of {path} sees {agent.observation_shape} and has {agent.num_actions} actions, and "
-                f"{task.env_id} here {task.observation_shape} and {task.num_actions}; give the checkpoint of another "
+                f"prefill: the agent of {path} sees {sees} and has {agent.num_actions} actions, and "
+                f"{task.env_id} here {shown} and {task.num_actions}; give the checkpoint of another "
                 "run."
             )
         return agent

@@ -32,7 +32,7 @@ class PrefilledData(PlayedData):
             env_id=self.env_id,
             frame_shape=self._frame_shape,
             frame_dtype=self._frame_dtype,
-            observation_shape=self.observation_shape if self.parts is None else self.parts.shapes,
+            observation_shape=self.observation_shape,
             num_actions=self.num_actions,
             num_envs=self.num_envs,
             frame_stack=self.frame_stack,
