@@ -130,6 +130,14 @@ def test_what_a_study_has_begun_it_does_not_change(folder):
     assert len(json.loads((folder / "studies/tiny/study.json").read_text())["runs"]) == 5
 
 
+def test_a_run_of_several_processes_is_none_of_a_study(folder):
+    # Lightning would start the others by the command of the study's own process, whose words are no run.
+    several = {"data.shards": 2, "trainer.strategy": "ddp", "trainer.devices": 2}
+    study = read_study(write(folder, agents={"A": ["cartpole"]}, overrides=several))
+    with pytest.raises(ConfigError, match=r"A: trainer\.strategy: ddp shares a run by 2 processes, and here each run"):
+        jobs_of(study)
+
+
 def test_runs_at_once_must_fit_into_memory_together(folder, monkeypatch):
     monkeypatch.setattr("lit_dqn.commands.studies.jobs.available_bytes", lambda: 2 * RESERVE + 10**6)
     study = read_study(write(folder, agents={"A": ["cartpole"]}, at_once=3, seeds=[0, 1, 2]))

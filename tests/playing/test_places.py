@@ -14,6 +14,7 @@ import torch
 from forbidding import FORBIDDING_ENV, NUM_ACTIONS
 from helpers import make_agent, make_data, make_trainer, same
 from lit_dqn import RayActors
+from lit_dqn.commands.prepared import Prepared
 from lit_dqn.envs import make_env, make_vec, stored_dtype
 from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.learning.networks import MLP
@@ -396,6 +397,15 @@ def test_a_run_learns_the_same_wherever_its_envs_are_played(play_ahead):
 def test_what_does_not_go_together_is_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         make_data(env_steps_per_update=24, place=ThreadPlace(2, 4), **settings)
+
+
+def test_a_run_that_is_built_and_not_started_begins_no_actor(folder, monkeypatch):
+    # A study builds all of its runs before the first one starts, and their actors would have no room beside each other.
+    begun = []
+    monkeypatch.setattr(ThreadPlace, "begin", lambda place, spec: begun.append(spec))
+    place = ["--data.place=stand_in.ThreadPlace", "--data.place.actors=1", "--data.place.envs_per_player=8"]
+    assert Prepared(["fit", "--config=cartpole", *place]).datamodule.place.envs_per_player == 8
+    assert begun == []
 
 
 def test_ray_is_asked_for_only_where_a_place_is_and_refused_where_it_is_missing(monkeypatch):

@@ -282,7 +282,7 @@ class CLI(Verbs):
             warn_of_other_env(self.resumed.checkpoint, self.datamodule)
             self.resumed = None  # the Trainer has it, as long as it is needed
         if self.subcommand == "fit":
-            self.datamodule.begin_place()
+            self.datamodule.check_place()
 
 
 def main(args: Sequence[str] | None = None) -> None:

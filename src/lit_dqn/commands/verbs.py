@@ -42,6 +42,7 @@ class Verbs(LightningCLI):
             except Interrupted as interruption:
                 sys.exit(128 + interruption.signal_number)
             return
+        self.datamodule.begin_place()
         if trainer.world_size == 1:
             self.begin()
         try:

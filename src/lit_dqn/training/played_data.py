@@ -52,6 +52,22 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
         replays = dict(zip(here, cast(list[Replay], stores), strict=True))
         return ShardedCollector(collectors, ranks), ShardedReplay(replays)
 
+    def check_place(self) -> None:
+        """Refuse what cannot be played elsewhere, if anything shall; nothing is begun.
+
+        Raises:
+            ConfigError: such as for a package that is missing.
+
+        """
+        if self.place is None:
+            return
+        self.place.check()
+        if self.parts is not None:
+            raise ConfigError(
+                f"place: {type(self.place).__name__} does not play envs whose observations have several parts; set "
+                "--data.place null."
+            )
+
     def begin_place(self) -> None:
         """Begin what plays elsewhere, if anything shall: what cannot be begun is told before there is a run.
 
@@ -61,12 +77,7 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
         """
         if self.place is None or self._distant is not None:
             return
-        self.place.check()
-        if self.parts is not None:
-            raise ConfigError(
-                f"place: {type(self.place).__name__} does not play envs whose observations have several parts; set "
-                "--data.place null."
-            )
+        self.check_place()
         make_envs = partial(
             make_vec,
             self.env_id,

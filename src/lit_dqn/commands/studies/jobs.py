@@ -101,9 +101,25 @@ def named(cell: Cell) -> Iterator[None]:
         raise ConfigError(f"{cell.agent}{on}: {one_line(error)}") from error
 
 
+def built(words: list[str]) -> Prepared:
+    """A run as `fit` would build it.
+
+    Raises:
+        ConfigError: if it cannot run, or would begin processes beside that which the study gives it.
+
+    """
+    prepared = Prepared(words)
+    if prepared.processes > 1:
+        raise ConfigError(
+            f"trainer.strategy: ddp shares a run by {prepared.processes} processes, and here each run has one; set "
+            "trainer.strategy: auto and trainer.devices: 1, or start it by fit."
+        )
+    return prepared
+
+
 def jobs_of_cell(cell: Cell, seeds: tuple[int, ...], runs: Path) -> Iterator[Job]:
     """The runs of an agent on a task, one for each seed."""
-    prepared = Prepared(words_of(cell, seeds[0], runs))
+    prepared = built(words_of(cell, seeds[0], runs))
     data, config = prepared.datamodule, prepared.save_config_kwargs["as_given"]
     if config.data.get("seed") is not None:
         raise ConfigError(f"data.seed: {config.data.seed} would be that of all runs; leave it to the study.")

@@ -6,9 +6,8 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from lit_dqn.commands.inputs import load_yaml
-from lit_dqn.commands.prepared import Prepared
 from lit_dqn.commands.studies.description import SEED, Job, as_argument
-from lit_dqn.commands.studies.jobs import jobs_of_cell
+from lit_dqn.commands.studies.jobs import built, jobs_of_cell
 from lit_dqn.commands.tuning.description import Search
 from lit_dqn.commands.tuning.rows import Trial
 from lit_dqn.commands.tuning.samples import cell_of, in_space, samples
@@ -43,7 +42,7 @@ def build_samples(search: Search) -> None:
 
 def _built(words: list[str]) -> None:
     try:
-        Prepared(words)
+        built(words)
     except (TrainingError, MisconfigurationException) as error:
         raise ConfigError(one_line(error)) from error
 
