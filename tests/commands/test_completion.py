@@ -117,15 +117,17 @@ def test_bash_completes(folder):
 
 def test_neither_torch_is_imported_nor_a_verb_run_where_a_shell_asks(folder):
     # What a shell asks for, with an argcomplete that says what became of the question.
-    (folder / "argcomplete.py").write_text(
-        "import sys\nFilesCompleter = lambda *kinds: None\n"
-        "def autocomplete(parser, **kwargs):\n    print('torch' in sys.modules)\n    sys.exit(7)\n"
+    package = folder / "argcomplete"
+    package.mkdir()
+    (package / "completers.py").write_text("FilesCompleter = lambda *kinds: None")
+    (package / "__init__.py").write_text(
+        "import sys\ndef autocomplete(parser, **kwargs):\n    print('torch' in sys.modules)\n    sys.exit(7)\n"
     )
     asked = os.environ | {"_ARGCOMPLETE": "1", "COMP_LINE": "lit-dqn fit --model.network.", "COMP_POINT": "28"}
     words = [sys.executable, "-m", "lit_dqn", "fit", "--config", "cartpole"]
     done = subprocess.run(words, capture_output=True, text=True, env=asked | {"PYTHONPATH": f"{folder}:{SOURCE}"})
     assert (done.returncode, done.stdout) == (7, "False\n"), done
-    (folder / "argcomplete.py").write_text("raise ImportError")
+    (package / "__init__.py").write_text("raise ImportError")
     done = subprocess.run(words, capture_output=True, text=True, env=asked | {"PYTHONPATH": f"{folder}:{SOURCE}"})
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
     assert not (folder / "lightning_logs").exists()
