@@ -6,23 +6,26 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import sys
 import traceback
 from datetime import timedelta
 
 import pytest
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 
 from helpers import make_agent, make_data, make_trainer, same
 from lit_dqn import ConfigError, Linear, Play, Prioritized, ReplayCheckpointIO, ShardedStrategy
 from lit_dqn.callbacks.run_folder import check_is_shared
 from lit_dqn.commands.processes import rank_of_process, settings_of_process
+from lit_dqn.errors import TrainingError
 from lit_dqn.ranks import Ranks
 from lit_dqn.saving import sidecar_writer
 from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.training import heartbeat
 from lit_dqn.training.ranks import check_share
-from lit_dqn.training.strategy import check_alike
+from lit_dqn.training.strategy import _Launcher, check_alike
 
 SECONDS = 120
 """A crowded machine is slow; nothing waits that long."""
@@ -218,6 +221,33 @@ def test_a_process_that_goes_silent_ends_the_others(capfd):
 
     together(2, work, [2, -signal.SIGKILL], after_first=lambda others: os.kill(others[0], signal.SIGKILL))
     assert "process 1 is silent for 5 s" in capfd.readouterr().err
+
+
+def test_a_first_process_that_fails_before_they_meet_ends_those_that_it_started(monkeypatch):
+    environment = LightningEnvironment()
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    launcher = _Launcher(environment, 2, 1)
+    another = [sys.executable, "-c", "import time; time.sleep(60)"]
+    monkeypatch.setattr(launcher, "_call_children_scripts", lambda: launcher.procs.append(subprocess.Popen(another)))
+
+    def begin():
+        raise TrainingError("the port is taken.")
+
+    with pytest.raises(TrainingError, match="the port is taken"):
+        launcher.launch(begin)
+    assert launcher.procs[0].wait(SECONDS) == -signal.SIGTERM
+
+
+def test_a_port_that_is_taken_is_named_at_once():
+    def work(rank):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", int(os.environ["MASTER_PORT"])))
+            taken.listen()
+            trainer = make_trainer(strategy=ShardedStrategy(), devices=2)
+            with pytest.raises(ConfigError, match=r"^MASTER_PORT: \d+ is taken by another process of this machine"):
+                trainer.fit(make_agent(), datamodule=make_data(num_envs=2, env_steps_per_update=2, shards=2))
+
+    together(1, work)
 
 
 def test_parts_in_several_processes_of_another_kind_refuse_before_anything_is_built():

@@ -1,6 +1,7 @@
 """How Lightning starts and connects the processes of one run."""
 
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -57,7 +58,7 @@ class ShardedStrategy(DDPStrategy):
         """As Lightning has it, which seeds the generators once more; the weights have been drawn from them already.
 
         Raises:
-            ConfigError: if the processes were started with different settings.
+            ConfigError: if the processes were started with different settings, or their port is taken.
             TrainingError: if they do not find each other.
 
         """
@@ -66,6 +67,12 @@ class ShardedStrategy(DDPStrategy):
             self._meet_anew()
             super().setup_distributed()
         except RuntimeError as error:
+            if "EADDRINUSE" in str(error):
+                port = os.environ.get("MASTER_PORT")
+                raise ConfigError(
+                    f"MASTER_PORT: {port} is taken by another process of this machine, such as another run; set "
+                    "MASTER_PORT to a port that is free, or leave it out where Lightning starts the processes."
+                ) from error
             first_line = (str(error).splitlines() or [""])[0]
             raise TrainingError(
                 f"not all of the {self.world_size} processes of this run came within {MEET_MINUTES} minutes, so this "
@@ -136,19 +143,26 @@ class _Launcher(_SubprocessScriptLauncher):
     """
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
+        has_failed = threading.Event()
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not self.cluster_environment.creates_processes_externally:
             self._call_children_scripts()
-            threading.Thread(target=_watch, args=(self.procs,), daemon=True).start()
-        result = function(*args, **kwargs)
+            threading.Thread(target=_watch, args=(self.procs, has_failed), daemon=True).start()
+        try:
+            result = function(*args, **kwargs)
+        except BaseException:
+            has_failed.set()
+            if not dist.is_initialized():  # they would look for this process, such as at a port that another one has
+                self.kill(signal.SIGTERM)
+            raise
         for process in self.procs:
             process.wait()
         return result
 
 
-def _watch(processes: list[subprocess.Popen[bytes]]) -> None:
-    while not dist.is_initialized():
-        if any(process.poll() is not None for process in processes):
+def _watch(processes: list[subprocess.Popen[bytes]], has_failed: threading.Event) -> None:
+    while not (dist.is_initialized() or has_failed.is_set()):
+        if any(process.poll() is not None for process in processes) and not has_failed.is_set():
             os.write(
                 2, b"error: another process of this run has ended before it began; what that one said tells why.\n"
             )
