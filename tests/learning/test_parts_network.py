@@ -93,6 +93,7 @@ def test_small_arrays_of_two_axes_are_no_images():
         ),
         (partial(PartsNetwork, encoders={"place": CNN}), SHAPES, "of the part place: CNN takes images"),
         (PartsNetwork, {"image": (3, 20, 20)}, "of the part image: NatureCNN takes images of at least 36 x 36"),
+        (PartsNetwork, {"a\\q": (3, 20, 20)}, r"or use --model.network.encoders '{a\\q: lit_dqn.ImpalaCNN}', which"),
         (partial(PartsNetwork, dense_size=0), SHAPES, r"dense_size \[0\] of PartsNetwork must"),
     ],
 )

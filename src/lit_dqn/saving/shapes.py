@@ -28,3 +28,9 @@ def observation_shape(value: Any, where: str) -> None:
         PART(part, f"{where}.{name}")
         if part.keys() != set(Part._fields) or part["dtype"] not in DTYPES:
             refuse(f"{where}.{name}", "is no part of an observation")
+    frames = max(part["frames"] for part in value.values())
+    for name, part in value.items():
+        # Frames of images alone are stacked, and those of all alike, along the first axis.
+        first = part["shape"][0] if part["shape"] else 1
+        if part["frames"] != (frames if part["image"] else 1) or first % part["frames"]:
+            refuse(f"{where}.{name}", f"has {part['frames']} frames, which do not fit")

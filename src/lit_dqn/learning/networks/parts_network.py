@@ -1,5 +1,6 @@
 """A network for observations of several parts."""
 
+import re
 from collections.abc import Callable, Mapping
 
 import torch
@@ -111,7 +112,12 @@ def _encoder(name: str, shape: tuple[int, ...], factory: NetworkFactory | None, 
     try:
         encoder = build_network(factory, shape, dense_size, "features of a part")
     except ConfigError as error:
-        raise ConfigError(f"network: of the part {name}: {str(error).removeprefix('network: ')}") from error
+        said = str(error).removeprefix("network: ")
+        # What would do as a network would do as an encoder.
+        said = re.sub(
+            r"--model\.network ([\w.]*\w)", lambda network: f"--model.network.encoders '{{{name}: {network[1]}}}'", said
+        )
+        raise ConfigError(f"network: of the part {name}: {said}") from error
     if isinstance(encoder, HeadedNetwork):
         encoder[-1] = nn.Identity()
     return encoder
