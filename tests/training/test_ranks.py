@@ -17,7 +17,8 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 
 from helpers import make_agent, make_data, make_trainer, same
 from lit_dqn import ConfigError, Linear, Play, Prioritized, ReplayCheckpointIO, ShardedStrategy
-from lit_dqn.callbacks.run_folder import check_is_shared
+from lit_dqn.callbacks.run_folder import check_is_shared, run_folder
+from lit_dqn.commands.prepared import Prepared
 from lit_dqn.commands.processes import rank_of_process, settings_of_process
 from lit_dqn.errors import TrainingError
 from lit_dqn.ranks import Ranks
@@ -236,6 +237,16 @@ def test_a_first_process_that_fails_before_they_meet_ends_those_that_it_started(
     with pytest.raises(TrainingError, match="the port is taken"):
         launcher.launch(begin)
     assert launcher.procs[0].wait(SECONDS) == -signal.SIGTERM
+
+
+def test_other_processes_have_a_logger_that_writes_nothing_for_those_who_want_one(tmp_path, monkeypatch):
+    # Lightning's LearningRateMonitor and DeviceStatsMonitor refuse to be without one, in each process.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    several = ["--data.shards=2", "--trainer.strategy=ddp", "--trainer.devices=2"]
+    trainer = Prepared(["fit", "--config=cartpole", *several]).trainer
+    assert trainer.loggers
+    assert run_folder(trainer) is None
 
 
 def test_a_port_that_is_taken_is_named_at_once():

@@ -184,8 +184,8 @@ class CLI(Verbs):
                 resume_in_its_folder(self.resumed.checkpoint, logger)
             config.ckpt_path = str(self.resumed.path)
             config.model.init_args.init_from = None  # the checkpoint has the weights
-        if not is_first:  # which alone writes
-            config.trainer.logger = False
+        if not is_first:  # which alone writes; Lightning's own callbacks want a logger in each process
+            config.trainer.logger = Namespace(class_path="lightning.pytorch.loggers.logger.DummyLogger")
             log.setLevel(logging.WARNING)
             return
         self._check_folder(config, runs)
