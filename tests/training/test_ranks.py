@@ -249,6 +249,14 @@ def test_other_processes_have_a_logger_that_writes_nothing_for_those_who_want_on
     assert run_folder(trainer) is None
 
 
+def test_torchrun_must_have_started_as_many_processes_on_a_machine_as_it_has_devices(monkeypatch):
+    for name, value in {"TORCHELASTIC_RUN_ID": "none", "RANK": "1", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert rank_of_process({"strategy": "ddp", "devices": 2, "num_nodes": 1}) == 1
+    with pytest.raises(ConfigError, match=r"devices: 1, and torchrun .* --trainer.devices 2 --trainer.num_nodes 1\.$"):
+        rank_of_process({"strategy": "ddp", "devices": 1, "num_nodes": 2})
+
+
 def test_a_port_that_is_taken_is_named_at_once():
     def work(rank):
         with socket.socket() as taken:

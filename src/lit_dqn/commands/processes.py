@@ -59,12 +59,21 @@ def rank_of_process(settings: Mapping[str, Any]) -> int:
     Args:
         settings: of the Trainer.
 
+    Raises:
+        ConfigError: if torchrun has started other numbers of them on the machines.
+
     """
     if processes(settings) == 1:
         return 0
     if SLURMEnvironment.detect():
         return int(os.environ["SLURM_PROCID"])
     if TorchElasticEnvironment.detect():
+        devices, here = int(settings["devices"]), int(os.environ.get("LOCAL_WORLD_SIZE", settings["devices"]))
+        if here != devices:
+            raise ConfigError(
+                f"trainer.devices: {devices}, and torchrun has started {here} processes on this machine; set "
+                f"--trainer.devices {here} --trainer.num_nodes {max(processes(settings) // here, 1)}."
+            )
         return int(os.environ["RANK"])
     node = int(os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", 0)))
     return node * int(settings["devices"]) + int(os.environ.get("LOCAL_RANK", 0))
