@@ -14,6 +14,7 @@ from datetime import timedelta
 import pytest
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from helpers import make_agent, make_data, make_trainer, same
 from lit_dqn import ConfigError, Linear, Play, Prioritized, ReplayCheckpointIO, ShardedStrategy
@@ -243,6 +244,7 @@ def test_other_processes_have_a_logger_that_writes_nothing_for_those_who_want_on
     # Lightning's LearningRateMonitor and DeviceStatsMonitor refuse to be without one, in each process.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(rank_zero_only, "rank", 1)  # the Trainer sets it, and later tests are of the first process
     several = ["--data.shards=2", "--trainer.strategy=ddp", "--trainer.devices=2"]
     trainer = Prepared(["fit", "--config=cartpole", *several]).trainer
     assert trainer.loggers

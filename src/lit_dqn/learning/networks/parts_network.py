@@ -115,7 +115,9 @@ def _encoder(name: str, shape: tuple[int, ...], factory: NetworkFactory | None, 
         said = str(error).removeprefix("network: ")
         # What would do as a network would do as an encoder.
         said = re.sub(
-            r"--model\.network ([\w.]*\w)", lambda network: f"--model.network.encoders '{{{name}: {network[1]}}}'", said
+            re.escape("--model.network ") + r"([\w.]*\w)",
+            lambda network: f"--model.network.encoders '{{{name}: {network[1]}}}'",
+            said,
         )
         raise ConfigError(f"network: of the part {name}: {said}") from error
     if isinstance(encoder, HeadedNetwork):
