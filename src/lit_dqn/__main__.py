@@ -1,5 +1,5 @@
-# PYTHON_ARGCOMPLETE_OK, by which argcomplete knows a module that completes its own words
-"""`python -m lit_dqn`: a first look at the command line, then all that is needed to do what it says."""
+# PYTHON_ARGCOMPLETE_OK marks a module that completes its own arguments, for argcomplete
+"""`python -m lit_dqn`: a first look at the command line, then only the imports that the command needs."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from lit_dqn.errors import ConfigError
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user's ends with one sentence and exit code 2."""
+    """Run the command line; a user error ends with one sentence and exit code 2."""
     if "_ARGCOMPLETE" in os.environ:
         import_module("lit_dqn.commands.completion").complete()
     if sys.argv[1:] in (["--version"], ["-V"], ["version"]):

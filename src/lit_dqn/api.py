@@ -29,11 +29,11 @@ Paths = str | Path | Sequence[str | Path]
 
 
 class Run:
-    """One run: an agent, the data that it learns from, and the trainer; made by `from_config`.
+    """One run: an agent, the data that it learns from, and the trainer; created by `from_config`.
 
     Attributes:
         agent: a `LitDQN`, `LitTD` or `LitActorCritic`.
-        data: env, replay and how they feed the updates.
+        data: env and replay, and how they feed the updates.
         trainer: Lightning's; `fit` uses it.
 
     """
@@ -55,14 +55,14 @@ class Run:
         """What `python -m lit_dqn fit --config ... --key=value` builds before it starts.
 
         Args:
-            config: a YAML file, or several, of which the later ones change the earlier.
+            config: a YAML file, or several; later files override earlier ones.
             overrides: values by dotted key, as on the command line: {"data.capacity": 500}. A value may also be a
                 class, a `functools.partial` of one, or an object such as `EpsilonGreedy(0.1)`.
             ckpt_path: `last` or `best` of the run of that name, a run's folder, or a file. The agent has its weights at
                 once; `fit` resumes from it.
 
         Raises:
-            ConfigError: if a key does not exist, a value cannot be, or the checkpoint does not fit.
+            ConfigError: if a key does not exist, a value is invalid, or the checkpoint does not fit.
 
         """
         files = [config] if isinstance(config, str | Path) else config
@@ -81,22 +81,22 @@ class Run:
     def folder(self) -> Path:
         """Where the run keeps its curves, checkpoints and pictures."""
         folder = run_folder(self.trainer)
-        assert folder is not None  # as the command line, which gives every run one
+        assert folder is not None  # as on the command line, where every run has one
         return folder
 
     def fit(self, *, live: bool = False) -> "Run":
         """Train until a stopping rule ends it.
 
         Args:
-            live: show in the notebook how it learns, at most twice a second (`LiveView`).
+            live: show the progress in the notebook, at most twice a second (`LiveView`).
 
         Returns:
             The run itself.
 
         Raises:
             ConfigError: if the run was fitted before.
-            TrainingError: if the loss is no number any more.
-            KeyboardInterrupt: if it was interrupted; the checkpoint of that moment is `last`.
+            TrainingError: if the loss is NaN or infinite.
+            KeyboardInterrupt: if it was interrupted; `last` is then the checkpoint of that moment.
 
         """
         if self.trainer.global_step > 0:
@@ -108,7 +108,7 @@ class Run:
         try:
             self._prepared.run()
         except SystemExit as error:
-            # On the command line an interrupted run ends the process; a notebook's lives on.
+            # On the command line an interrupted run ends the process; in a notebook the process continues.
             raise KeyboardInterrupt("interrupted; resume with ckpt_path='last'") from error
         return self
 
@@ -116,19 +116,19 @@ class Run:
         """Evaluation episodes without learning, as `python -m lit_dqn validate` plays them.
 
         Returns:
-            What the log calls `eval/...`: mean_reward, std_reward, mean_ep_length, episodes, truncated_episodes, and of
-            policy evaluation the errors of V.
+            The metrics that are logged as `eval/...`: mean_reward, std_reward, mean_ep_length, episodes,
+            truncated_episodes, and for policy evaluation the errors of V.
 
         """
         return dict(self._trainer().validate(self.agent, datamodule=self.data, verbose=False)[0])
 
     def watch(self, episodes: int = 1) -> list[Trajectory]:
-        """Episodes without learning, with all that was seen and done, as `python -m lit_dqn predict` plays them."""
+        """Episodes without learning, with all observations and actions, as `python -m lit_dqn predict` plays them."""
         trainer = self._trainer(limit_predict_batches=episodes)
         return cast(list[Trajectory], trainer.predict(self.agent, datamodule=self.data))
 
     def _trainer(self, **kwargs: Any) -> lightning.Trainer:
-        # Lightning's trainer of `fit` would write into the run's folder, with updates on the x-axis.
+        # The trainer of `fit` would write into the run's folder, with updates on the x-axis.
         return lightning.Trainer(
             accelerator=self.trainer.accelerator,
             devices=1,
@@ -151,10 +151,10 @@ class Run:
         return plots.plot_episodes(self.folder, smooth=smooth)
 
     def draw(self) -> Figure:
-        """The grid world with V, the greedy actions, and the way of an episode without learning.
+        """The grid world with V, the greedy actions, and the path of an episode without learning.
 
         Raises:
-            ConfigError: if the env is no grid world.
+            ConfigError: if the env is not a grid world.
 
         """
         world, (trajectory,) = self.world, self.watch()
@@ -165,7 +165,7 @@ class Run:
         return plots.draw_agent(world, self.agent, frame_stack=self.data.frame_stack, path=path, title=title)
 
     def animate(self) -> plots.Animation:
-        """An episode without learning as a picture that moves.
+        """An episode without learning as an animation.
 
         Raises:
             ConfigError: if the env cannot be drawn.
@@ -179,7 +179,7 @@ class Run:
         return plots.Animation(trajectory.pictures, trajectory.fps)
 
     def saliency(self, moments: int = 4) -> Figure:
-        """What the network looks at, at some moments of an episode without learning (`plots.saliency`).
+        """What the network looks at, at selected steps of an episode without learning (`plots.saliency`).
 
         Raises:
             ValueError: if the agent sees no images.
@@ -189,10 +189,10 @@ class Run:
 
     @property
     def world(self) -> GridWorld:
-        """The grid world that the run plays in, as an env of its own.
+        """A separate env of the grid world that the run plays in.
 
         Raises:
-            ConfigError: if the env is none, or what the agent sees of it is changed by wrappers.
+            ConfigError: if the env is not a grid world, or wrappers change its observations.
 
         """
         if self.data.wrappers:
@@ -206,6 +206,6 @@ class Run:
 
 
 def _as_argument(value: Any) -> str:
-    """A value as the command line takes it."""
+    """A value in the form that the command line takes."""
     described = specification(value)
     return described if isinstance(described, str) else json.dumps(described)

@@ -1,13 +1,14 @@
-"""What can go wrong, and what ends a run before its time."""
+"""Errors, and signals that end a run early."""
 
 import signal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
-"""What a terminal, `timeout` or a scheduler sends to all processes of a run to end it. Windows has no SIGUSR1."""
+"""The signals that a terminal, `timeout` or a scheduler sends to all processes of a run to end it. Windows has no
+SIGUSR1."""
 
 
 class ConfigError(ValueError):
-    """What the user asked for cannot be done; the message is one sentence with the key, the value and the remedy."""
+    """The user's request cannot be carried out; the message is one sentence with the key, the value and the remedy."""
 
 
 class TrainingError(RuntimeError):
@@ -15,7 +16,7 @@ class TrainingError(RuntimeError):
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, without its line breaks."""
+    """The message of an error, without its line breaks."""
     return " ".join(str(error).split())
 
 

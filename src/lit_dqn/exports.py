@@ -1,6 +1,7 @@
-"""Where the public names of lit_dqn are defined: torch and Lightning take seconds, and wait until one is asked for.
+"""Where the public names of lit_dqn are defined. Importing torch and Lightning takes seconds, so each name is imported
+on first use.
 
-Configs and checkpoints say public names, so files can move.
+Configs and checkpoints use public names, so files can move.
 """
 
 from typing import Any
@@ -45,7 +46,7 @@ PARTS = {
     "Uniform": "replay.samplers",
     "UniformRandom": "playing.policies",
 }
-"""What agents and data are made of, which is what a checkpoint may name: class names, and their modules."""
+"""The parts of agents and data, which are the classes that a checkpoint may name: class names, and their modules."""
 
 EXPORTS = PARTS | {
     "ConfigError": "errors",
@@ -68,10 +69,11 @@ def public_path(path: str) -> str:
     """The path of a class as lit_dqn exports it, `lit_dqn.MLP`.
 
     Args:
-        path: of any class. Checkpoints of release 0.1.0 named the files of that day, such as `lit_dqn.networks.MLP`.
+        path: of any class. Checkpoints of release 0.1.0 use the modules of that release, such as
+            `lit_dqn.networks.MLP`.
 
     Returns:
-        `path` itself where the class is none of lit_dqn's public ones.
+        `path` itself if the class is not one of lit_dqn's public classes.
 
     """
     name = path.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""Observations of several parts: one row of bytes in which they travel, and what a network sees of it."""
+"""Observations of several parts: the row of bytes that stores them, and the arrays that a network sees."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from torch import Tensor  # torch takes seconds, and envs do without
+    from torch import Tensor  # importing torch takes seconds, and envs do not need it
 
 DTYPES = ("float32", "uint8", "bool")
-"""Of parts, the widest first."""
+"""Dtypes of parts, the widest first."""
 
 
 class Part(NamedTuple):
@@ -19,23 +19,23 @@ class Part(NamedTuple):
 
     shape: tuple[int, ...]  # frames stacked
     dtype: str  # one of `DTYPES`
-    image: bool  # whether frames of it are stacked; of all else the newest is seen
-    frames: int = 1  # in it
+    image: bool  # whether its frames are stacked; of any other part the network sees the newest
+    frames: int = 1  # in its stack
 
     @property
     def num_bytes(self) -> int:
-        """Of one frame."""
+        """Bytes of one frame."""
         return math.prod(self.shape) // self.frames * np.dtype(self.dtype).itemsize
 
 
 class Parts(Mapping[str, Part]):
-    """The parts of an observation by their names, and where they lie in its row: numbers of four bytes first.
+    """The parts of an observation by name, and their places in its row: four-byte numbers first.
 
-    A row is one array with one dtype. So whatever keeps, copies, saves and draws observations has nothing to know of
-    parts, and each is stored once, in its own dtype.
+    A row is one array with one dtype. So the code that stores, copies, saves and draws observations need not know about
+    parts, and each part is stored once, in its own dtype.
 
     Args:
-        parts: by their names.
+        parts: by name.
 
     """
 
@@ -46,7 +46,7 @@ class Parts(Mapping[str, Part]):
         for name in sorted(parts, key=lambda name: DTYPES.index(parts[name].dtype)):
             self._places[name] = slice(end, end + parts[name].num_bytes)
             end = self._places[name].stop
-        self._row_bytes = -(-end // 4) * 4  # so that each row begins where a number of four bytes may
+        self._row_bytes = -(-end // 4) * 4  # so that each row starts at a valid address for four-byte numbers
 
     def __getitem__(self, name: str) -> Part:
         return self._parts[name]
@@ -59,17 +59,17 @@ class Parts(Mapping[str, Part]):
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of what a network sees, by name."""
+        """The shapes that a network sees, by name."""
         return {name: part.shape for name, part in self.items()}
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """Of the row of an observation: [bytes], or [frames, bytes]."""
+        """The shape of an observation's row: [bytes], or [frames, bytes]."""
         frames = max(part.frames for part in self.values())
         return (self._row_bytes,) if frames == 1 else (frames, self._row_bytes)
 
     def stacked(self, frame_stack: int) -> "Parts":
-        """The parts of an observation of so many frames, where these are of one."""
+        """The parts of an observation of `frames` frames; these parts have one."""
         return Parts({name: _stacked(part, frame_stack) for name, part in self.items()})
 
     def pack(self, observation: Mapping[str, Any]) -> NDArray[np.uint8]:
@@ -80,12 +80,12 @@ class Parts(Mapping[str, Part]):
         return row
 
     def numbers(self, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """All that is float32 of rows [N, bytes], as [N, numbers]."""
+        """All float32 numbers of rows [N, bytes], as [N, numbers]."""
         end = max((place.stop for name, place in self._places.items() if self[name].dtype == "float32"), default=0)
         return rows[:, :end].view(np.float32)
 
     def name_at(self, number: int) -> str:
-        """Of which part one of the `numbers` of a row is."""
+        """The part to which one of the `numbers` of a row belongs."""
         return next(name for name, place in self._places.items() if 4 * number < place.stop)
 
     def arrays(self, rows: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -101,7 +101,7 @@ class Parts(Mapping[str, Part]):
 
         def tensor(name: str, part: Part) -> "Tensor":
             numbers = self._bytes_of(name, rows)
-            # Bytes are seen as bools by a comparison, for torch cannot compile another view of them as that.
+            # A comparison makes bools of bytes, because torch cannot compile a view of bytes as bools.
             typed = numbers != 0 if part.dtype == "bool" else numbers.view(getattr(torch, part.dtype))
             return typed.reshape(-1, *part.shape)
 
@@ -113,12 +113,12 @@ class Parts(Mapping[str, Part]):
         return rows[..., self._places[name]]
 
     def described(self) -> dict[str, dict[str, Any]]:
-        """As plain values, which `of` takes."""
+        """As plain values, from which `of` restores it."""
         return {name: part._asdict() | {"shape": list(part.shape)} for name, part in self.items()}
 
     @classmethod
     def of(cls, described: Mapping[str, Mapping[str, Any]]) -> "Parts":
-        """The other way."""
+        """The inverse of `described`."""
         return cls({name: Part(**{**part, "shape": tuple(part["shape"])}) for name, part in described.items()})
 
 

@@ -1,4 +1,4 @@
-"""The processes of one run, which Lightning calls ranks, and what they tell each other."""
+"""The processes of one run, which Lightning calls ranks, and their communication."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -11,20 +11,21 @@ from lit_dqn.errors import ConfigError, TrainingError
 
 T = TypeVar("T")
 
-SAID = (OSError, ConfigError, TrainingError)
-"""What a process can fail with and the others go on after, or end with the same sentence."""
+SHARED_ERRORS = (OSError, ConfigError, TrainingError)
+"""Errors of one process after which the others continue, or end with the same sentence."""
 
-GONE = (
+LOST = (
     "another process of this run has ended or cannot be reached, so this one ends, too; what that one said tells why."
 )
 
 
 class Ranks:
-    """One process of several, all of which call the same methods in the same order; alone, it asks nobody.
+    """One of several processes, all of which call the same methods in the same order; a single process communicates
+    with nobody.
 
     Args:
-        rank: which one this is, from 0.
-        count: of all, a power of two.
+        rank: the number of this process, from 0.
+        count: of all processes, a power of two.
 
     """
 
@@ -34,18 +35,18 @@ class Ranks:
 
     @classmethod
     def now(cls) -> "Ranks":
-        """Those that are connected at the moment."""
+        """The processes that are connected at the moment."""
         if dist.is_available() and dist.is_initialized():
             return cls(dist.get_rank(), dist.get_world_size())
         return cls()
 
     def shards(self, count: int) -> range:
-        """The numbers of the shards that are here, of so many."""
+        """The numbers of the shards of this process, out of `shards`."""
         each = count // self.count
         return range(self.rank * each, (self.rank + 1) * each)
 
     def gather(self, thing: T) -> list[T]:
-        """What each process has, in their order.
+        """The values of all processes, in the order of their ranks.
 
         Raises:
             TrainingError: if a process is gone.
@@ -54,7 +55,7 @@ class Ranks:
         if self.count == 1:
             return [thing]
         found: list[Any] = [None] * self.count
-        _told(lambda: dist.all_gather_object(found, thing))
+        _communicate(lambda: dist.all_gather_object(found, thing))
         return found
 
     def highest(self, number: int) -> int:
@@ -67,14 +68,14 @@ class Ranks:
         if self.count == 1:
             return number
         highest = torch.tensor([number])
-        _told(lambda: dist.all_reduce(highest, dist.ReduceOp.MAX))
+        _communicate(lambda: dist.all_reduce(highest, dist.ReduceOp.MAX))
         return int(highest)
 
     def together(self, do: Callable[[], T]) -> T:
-        """Let each process do something; where one of them fails in a way that has a sentence, all raise that.
+        """Call a function in each process; if one of them fails with one of `SHARED_ERRORS`, all raise that error.
 
         Raises:
-            OSError, ConfigError, TrainingError: that of the first process that failed.
+            OSError, ConfigError, TrainingError: the error of the first process that failed.
             TrainingError: if a process is gone.
 
         """
@@ -83,7 +84,7 @@ class Ranks:
         result, own = None, None
         try:
             result = do()
-        except SAID as error:
+        except SHARED_ERRORS as error:
             own = error
         failed = next((error for error in self.gather(own) if error is not None), None)
         if failed is not None:
@@ -91,7 +92,7 @@ class Ranks:
         return result  # type: ignore[return-value]
 
     def on_first(self, do: Callable[[], T]) -> T:
-        """Let the first process do something, and all have what came out.
+        """Call a function in the first process, and return its result in all.
 
         Raises:
             OSError, ConfigError, TrainingError: if it failed with that.
@@ -104,10 +105,10 @@ class Ranks:
         return self.gather(result)[0]  # type: ignore[return-value]
 
     def add_up(self, part: Tensor) -> Tensor:
-        """The sum of a tensor of each process, neighbours first, the same bits in all of them.
+        """The sum of a tensor over all processes, neighbours first, with the same bits in all of them.
 
-        Two processes tell each other what they have, then pairs of pairs, and so on: a + b is b + a, so all go up one
-        tree, whose lower branches each process has added up by itself.
+        Two processes exchange their tensors, then pairs of pairs, and so on. Because a + b = b + a, all processes
+        compute the same tree of sums; each process has already added the lower branches by itself.
 
         Raises:
             TrainingError: if a process is gone.
@@ -116,16 +117,16 @@ class Ranks:
         distance = 1
         while distance < self.count:
             other, peer = torch.empty_like(part), self.rank ^ distance
-            _told(lambda part=part, other=other, peer=peer: _swap(part, other, peer))  # type: ignore[misc]
+            _communicate(lambda part=part, other=other, peer=peer: _swap(part, other, peer))  # type: ignore[misc]
             part = part + other
             distance *= 2
         return part
 
 
 def tree_sum(parts: Sequence[Tensor]) -> Tensor:
-    """The sum of 2^k tensors, each two neighbours first: floats depend on the order, and this is one for all.
+    """The sum of 2^k tensors, neighbours first: float sums depend on the order, and this order is the same everywhere.
 
-    Any aligned 2^j of them add up among themselves, so processes that have some each can go on with their sums.
+    Any aligned group of 2^j tensors forms one branch of the tree, so processes can add their own tensors first.
     """
     sums = list(parts)
     while len(sums) > 1:
@@ -138,8 +139,8 @@ def _swap(mine: Tensor, other: Tensor, peer: int) -> None:
         work.wait()
 
 
-def _told(tell: Callable[[], Any]) -> None:
+def _communicate(tell: Callable[[], Any]) -> None:
     try:
         tell()
     except RuntimeError as error:
-        raise TrainingError(GONE) from error
+        raise TrainingError(LOST) from error

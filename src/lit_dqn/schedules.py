@@ -20,7 +20,7 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The same value for ever.
+    """A constant value.
 
     Raises:
         ConfigError: if it is not finite.
@@ -68,8 +68,8 @@ class Linear(Schedule):
 class Exponential(Schedule):
     """A geometric decay from `start` to the floor `end` over `env_steps` env steps, then `end`.
 
-    With `towards` it is the distance to that value that decays: γ goes so from 0.97 to 0.997 `towards` 1, and its
-    horizon 1 / (1 - γ) grows by the same factor in each env step.
+    With `towards` the distance to that value decays: γ goes from 0.97 to 0.997 `towards` 1, so its horizon 1 / (1 - γ)
+    grows by the same factor in each env step.
 
     Raises:
         ConfigError: if `start` and `end` do not lie on one side of `towards`, a value is not finite, or `env_steps` is
@@ -106,7 +106,7 @@ class Exponential(Schedule):
 
 @dataclass(frozen=True)
 class Repeated(Schedule):
-    """Another schedule that begins anew every so many env steps, as γ and n of BBF do after each reset of the network.
+    """Another schedule that restarts at intervals of env steps, like γ and n of BBF after each reset of the network.
 
     Raises:
         ConfigError: if `every_env_steps` is below 1.
@@ -115,10 +115,10 @@ class Repeated(Schedule):
 
     schedule: Schedule
     every_env_steps: int
-    """From one beginning to the next."""
+    """The interval."""
 
     until_env_steps: int | None = None
-    """From here on it does not begin again; None: for ever."""
+    """From here on it does not restart; None: it restarts until the end."""
 
     def __post_init__(self) -> None:
         if self.every_env_steps < 1:
@@ -138,12 +138,12 @@ class Repeated(Schedule):
 
 
 def beginnings(env_step: int, every_env_steps: int, until_env_steps: int | None) -> int:
-    """How often something that is repeated has begun anew by an env step.
+    """How many restarts there have been by an env step.
 
     Args:
-        env_step: counted from 0, at which it begins for the first time; that is not counted.
-        every_env_steps: from one beginning to the next.
-        until_env_steps: from here on it does not begin again; None: for ever.
+        env_step: counted from 0, the first start, which is not a restart.
+        every_env_steps: from one start to the next.
+        until_env_steps: from here on there are no restarts; None: there is no such limit.
 
     """
     last = env_step if until_env_steps is None else min(env_step, max(until_env_steps - 1, 0))
@@ -151,7 +151,7 @@ def beginnings(env_step: int, every_env_steps: int, until_env_steps: int | None)
 
 
 def bounds(value: Schedule | float) -> tuple[float, float]:
-    """The least and the most that a number or a schedule comes to."""
+    """The lowest and the highest value of a number or a schedule."""
     if not isinstance(value, Schedule):
         return value, value
     return min(value.start, value.end), max(value.start, value.end)

@@ -1,4 +1,4 @@
-"""A thread for one call at a time."""
+"""A thread that runs one call at a time."""
 
 import queue
 import threading
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Worker:
-    """Calls functions on a thread of its own, so that others can continue meanwhile, or give up one that hangs.
+    """Calls functions on a separate thread, so that the caller can continue meanwhile, or abandon a call that hangs.
 
     A `ThreadPoolExecutor` would keep the interpreter from ending while one hangs; this thread is a daemon.
     """
@@ -17,7 +17,7 @@ class Worker:
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         threading.Thread(target=self._run, args=(self._calls,), name="worker", daemon=True).start()
-        # Also where nobody stops it, such as after an error in a notebook.
+        # Also if nobody stops it, for example after an error in a notebook.
         self._stop = weakref.finalize(self, self._calls.put, None)
 
     @staticmethod
@@ -26,16 +26,16 @@ class Worker:
             call, future = item
             try:
                 future.set_result(call())
-            except BaseException as error:  # raised again where the result is asked for
+            except BaseException as error:  # raised again by the future's `result`
                 future.set_exception(error)
-            del item, call, future  # not to hold an env or a replay while waiting for the next
+            del item, call, future  # so as not to keep an env or a replay alive while waiting for the next call
 
     def __call__(self, call: Callable[[], Any]) -> Future[Any]:
-        """What the function gives, once it has been called."""
+        """A future of the function's return value."""
         future: Future[Any] = Future()
         self._calls.put((call, future))
         return future
 
     def stop(self) -> None:
-        """End the thread, once it is free."""
+        """End the thread after its current call."""
         self._stop()

@@ -58,7 +58,7 @@ class TrainingStatistics(Callback):
         self._unlogged: list[Episode] = []
         self._unwritten: list[tuple[Any, ...]] = []  # lines of episodes.csv
         self._written_at = 0.0  # on the clock of `time.monotonic`
-        self._told = False  # that they cannot be written
+        self._warned = False  # that they cannot be written
 
     @property
     def seconds(self) -> float:
@@ -182,14 +182,14 @@ class TrainingStatistics(Callback):
         try:
             durable.append_text(path, content.getvalue())
         except OSError as error:
-            if not self._told:
+            if not self._warned:
                 log.warning(
                     "%s cannot be written: %s. The run continues, and the next episode tries again.", path, error
                 )
-            self._told = True
+            self._warned = True
         else:
             self._unwritten.clear()
-            self._told = False
+            self._warned = False
 
     def _log_means(self, trainer: lightning.Trainer) -> None:
         self._write_episodes(trainer)  # some loggers take points in the order of their steps only

@@ -1,4 +1,6 @@
-"""An update as one compiled function: for small networks on a CPU, where Python and calls take most of the time."""
+"""An update as one compiled function: for small networks on a CPU, where Python and function calls take most of the
+time.
+"""
 
 from collections.abc import Callable, Mapping
 from types import FunctionType
@@ -14,7 +16,7 @@ from lit_dqn.learning.update_graph import capturable_learning_rate
 from lit_dqn.types import Batch, Learned, LossOutput
 
 PRIORITY = "priority"
-"""Its name among the metrics, while they leave the function of which the gradient is taken."""
+"""The name of the priority among the metrics that the differentiated function returns."""
 
 COMPILED_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW)
 
@@ -22,15 +24,15 @@ COMPILED_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW)
 class CompiledUpdate:
     """Loss, gradient, clipping and Adam's step (Kingma & Ba 2015, algorithm 1) as one function for a batch.
 
-    Parameters and the optimiser's state are changed in place, so checkpoints, target copies and acting see nothing of
-    it. Sums are taken in another order than eagerly: the weights agree within rounding, not bit for bit.
+    Parameters and the optimiser's state change in place, so checkpoints, target copies and acting need not know. Sums
+    have another order than in eager updates: the weights agree within rounding, not bit for bit.
 
     Args:
         objective: (online, target, batch) -> the loss of each transition.
-        online: whose parameters the optimiser has, in one group.
-        target: as the objective wants it.
+        online: the network whose parameters the optimiser has, in one group.
+        target: as the objective expects it.
         optimizer: one of `COMPILED_OPTIMIZERS` with its state.
-        max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
+        max_grad_norm: the gradient is scaled down to this Euclidean norm; None: it is not clipped.
 
     """
 
@@ -49,13 +51,13 @@ class CompiledUpdate:
         states = [optimizer.state[parameter] for parameter in self._group["params"]]
         means, squares, steps = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
         largest = [state["max_exp_avg_sq"] for state in states] if self._group["amsgrad"] else []
-        self._learning_rate = torch.zeros(())  # in a tensor: a number would be compiled into the function
+        self._learning_rate = torch.zeros(())  # a tensor, because a number would be compiled into the function
         settings = dict(self._group)
         beta1, beta2 = settings["betas"]
 
         def loss_of(parameters: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
             output = torch.func.functional_call(loss, dict(parameters), (batch,))
-            priority = {} if output.priority is None else {PRIORITY: output.priority}  # torch takes tensors alone
+            priority = {} if output.priority is None else {PRIORITY: output.priority}  # torch takes only tensors
             return weighed_mean(output.loss, batch.weight), {**output.metrics, **priority}
 
         def update(fields: tuple[Tensor | None, ...]) -> tuple[Tensor, Mapping[str, Tensor], Tensor | None]:
@@ -75,7 +77,7 @@ class CompiledUpdate:
                 largest,
                 steps,
                 foreach=False,
-                capturable=True,  # the count of steps stays a tensor
+                capturable=True,  # the number of steps stays a tensor
                 fused=False,
                 beta1=beta1,
                 beta2=beta2,
@@ -90,17 +92,17 @@ class CompiledUpdate:
             return mean, said, priority
 
         self._update = torch.compile(_with_code_of_its_own(update), fullgraph=True, dynamic=False)
-        self._layouts: set[tuple[Any, ...]] = set()  # of the batches it was compiled for
+        self._layouts: set[tuple[Any, ...]] = set()  # of the batches for which it was compiled
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Learned:
-        """One update, as `Learner.update` has it."""
+        """One update, with the results of `Learner.update`."""
         self._learning_rate.fill_(capturable_learning_rate(self._group["lr"]))
         layout = tuple(None if field is None else (field.shape, field.dtype) for field in batch)
         known = layout in self._layouts
         self._layouts.add(layout)
-        # torch looks each time whether anything has changed since it compiled, which takes a fifth of an update. Only
-        # batches can, and as long as all have one layout there is one function to choose from.
+        # On each call torch checks whether anything has changed since it compiled, which takes a fifth of an update.
+        # Only batches can change, and as long as all have one layout there is only one function.
         with torch.compiler.set_stance(skip_guard_eval_unsafe=known and len(self._layouts) == 1):
             mean, metrics, priority = self._update(tuple(batch))
         return Learned({"loss": mean, **metrics}, None if batch.weight is None else priority)
@@ -113,7 +115,7 @@ class _Loss(nn.Module):
         super().__init__()
         self.objective = objective
         self.online = online
-        # One network by two names is not for `functional_call`.
+        # `functional_call` does not accept one network under two names.
         self.target = None if target is online else target
 
     def forward(self, batch: Batch) -> LossOutput:
@@ -121,14 +123,16 @@ class _Loss(nn.Module):
 
 
 def _with_code_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function anew: torch keeps what it has compiled at the code, and refuses a ninth time for one code."""
+    """A copy of the function with its own code object: torch stores compiled functions with the code, and refuses to
+    compile the same code a ninth time.
+    """
     assert isinstance(function, FunctionType)
     parts = function.__globals__, function.__name__, function.__defaults__, function.__closure__
     return FunctionType(function.__code__.replace(), *parts)
 
 
 def why_no_steps_are_compiled(optimizer: torch.optim.Optimizer) -> str | None:
-    """Why the steps of an optimiser are not compiled here; None if they are."""
+    """Why the steps of an optimiser cannot be compiled; None if they can."""
     if type(optimizer) not in COMPILED_OPTIMIZERS:
         return f"of torch's optimisers Adam and AdamW are compiled, {type(optimizer).__name__} is not"
     if len(optimizer.param_groups) > 1:
@@ -137,9 +141,9 @@ def why_no_steps_are_compiled(optimizer: torch.optim.Optimizer) -> str | None:
 
 
 def why_nothing_is_compiled() -> str | None:
-    """Why torch cannot compile on this machine; None if it can. The first time takes some seconds."""
+    """Why torch cannot compile on this machine; None if it can. The first call takes some seconds."""
     try:
         torch.compile(torch.neg, fullgraph=True)(torch.zeros(2))
-    except Exception as error:  # of many types: no C++ compiler, no place for what it writes
+    except Exception as error:  # of many types: no C++ compiler, no disk space for the output
         return f"torch cannot compile here ({one_line(error)[:120]})"
     return None

@@ -1,4 +1,4 @@
-"""Dormant units: those that next to nothing excites any more."""
+"""Dormant units: units that are almost never active any more."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 DORMANT = 0.025
-"""τ of Sokar et al. (2023): at most so much of the mean of its layer."""
+"""τ of Sokar et al. (2023): the largest activation of a dormant unit, as a share of the mean of its layer."""
 
 
 @torch.no_grad()
@@ -16,7 +16,7 @@ def dormant_units(network: nn.Module, observation: Tensor, tau: float = DORMANT)
 
     Sokar et al. 2023, "The dormant neuron phenomenon in deep reinforcement learning", definition 3.1: the mean absolute
     activation of a unit over observations, divided by the mean of that over its layer, is at most τ. A filter of a
-    convolution is one unit, whose activation is a mean over its places, too.
+    convolution is one unit; its activation is also averaged over its positions.
 
     Args:
         network: in evaluation mode.
@@ -41,7 +41,7 @@ def _unit_means(activation: Tensor) -> Tensor:
 
 @contextmanager
 def _activations(network: nn.Module) -> Iterator[list[Tensor]]:
-    """What its ReLUs give while it is asked."""
+    """The outputs of its ReLUs during a forward pass."""
     found: list[Tensor] = []
     relus = [module for module in network.modules() if isinstance(module, nn.ReLU)]
     hooks = [relu.register_forward_hook(lambda module, given, output: found.append(output)) for relu in relus]

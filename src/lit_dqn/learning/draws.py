@@ -1,11 +1,13 @@
-"""What updates draw, on the host: a function of the run's seed and the count of updates, so no state is saved."""
+"""The random numbers of updates, drawn on the host as a function of the run's seed and the number of updates, so no
+state is saved.
+"""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 NOISE_STREAM, ACTING_NOISE_STREAM, UNIFORM_STREAM, RESET_STREAM, DROPOUT_STREAM = 3, 4, 5, 6, 7
-"""Set them apart from each other, and from the streams of those who play."""
+"""They keep the streams apart from each other, and from those of playing."""
 
 
 def uniforms(seed: int, updates: int, count: int, batch_size: int, draws: int, shard: int = 0) -> Tensor:
@@ -13,14 +15,14 @@ def uniforms(seed: int, updates: int, count: int, batch_size: int, draws: int, s
 
     Args:
         seed: of the run.
-        updates: that were made before the first of them.
-        count: of the updates.
+        updates: number of earlier updates.
+        count: number of these updates.
         batch_size: transitions of each.
-        draws: for each transition.
-        shard: whose transitions they are.
+        draws: numbers per transition.
+        shard: number of the shard of the transitions.
 
     """
-    # A generator for each update: what it draws does not depend on how updates are put together to chunks.
+    # A generator per update: its numbers do not depend on how updates are grouped into chunks.
     drawn = [
         np.random.default_rng((seed, updates + number, shard, UNIFORM_STREAM)).random((batch_size, draws), np.float32)
         for number in range(count)
@@ -29,7 +31,7 @@ def uniforms(seed: int, updates: int, count: int, batch_size: int, draws: int, s
 
 
 def reset_seed(seed: int, number: int) -> int:
-    """What the fresh weights of a reset are drawn by.
+    """The generator of a reset's fresh weights.
 
     Args:
         seed: of the run.
@@ -40,12 +42,12 @@ def reset_seed(seed: int, number: int) -> int:
 
 
 def dropout_seed(seed: int, updates: int, shard: int) -> int:
-    """What torch's generators are seeded with for an update from one of several shards, for dropout and the like.
+    """The seed of torch's generators for an update from one of several shards, for dropout and the like.
 
     Args:
         seed: of the run.
-        updates: that were made before.
-        shard: whose batch it is.
+        updates: number of earlier updates.
+        shard: number of the shard of the batch.
 
     """
     return int(np.random.SeedSequence((seed, updates, shard, DROPOUT_STREAM)).generate_state(1, np.uint64)[0] >> 1)

@@ -1,4 +1,4 @@
-"""What captures of CUDA graphs have in common."""
+"""Functions that all captures of CUDA graphs use."""
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 _captures: ContextVar[bool] = ContextVar("captures", default=False)
-"""Whether what is called now is, or is about to be, captured."""
+"""Whether the present call is, or is about to be, captured."""
 
 WARM_UPS = 3
-"""Calls before a capture, in which libraries choose and allocate what they need."""
+"""Calls before a capture, in which libraries choose algorithms and allocate memory."""
 
 
 def capture(
@@ -22,10 +22,10 @@ def capture(
     before: Callable[[], Any] = lambda: None,
     check: Callable[[], None] = lambda: None,
 ) -> torch.cuda.CUDAGraph:
-    """Capture a call after some warm-ups, which really compute; undoing what they changed is the caller's business.
+    """Capture a call after some warm-ups, which really compute; the caller must undo their changes.
 
     Args:
-        call: without arguments or results: it reads and writes tensors that stay where they are.
+        call: without arguments or results: it reads and writes tensors at fixed addresses.
         device: a GPU.
         before: called before each warm-up.
         check: called after the warm-ups; may raise.
@@ -48,12 +48,12 @@ def capture(
             current.wait_stream(stream)
         check()
         graph = torch.cuda.CUDAGraph()
-        # Other threads may use the device meanwhile: one plays ahead.
+        # Other threads may use the device meanwhile, such as the one that plays ahead.
         try:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 call()
         except RuntimeError:
-            # A capture that broke off leaves the device's generator in the middle of it, where nothing can be drawn.
+            # An aborted capture leaves the device's generator in capture mode, in which it cannot draw.
             index = torch.cuda.current_device() if device.index is None else device.index
             torch.cuda.default_generators[index].graphsafe_set_state(torch.Generator(device).graphsafe_get_state())
             raise
@@ -63,14 +63,15 @@ def capture(
 
 
 def side_by_side(device: torch.device, *calls: Callable[[], Tensor]) -> list[Tensor]:
-    """What each call returns. In a captured graph they are branches, for a small batch fills a fraction of a GPU.
+    """The results of the calls. In a captured graph they are branches, because a small batch fills only a fraction of a
+    GPU.
 
-    The numbers are those of one call after the other, which they are made as elsewhere: there the order of what they
-    change besides, such as batch norm's means, must stay.
+    The numbers are the same as for one call after the other. Without a capture they are made one after the other,
+    because the order of their side effects, such as batch norm's means, must not change.
 
     Args:
-        device: that computes.
-        calls: none needs what another returns; only the first may have a gradient.
+        device: the device that computes.
+        calls: none needs the result of another; only the first may have a gradient.
 
     """
     if device.type != "cuda" or not _captures.get():
@@ -98,12 +99,12 @@ def same_tensors(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
 
 
 def generator_states(device: torch.device) -> list[Tensor]:
-    """Torch's global generators, of the host and of a device."""
+    """The states of torch's global generators, of the host and of a device."""
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
 def set_generator_states(device: torch.device, states: Sequence[Tensor]) -> None:
-    """Put them where they stood."""
+    """Restore these states."""
     torch.set_rng_state(states[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states[1], device)

@@ -1,4 +1,4 @@
-"""What a network says of the observations of those who play: NumPy in, NumPy out."""
+"""A network's outputs for the observations of players: NumPy in, NumPy out."""
 
 import contextlib
 import logging
@@ -17,36 +17,36 @@ from lit_dqn.parts import Parts
 log = logging.getLogger("lit_dqn")
 
 OFTEN = 8
-"""So many calls with one number of observations are made before they are captured, which takes its time."""
+"""Calls with the same number of observations before they are captured, because a capture takes time."""
 
 MOST_GRAPHS = 8
 """Numbers of observations for which a graph is kept."""
 
 
 class Inference:
-    """Says what a network says of N observations; on a GPU in one captured call, with one wait.
+    """Computes a network's outputs for N observations; on a GPU in one captured call, with one wait.
 
     Args:
         network: in evaluation mode.
-        captures: whether calls are captured on a GPU, once for each N that comes often.
-        aside: on a GPU, compute beside what is computed there otherwise; `follow` keeps the order.
-        parts: of observations; None: they have none.
+        captures: whether calls are captured on a GPU, once for each frequent N.
+        aside: on a GPU, compute on a separate stream; `follow` keeps the order.
+        parts: of the observations; None: they have none.
 
     """
 
     def __init__(self, network: nn.Module, *, captures: bool, aside: bool = False, parts: Parts | None = None) -> None:
         self._network = network
         self._parts = parts
-        self._parameter = next(network.parameters())  # it stays the same one wherever the network is moved
+        self._parameter = next(network.parameters())  # the same object wherever the network is moved
         self._captures = captures
         self._aside = aside
         self._stream: torch.cuda.Stream | None = None
         self._graphs: dict[tuple[tuple[int, ...], np.dtype], _CapturedInference] = {}
         self._calls: Counter[tuple[tuple[int, ...], np.dtype]] = Counter()
-        self._weights: list[int] = []  # where they lie
+        self._weights: list[int] = []  # their addresses
 
     def follow(self) -> None:
-        """What is inferred from now on comes after all that the device was given until now."""
+        """Later calls run after everything that the device has been given so far."""
         device = self._device
         if self._aside and device.type == "cuda":
             self._stream = self._stream or torch.cuda.Stream(device)

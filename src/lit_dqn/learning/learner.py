@@ -1,4 +1,4 @@
-"""The update: what an objective says of a batch becomes one step of the optimiser. No Lightning in here."""
+"""The update: an objective's loss of a batch becomes one step of the optimiser. This file does not use Lightning."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from lit_dqn.types import Batch, Learned, LossOutput
 log = logging.getLogger("lit_dqn")
 
 BatchLoss = Callable[[nn.Module, nn.Module, Batch], LossOutput]
-"""(online, target, batch) -> the loss of each transition and its metrics; every objective of ours is one."""
+"""(online, target, batch) -> the loss of each transition and its metrics; every objective of lit_dqn is one."""
 
 
 class Update(Enum):
@@ -34,39 +34,39 @@ class Update(Enum):
     """Operation by operation: the reference."""
 
     graph = "graph"
-    """Captured once as a CUDA graph and replayed; on a GPU alone."""
+    """Captured once as a CUDA graph and replayed; only on a GPU."""
 
     compiled = "compiled"
-    """By one compiled function, which pays for small networks; on a CPU alone."""
+    """By one compiled function, which pays off for small networks; only on a CPU."""
 
 
 class Learner:
-    """Makes one update for each batch: loss, gradient, clipping, the optimiser's step, and the target when it is due.
+    """Makes one update per batch: loss, gradient, clipping, the optimiser's step, and the target when it is due.
 
-    Around it, `torch.autocast` needs `cache_enabled=False`, as Lightning has it: the weights change inside.
+    A surrounding `torch.autocast` needs `cache_enabled=False`, as in Lightning, because the weights change inside.
 
     Args:
         online: the network that learns; in training mode during updates, in evaluation mode otherwise.
-        target: the network that grades s'. Where there is none, `online` itself is handed to the objective.
+        target: the network that evaluates s'. If there is none, the objective gets `online` in its place.
         objective: the loss of a batch.
         optimizer: over the parameters of `online`.
-        target_update_period: updates from one update of the target to the next; None: there is no target.
+        target_update_period: updates between two updates of the target; None: there is no target.
         target_update_tau: τ of target <- τ online + (1 - τ) target; 1 copies.
         max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
         update: how updates are computed.
-        backward: makes the gradient of a loss.
-        updates: that were made before, by which the target's period is counted.
-        draws: numbers that the objective draws for each transition; they come as `Batch.uniform`.
-        seed: of the run; what is drawn, noise and these numbers, follows from it and from the count of updates.
-        shards: where the batch of an update comes in parts, from several shards; updates are eager then.
+        backward: computes the gradient of a loss.
+        updates: number of earlier updates, the clock of the target's period.
+        draws: how many numbers the objective draws per transition; they are passed as `Batch.uniform`.
+        seed: of the run; noise and these numbers are a function of it and of the number of updates.
+        shards: if the batch of an update comes in parts from several shards; updates are then eager.
 
     Attributes:
-        updates: made so far.
+        updates: number of updates so far.
         learning_rate: of the next update.
 
     Raises:
-        ConfigError: if updates shall be captured without a GPU, or by an optimiser that torch cannot capture; if they
-            shall be compiled on a GPU, or by an optimiser that is not compiled here.
+        ConfigError: if `graph` has no GPU, or an optimiser that torch cannot capture; if `compiled` is on a GPU, or has
+            an optimiser that cannot be compiled.
 
     """
 
@@ -119,7 +119,7 @@ class Learner:
         """One update.
 
         Returns:
-            The metrics as scalars, the priority [B]; on the device.
+            The metrics as scalars and the priority [B], on the device.
 
         Raises:
             ConfigError: if it cannot be captured and `update` is `graph`.
@@ -129,10 +129,10 @@ class Learner:
         return Learned({name: values[0] for name, values in metrics.items()}, None if priority is None else priority[0])
 
     def update_many(self, batches: Sequence[Batch]) -> Learned:
-        """One update for each of K batches, in their order; of shards, K times the parts of those that are here.
+        """One update for each of K batches, in their order; with shards, for each of K groups of one part per shard.
 
         Returns:
-            As `update`, with K in front: [K], and [K, B].
+            As `update`, with a leading axis K: [K], and [K, B].
 
         Raises:
             ConfigError: as `update`.
@@ -145,7 +145,7 @@ class Learner:
             for number, noise in enumerate(self._noise):
                 noise.draw(self.seed, self.updates, number, NOISE_STREAM)
             uniform = self._uniform(batches)
-            # The first updates of a run make the optimiser's state, which a capture needs.
+            # The first updates of a run create the optimiser's state, which a capture needs.
             if self._captures and self.optimizer.state:
                 try:
                     return self._replay(batches, uniform)
@@ -188,19 +188,19 @@ class Learner:
                 group["lr"] = learning_rate
 
     def set_weight_decay(self, weight_decay: float) -> None:
-        """Set the weight decay of the next updates; a captured one has that of its capture for good."""
+        """Set the weight decay of the next updates; a captured update keeps the one of its capture."""
         for group in self.optimizer.param_groups:
             if self._graph is not None and group["weight_decay"] != weight_decay:
                 self._go_without_capture("its weight decay changes")
             group["weight_decay"] = weight_decay
 
     def reset(self, rule: ShrinkAndPerturb, fresh: nn.Module) -> None:
-        """Let the networks begin partly anew, by a rule and a fresh network, and the optimiser as if never used."""
+        """Partly reset the networks, by a rule and a fresh network, and clear the optimiser's state."""
         rule(self.online, fresh)
         if self.target is not self.online:
             rule(self.target, fresh)
         if type(self.optimizer) in COMPILED_OPTIMIZERS:
-            # All zeros is how Adam begins, and so an update that was captured or compiled keeps its places.
+            # Adam starts with zeros. Filling the tensors in place keeps the addresses of captured and compiled updates.
             for state in self.optimizer.state.values():
                 torch._foreach_zero_(list(state.values()))
         else:
@@ -208,19 +208,19 @@ class Learner:
             self.optimizer.state.clear()
 
     def plain_settings(self, optimizer_state: dict[str, Any]) -> None:
-        """Make the settings in a `state_dict` of the optimiser those that it has without a capture."""
+        """Replace the settings in a `state_dict` of the optimiser by those without a capture."""
         if self._capturable is not None:
             self._capturable.restore(optimizer_state["param_groups"])
 
     def release(self) -> None:
-        """Give up the graph, and make the optimiser what it was without one."""
+        """Discard the graph, and restore the optimiser's settings without one."""
         self._graph = None
         if self._capturable is not None:
             self._capturable.undo()
             self._capturable = None
 
     def _uniform(self, batches: Sequence[Batch]) -> Tensor | None:
-        """What the objective draws, [K, B, draws], on the host."""
+        """The objective's random numbers, [K, B, draws], on the host."""
         if self.draws == 0:
             return None
         return uniforms(self.seed, self.updates, len(batches), len(batches[0].reward), self.draws)
@@ -245,7 +245,7 @@ class Learner:
         return output
 
     def _learn_all(self, batch: Batch) -> Learned:
-        """An update with what is due after each one."""
+        """An update with everything that is due after each one."""
         self._spectral_norms.step()
         output = self._learn(batch)
         if self.target_update_period == 1:
@@ -253,14 +253,14 @@ class Learner:
         return output
 
     def _count(self) -> None:
-        """Count an update, and do what is due after some only."""
+        """Count an update, and do what is due only after some of them."""
         self.updates += 1
         period, each_is_due = self.target_update_period, self._sharded is not None
         if period is not None and (period > 1 or each_is_due) and self.updates % period == 0:
             update_target(self.online, self.target, self.target_update_tau)
 
     def _learn(self, batch: Batch) -> Learned:
-        # The first update makes the optimiser's state, which a compiled one changes.
+        # The first update creates the optimiser's state, which a compiled one changes.
         if self._way is Update.compiled and self.optimizer.state:
             if self._compiled is None:
                 self._compiled = CompiledUpdate(
@@ -272,7 +272,7 @@ class Learner:
         self.optimizer.zero_grad()
         self.backward(loss)
         self._step()
-        # Only a store that weighs has use for priorities.
+        # Only a store with weights uses priorities.
         return Learned({"loss": loss.detach(), **output.metrics}, None if batch.weight is None else output.priority)
 
     def _step(self) -> None:
@@ -282,10 +282,10 @@ class Learner:
 
 
 def check_device(update: Update, device: torch.device) -> None:
-    """Refuse what a device cannot do.
+    """Refuse kinds of updates that a device does not support.
 
     Raises:
-        ConfigError: if updates shall be captured without a GPU, or compiled on one.
+        ConfigError: if `graph` has no GPU, or `compiled` is on one.
 
     """
     if update is Update.compiled and device.type != "cpu":

@@ -1,4 +1,4 @@
-"""What the libraries below torch are told before a run trains."""
+"""Settings of the libraries below torch, made before a run trains."""
 
 import os
 
@@ -8,13 +8,13 @@ from lit_dqn.learning.freed_memory import keep_freed_memory
 
 
 def prepare_libraries() -> None:
-    """Let the same updates give the same bits each time, and cost no more than they must."""
+    """Make updates reproducible bit for bit, and avoid unnecessary cost."""
     make_deterministic()
     keep_freed_memory()
 
 
 def make_deterministic() -> None:
-    """Let cuDNN and cuBLAS choose algorithms that give the same bits each time."""
+    """Let cuDNN and cuBLAS choose deterministic algorithms."""
     torch.backends.cudnn.deterministic = True
-    # cuBLAS reads it when it is first used; it is torch's own size on recent cards.
+    # cuBLAS reads this when it is first used; the size is torch's default on recent cards.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -1,4 +1,4 @@
-"""A loss that is no number ends the run, with the update that it came from."""
+"""A loss that is NaN or infinite ends the run; the message names its update."""
 
 import math
 from typing import NamedTuple
@@ -17,21 +17,21 @@ class _Pending(NamedTuple):
 
 
 class LossWatch:
-    """Looks at the losses of each chunk; on a GPU when those of the next chunk come, so that nobody waits for them."""
+    """Checks the losses of each chunk; on a GPU one chunk later, to avoid waiting for them."""
 
     def __init__(self) -> None:
         self._pending: _Pending | None = None
 
     def watch(self, losses: Tensor, updates_before: int, env_step: int) -> None:
-        """Take note of a chunk's losses.
+        """Record a chunk's losses.
 
         Args:
             losses: [K].
-            updates_before: made before the first of them.
+            updates_before: number of updates before the first of them.
             env_step: of the chunk.
 
         Raises:
-            TrainingError: if one of these, or of the chunk before, is NaN or infinite.
+            TrainingError: if one of these, or of the previous chunk, is NaN or infinite.
 
         """
         if losses.device.type != "cuda":
@@ -45,7 +45,7 @@ class LossWatch:
         _look_at(pending)
 
     def settle(self) -> None:
-        """Look at what has not been looked at.
+        """Check the losses that have not been checked yet.
 
         Raises:
             TrainingError: if a loss is NaN or infinite.
@@ -62,7 +62,7 @@ def _look_at(pending: _Pending | None) -> None:
 
 
 def _check(losses: Tensor, updates_before: int, env_step: int) -> None:
-    # Of a sum one number says it; it may be infinite where none of the losses is.
+    # The sum takes one check; it can be infinite although none of the losses is.
     if math.isfinite(losses.sum().item()):
         return
     finite = torch.isfinite(losses)

@@ -1,4 +1,4 @@
-"""Equations as functions of tensors, batch first. A tensor of another shape raises; nothing is broadcast."""
+"""Equations as functions of tensors, batch first. Tensors of other shapes raise; nothing is broadcast."""
 
 import math
 
@@ -15,7 +15,7 @@ def _check_shapes(name: str, *tensors: Tensor) -> None:
 
 
 def select(values: Tensor, index: Tensor) -> Tensor:
-    """What belongs to one action per row.
+    """Select the entry of one action per row.
 
     Args:
         values: [B, A], or [B, A, N] with N numbers for each action.
@@ -37,9 +37,9 @@ def select(values: Tensor, index: Tensor) -> Tensor:
 
 
 def masked(values: Tensor, mask: Tensor | None) -> Tensor:
-    """What actions are chosen by, with the lowest number that there is where an action is forbidden.
+    """The values by which actions are chosen, with the lowest finite number for forbidden actions.
 
-    So no maximum finds it, and no softmax gives it a probability; -inf would, multiplied by that 0, become NaN.
+    So no maximum selects them, and every softmax gives them probability 0; -inf times this 0 would be NaN.
 
     Args:
         values: [B, A].
@@ -60,8 +60,8 @@ def bootstrap(q_t_value: Tensor, q_t_selector: Tensor) -> Tensor:
     """The value at s' of the action that the selector prefers: max_a Q(s', a) if both are the same network.
 
     Args:
-        q_t_value: [B, A], the network that grades the action.
-        q_t_selector: [B, A], the network that picks it (van Hasselt et al. 2016, eq. 4: the online network).
+        q_t_value: [B, A], from the network that evaluates the action.
+        q_t_selector: [B, A], from the network that selects it (van Hasselt et al. 2016, eq. 4: the online network).
 
     Returns:
         [B].
@@ -93,15 +93,15 @@ def lambda_returns(reward: Tensor, discount: Tensor, last: Tensor, next_value: T
     """G_t = R_{t+1} + discount ((1 - λ) V(s_{t+1}) + λ G_{t+1}) over T steps of each of N envs (eq. 12.18).
 
     Sutton & Barto (2020), section 12.8; with V(s) = max_a Q(s, a) it is Peng's Q(λ) (Peng & Williams 1994). Where an
-    episode ended nothing follows that is its own, so that the whole of V(s_{t+1}) stands in for G_{t+1}, as it does
-    after the last step (section 12.3). Whether the end was a termination the discount says.
+    episode ended, the next step is not its own, so V(s_{t+1}) replaces G_{t+1}, as it does after the last step (section
+    12.3). The discount tells whether the end was a termination.
 
     Args:
         reward: [N, T].
         discount: [N, T], γ, or 0 where the step has no future.
         last: [N, T] bool, where an episode ended, terminated or truncated.
         next_value: [N, T], V(s_{t+1}); where `last`, of the last observation of the episode.
-        trace_decay: λ in [0, 1]; 0 bootstraps after each step, 1 where the rewards end.
+        trace_decay: λ in [0, 1]; 0 bootstraps after each step, 1 only after the last reward.
 
     Returns:
         [N, T].
@@ -141,10 +141,10 @@ def q_learning_td_error(q_tm1: Tensor, batch: Batch, q_t_value: Tensor, q_t_sele
     """The TD error δ of Q-learning, [B] (Sutton & Barto 2020, eq. 6.8; Double: van Hasselt et al. 2016, eq. 4).
 
     Args:
-        q_tm1: [B, A], Q(s, ·) of the network that learns; the only argument through which the gradient flows.
+        q_tm1: [B, A], Q(s, ·) of the online network; the only argument with a gradient.
         batch: actions, rewards, discounts, and which actions are allowed at s'.
-        q_t_value: [B, A], Q(s', ·) that grades the action at s'.
-        q_t_selector: [B, A], Q(s', ·) that picks it, among the actions that the batch's mask allows.
+        q_t_value: [B, A], Q(s', ·) that evaluates the action at s'.
+        q_t_selector: [B, A], Q(s', ·) that selects it, among the actions that the batch's mask allows.
 
     """
     picked = bootstrap(q_t_value, masked(q_t_selector, batch.next_action_mask))
@@ -155,18 +155,18 @@ def q_learning_td_error(q_tm1: Tensor, batch: Batch, q_t_value: Tensor, q_t_sele
 def conservative_penalty(q_values: Tensor, action: Tensor, mask: Tensor | None = None) -> Tensor:
     """CQL(H): ln Σ_a exp Q(s, a) - Q(s, a_data), [B], the regulariser of Kumar et al. (2020), eq. 4.
 
-    It lowers the values of all actions and raises that in the data: what was never tried is not thought better.
+    It lowers the values of all actions and raises that in the data, so untried actions are not overestimated.
 
     Args:
-        q_values: [B, A], of the network that learns.
+        q_values: [B, A], of the online network.
         action: [B], of the data.
-        mask: [B, A] bool, which actions are allowed, over which, and that in the data, the sum goes; None: all are.
+        mask: [B, A] bool, which actions are allowed; the sum covers these and the one in the data; None: all.
 
     Raises:
         ValueError: if the shapes differ from these.
 
     """
-    allowed = None if mask is None else mask.scatter(1, action.unsqueeze(1), True)  # else it would rise without end
+    allowed = None if mask is None else mask.scatter(1, action.unsqueeze(1), True)  # else it rises without bound
     return masked(q_values, allowed).logsumexp(dim=1) - select(q_values, action)
 
 
@@ -187,14 +187,14 @@ def soft_value(q_values: Tensor, temperature: float) -> Tensor:
 def quantile_huber(quantiles: Tensor, target: Tensor, delta: float = 1.0, levels: Tensor | None = None) -> Tensor:
     """The loss of quantile regression, [B] (Dabney et al. 2018, "Distributional RL with quantile regression", eq. 10).
 
-    Without `levels` the i-th of N quantiles stands at the midpoint (i + ½) / N, i from 0 on; the expectation over the
-    target's samples is their mean.
+    Without `levels` the i-th of N quantiles has the level (i + ½) / N, with i from 0; the expectation over the target's
+    samples is their mean.
 
     Args:
-        quantiles: [B, N], θ(s, a) of the action that was taken; the only argument through which the gradient flows.
-        target: [B, M], samples of the return, each as likely as the other.
+        quantiles: [B, N], θ(s, a) of the action taken; the only argument with a gradient.
+        target: [B, M], equally likely samples of the return.
         delta: κ, where Huber's loss turns from square to linear; it is divided by κ, as in "Implicit quantile networks"
-            (Dabney et al. 2018), so that it becomes the loss of quantiles proper as κ goes to 0.
+            (Dabney et al. 2018), so that it becomes the exact quantile loss as κ goes to 0.
         levels: [B, N], τ of each quantile.
 
     Raises:
@@ -219,21 +219,21 @@ def munchausen_bonus(q_values: Tensor, action: Tensor, temperature: float, lowes
 
     Args:
         q_values: [B, A], of the target network.
-        action: [B], that was taken.
+        action: [B], the action taken.
         temperature: τ.
-        lowest: the least that the bonus may be, below 0.
+        lowest: lower bound of the bonus, below 0.
 
     """
     return (select(q_values, action) - soft_value(q_values, temperature)).clamp(lowest, 0)
 
 
 def project(probabilities: Tensor, returns: Tensor, support: Tensor) -> Tensor:
-    """Move a distribution to the atoms of a support: each mass to its two neighbours, by nearness (C51, algorithm 1).
+    """Project a distribution onto a support: each mass is split between its two neighbours (C51, algorithm 1).
 
     Args:
         probabilities: [B, M].
-        returns: [B, M], where the masses lie; beyond the support they count as at its end.
-        support: [N], with equal distances.
+        returns: [B, M], the positions of the masses, clipped to the support.
+        support: [N], equally spaced.
 
     Returns:
         [B, N].
@@ -244,13 +244,13 @@ def project(probabilities: Tensor, returns: Tensor, support: Tensor) -> Tensor:
 
 
 def gaussian_histogram(value: Tensor, support: Tensor, sigma: float) -> Tensor:
-    """A normal distribution around a value, cut at the ends, as a histogram with the atoms in the middle of the bins.
+    """A truncated normal distribution around a value, as a histogram with the atoms in the middle of the bins.
 
     HL-Gauss of Farebrother et al. (2024, "Stop regressing", eq. 5 and 6).
 
     Args:
-        value: [B]; beyond the support it counts as at its end.
-        support: [N], with equal distances.
+        value: [B], clipped to the support.
+        support: [N], equally spaced.
         sigma: standard deviation, in bins.
 
     Returns:
@@ -264,7 +264,7 @@ def gaussian_histogram(value: Tensor, support: Tensor, sigma: float) -> Tensor:
 
 
 def policy_gradient(log_probability: Tensor, advantage: Tensor) -> Tensor:
-    """-δ ln π(a|s), whose gradient is that of Sutton & Barto (2020), section 13.5; none flows through δ. All are [B].
+    """-δ ln π(a|s), with the gradient of Sutton & Barto (2020), section 13.5; no gradient flows through δ. All are [B].
 
     Raises:
         ValueError: if the shapes differ.
@@ -285,7 +285,7 @@ def weighed_mean(loss: Tensor, weight: Tensor | None) -> Tensor:
 
     Args:
         loss: [B], of each transition.
-        weight: [B], importance weights (Schaul et al. 2016, section 3.4); None: all count the same.
+        weight: [B], importance weights (Schaul et al. 2016, section 3.4); None: equal weights.
 
     Returns:
         A scalar, the mean of weight * loss.

@@ -1,4 +1,4 @@
-"""Resets: a network that has learned for long takes up new things badly, and begins partly anew."""
+"""Resets: a network that has learned for a long time learns new things badly, so part of it is initialised again."""
 
 from collections.abc import Callable
 
@@ -12,16 +12,17 @@ from lit_dqn.schedules import beginnings
 
 
 class ShrinkAndPerturb:
-    """From time to time, the torso moves towards fresh weights, and the head is made anew, with the optimiser's state.
+    """At intervals, moves the torso towards fresh weights, initialises the head again, and clears the optimiser's
+    state.
 
-    Ash & Adams 2020, "On warm-starting neural network training"; in this form D'Oro et al. 2023 (SR-SPR, with 0.8 for
-    0.5) and Schwarzer et al. 2023 (BBF, whose settings are the default). Online and target network get the same fresh
-    weights. Statistics in buffers, such as those of batch norm, stay as they are.
+    Ash & Adams 2020, "On warm-starting neural network training"; in this form D'Oro et al. 2023 (SR-SPR, with 0.8 in
+    place of 0.5) and Schwarzer et al. 2023 (BBF, whose settings are the default). Online and target network get the
+    same fresh weights. Statistics in buffers, such as those of batch norm, are not reset.
 
     Args:
-        every_env_steps: from one reset to the next. Before the first update there is nothing to reset.
-        until_env_steps: from here on there is none, so that the run has time to recover; None: for ever.
-        shrink: α of torso <- α torso + (1 - α) fresh weights; 1 leaves the torso alone (Nikishin et al. 2022).
+        every_env_steps: interval between resets. Before the first update there is nothing to reset.
+        until_env_steps: there are no resets from here on, so that the run has time to recover; None: no limit.
+        shrink: α of torso <- α torso + (1 - α) fresh weights; 1 keeps the torso (Nikishin et al. 2022).
 
     Raises:
         ConfigError: if a value is out of its range.
@@ -42,7 +43,7 @@ class ShrinkAndPerturb:
         self.shrink = shrink
 
     def count(self, env_step: int) -> int:
-        """How many resets are due by an env step."""
+        """The number of resets that are due by an env step."""
         return beginnings(env_step, self.every_env_steps, self.until_env_steps)
 
     @torch.no_grad()
@@ -51,7 +52,7 @@ class ShrinkAndPerturb:
 
         Args:
             network: changed in place.
-            fresh: another one of its kind, on the same device.
+            fresh: a new network of the same kind, on the same device.
 
         """
         torso = {id(parameter) for parameter in torso_parameters(network)}
@@ -63,10 +64,10 @@ class ShrinkAndPerturb:
 
 
 def fresh_network(make: Callable[[], nn.Module], seed: int, number: int) -> nn.Module:
-    """A network whose weights are a function of the run's seed and the number of the reset; no generator moves.
+    """A network whose weights are a function of the run's seed and the number of the reset; no generator changes.
 
     Args:
-        make: makes it on the CPU.
+        make: creates it on the CPU.
         seed: of the run.
         number: of the reset, from 1.
 

@@ -14,28 +14,28 @@ from lit_dqn.types import Batch, Learned, LossOutput
 
 @dataclass(frozen=True)
 class Shards:
-    """Which shards this process has of a run's."""
+    """The shards of this process."""
 
     count: int  # of the whole run, a power of two
-    here: range  # the numbers of those that are here
+    here: range  # the numbers of this process's shards
     add_up: Callable[[list[Tensor]], Tensor]
-    """The sum over all shards of the run, as `tree_sum` adds, given a tensor of each shard here, in their order."""
+    """The sum over all shards of the run, in the order of `tree_sum`, given one tensor per shard of this process."""
 
 
 class ShardedGradient:
-    """A backward for each shard's part of a batch, added up, so that the gradient is that of the mean over all parts.
+    """One backward pass per shard's part of a batch; their sum is the gradient of the mean over all parts.
 
-    Each part has a noise, numbers and dropout of its own: functions of the run's seed, the count of updates and the
-    shard's number. So the sum is the same bits wherever the shards are.
+    Each part has its own noise, random numbers and dropout: functions of the run's seed, the number of updates and the
+    shard's number. So the sum has the same bits wherever the shards are.
 
     Args:
         shards: of this process and of the run.
         online: the network that learns.
-        target: that grades s'.
+        target: the network that evaluates s'.
         objective: the loss of a batch.
-        backward: makes the gradient of a loss.
+        backward: computes the gradient of a loss.
         noise: of the networks, the online one's first.
-        draws: numbers that the objective draws for each transition.
+        draws: how many numbers the objective draws per transition.
         seed: of the run.
 
     """
@@ -62,19 +62,19 @@ class ShardedGradient:
         self._parameters = list(online.parameters())
 
     def parts(self, batches: Sequence[Batch]) -> list[Sequence[Batch]]:
-        """The batches of K updates, those of an update together, as K times the parts of the shards here."""
+        """The batches of K updates as K groups of parts, one part per shard of this process."""
         each = len(self._shards.here)
         return [batches[first : first + each] for first in range(0, len(batches), each)]
 
     def __call__(self, parts: Sequence[Batch], updates: int) -> Learned:
-        """Leave the gradient of the mean loss over all shards in the parameters.
+        """Store the gradient of the mean loss over all shards in the parameters.
 
         Args:
-            parts: one of each shard here.
-            updates: that were made before.
+            parts: one per shard of this process.
+            updates: number of earlier updates.
 
         Returns:
-            The metrics as means over all shards; the priority [B] of the parts here, one after the other.
+            The metrics as means over all shards; the priorities [B] of the parts of this process, concatenated.
 
         """
         with torch.random.fork_rng([parts[0].reward.device.index] if parts[0].reward.is_cuda else []):
@@ -95,7 +95,7 @@ class ShardedGradient:
             learned = [parameter for parameter in self._parameters if parameter.grad is not None]
             row = torch.stack([value.float() for value in metrics.values()])
             flat = torch.cat([*(parameter.grad.flatten() for parameter in learned), row])  # type: ignore[union-attr]
-            gradients.append(flat / self._shards.count)  # exact, for it is a power of two
+            gradients.append(flat / self._shards.count)  # exact, because it is a power of two
             if part.weight is not None and output.priority is not None:
                 priorities.append(output.priority)
         *sums, row = self._shards.add_up(gradients).split([*(one.numel() for one in learned), len(metrics)])
@@ -108,13 +108,13 @@ class ShardedGradient:
     def _draw(self, updates: int, shard: int, device: torch.device) -> None:
         for number, noise in enumerate(self._noise):
             noise.draw(self._seed, updates, 2 * shard + number, NOISE_STREAM)
-        # Not `torch.manual_seed`, which keeps a list of what it will tell a GPU that may never be used.
+        # Not `torch.manual_seed`, which stores a call for each GPU, even if none is ever used.
         generator = torch.default_generator if device.type == "cpu" else torch.cuda.default_generators[device.index]
         generator.manual_seed(dropout_seed(self._seed, updates, shard))
 
 
 def stacked(updates: Sequence[Learned]) -> Learned:
-    """K updates as one."""
+    """Combine the results of K updates."""
     metrics = {name: _stack([update.metrics[name] for update in updates]) for name in updates[0].metrics}
     priorities = [update.priority for update in updates if update.priority is not None]
     return Learned(metrics, _stack(priorities) if priorities else None)

@@ -1,4 +1,4 @@
-"""An update as a CUDA graph: captured once, then replayed with one call in place of a hundred kernels' launches."""
+"""An update as a CUDA graph: captured once, then replayed with one call in place of a hundred kernel launches."""
 
 import copy
 import warnings
@@ -16,23 +16,23 @@ CHANGES_BUFFERS = "the network changes its buffers, as batch norm does"
 DRAWS = "it draws random numbers, as dropout does"
 
 
-# Torch's capturable Adam divides by the learning rate: at 0 a unit without a gradient would become 0 / 0.
+# Torch's capturable Adam divides by the learning rate: at 0 a weight without a gradient would become 0 / 0.
 _SMALLEST_LEARNING_RATE = 1e-30
 
 
 class NotCapturedError(Exception):
-    """Why an update cannot be captured; a sentence without its subject."""
+    """Why an update cannot be captured; the message is a clause."""
 
 
 class UpdateGraph:
-    """One update, captured with the batches' places as they are, and replayed for each batch of a chunk.
+    """One update, captured with fixed addresses of the batches, and replayed for each batch of a chunk.
 
-    The batch is picked by a counter on the device, so that nobody waits and nothing is copied between updates.
+    A counter on the device selects the batch, so there is no waiting and no copying between updates.
 
     Args:
-        learn: makes an update, all but the target's.
-        modules: whose parameters and buffers `learn` may change.
-        optimizer: that `learn` steps, `Capturable`, with a state.
+        learn: makes an update, except for the target network.
+        modules: the modules whose parameters and buffers `learn` may change.
+        optimizer: the optimiser that `learn` steps, `Capturable`, with a state.
 
     """
 
@@ -46,7 +46,7 @@ class UpdateGraph:
         self._modules = modules
         self._optimizer = optimizer
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._places: tuple[Any, ...] = ()  # that the graph was captured with
+        self._places: tuple[Any, ...] = ()  # the addresses with which the graph was captured
         self._own: _CopiedBatches | None = None
         self._uniform: Tensor | None = None
 
@@ -55,14 +55,14 @@ class UpdateGraph:
 
         Args:
             batches: of the same shapes and number each time.
-            after_each: called after each update has been launched.
-            uniform: [K, B, D], on the host: numbers for each batch, as its `uniform`.
+            after_each: called after each launch of an update.
+            uniform: [K, B, D], on the host: `uniform` of each batch.
 
         Returns:
-            What `learn` returns, with K in front.
+            The results of `learn`, with a leading axis K.
 
         Raises:
-            NotCapturedError: if the update cannot be captured; nothing has changed then.
+            NotCapturedError: if the update cannot be captured; then nothing has changed.
 
         """
         static = self._static(batches)
@@ -80,7 +80,7 @@ class UpdateGraph:
         return Learned(metrics, None if self._priority is None else self._priority.clone())
 
     def _fill(self, uniform: Tensor, device: torch.device) -> Tensor:
-        """The numbers at the place that the graph reads them from."""
+        """The numbers, at the address from which the graph reads them."""
         if self._uniform is None or self._uniform.shape != uniform.shape:
             self._uniform = torch.empty_like(uniform, device=device)
         return self._uniform.copy_(uniform)
@@ -103,7 +103,7 @@ class UpdateGraph:
             batch = batches.make(tuple(field.index_select(0, self._number).squeeze(0) for field in batches.fields))
             if self._uniform is not None:
                 batch = batch._replace(uniform=self._uniform.index_select(0, self._number).squeeze(0))
-            # A cast of the weights that was kept from the capture would stay as it was for ever.
+            # A cached cast of the weights from the capture would never be updated.
             with torch.autocast(
                 device.type,
                 dtype=torch.get_autocast_dtype(device.type),
@@ -129,40 +129,40 @@ class UpdateGraph:
 
         try:
             with warnings.catch_warnings():
-                # Torch advises against `capturable` wherever a step is not captured, and warm-ups cannot be.
+                # Torch warns about `capturable` in steps that are not captured, such as warm-ups.
                 warnings.filterwarnings("ignore", message=".*capturable=True")
                 self._graph = capture(update, device, before=self._number.zero_, check=check)
         except RuntimeError as error:
             raise NotCapturedError(f"its operations cannot be captured ({str(error).splitlines()[0]})") from error
         finally:
-            # A run that is resumed captures anew: that must leave no trace.
+            # A resumed run captures again, which must leave no trace.
             set_generator_states(device, generators)
             with torch.no_grad():
                 for tensor, value in zip(self._changing(), before, strict=True):
                     tensor.copy_(value)
 
     def _noted(self, rows: Tensor | None, value: Tensor, count: int) -> Tensor:
-        """The rows of `count` updates, made first where there are none, with a value in the row of this update."""
+        """The rows of `count` updates, allocated on first use, with a value in the row of this update."""
         if rows is None:
             rows = torch.zeros(count, *value.shape, dtype=value.dtype, device=value.device)
         return rows.index_copy_(0, self._number, value.unsqueeze(0))
 
     def _changing(self) -> list[Tensor]:
-        """All that an update may change."""
+        """Everything that an update may change."""
         tensors = [tensor for module in self._modules for tensor in (*module.parameters(), *module.buffers())]
         states = self._optimizer.state.values()
         return [*tensors, *(value for state in states for value in state.values() if isinstance(value, Tensor))]
 
 
 class _CopiedBatches(StaticBatches):
-    """Batches that are copied to the places of the first ones."""
+    """Batches that are copied to the addresses of the first ones."""
 
     def __init__(self, batches: Sequence[Batch], device: torch.device) -> None:
         self._names = list(batches[0].given)
         self.fields = tuple(torch.stack(tensors).to(device) for tensors in _columns(batches))
 
     def take(self, batches: Sequence[Batch]) -> bool:
-        """Copy these; False if they have other shapes."""
+        """Copy these batches; False if their shapes differ."""
         shapes = [column[0].shape for column in _columns(batches)]
         if len(batches) != len(self) or shapes != [field.shape[1:] for field in self.fields]:
             return False
@@ -183,15 +183,17 @@ def _columns(batches: Sequence[Batch]) -> list[list[Tensor]]:
 
 
 def capturable_learning_rate(learning_rate: float) -> float:
-    """The learning rate that a capturable optimiser is given: the same, but for 0 one that moves no weight."""
+    """The learning rate for a capturable optimiser: unchanged, except that 0 becomes a number too small to move a
+    weight.
+    """
     return max(learning_rate, _SMALLEST_LEARNING_RATE)
 
 
 class Capturable:
-    """Lets an optimiser's steps be captured; its learning rate becomes a tensor, which is filled in place.
+    """Makes an optimiser's steps capturable: its learning rate becomes a tensor, which is filled in place.
 
     Args:
-        optimizer: one that torch can capture; its settings change until `undo`.
+        optimizer: an optimiser that torch can capture; its settings change until `undo`.
 
     """
 
@@ -205,19 +207,19 @@ class Capturable:
         self._move_steps(to_host=False)
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """For the next steps, captured or not."""
+        """Set it for the next steps, captured or not."""
         for group, before in zip(self._optimizer.param_groups, self._before, strict=True):
             if before["lr"] != learning_rate:
                 group["lr"].fill_(capturable_learning_rate(learning_rate))
                 before["lr"] = learning_rate
 
     def restore(self, param_groups: Iterable[dict[str, Any]]) -> None:
-        """Write the settings as they are without a capture into groups of this optimiser, or of its `state_dict`."""
+        """Write the settings without a capture into groups of this optimiser, or of its `state_dict`."""
         for group, before in zip(param_groups, self._before, strict=True):
             group.update(before)
 
     def undo(self) -> None:
-        """Make the optimiser what it was."""
+        """Restore the optimiser's settings."""
         self.restore(self._optimizer.param_groups)
         self._move_steps(to_host=True)
 
@@ -241,7 +243,7 @@ def why_no_steps_are_captured(optimizer: torch.optim.Optimizer) -> str | None:
 def why_not_captured(
     network: nn.Module, observation_shape: ObservationShape, optimizer: torch.optim.Optimizer
 ) -> str | None:
-    """Why updates of this network by this optimiser cannot be captured, as far as that can be told on a CPU.
+    """Why updates of this network with this optimiser cannot be captured, as far as a CPU can tell.
 
     Args:
         network: on a CPU.
@@ -253,7 +255,7 @@ def why_not_captured(
 
 
 def why_not_repeated(network: nn.Module, observation_shape: ObservationShape) -> str | None:
-    """Why what a network computes once is not what it computes each time; None if it is.
+    """Why a network does not compute the same each time; None if it does.
 
     Args:
         network: on a CPU.
@@ -273,6 +275,8 @@ def why_not_repeated(network: nn.Module, observation_shape: ObservationShape) ->
 
 
 def buffers_of(modules: Iterable[nn.Module]) -> list[Tensor]:
-    """Those that may not change: all but the estimates of spectral norms, for which each update makes one step."""
+    """The buffers that must not change: all but the estimates of spectral norms, which each update changes by one
+    step.
+    """
     parts = (part for module in modules for part in module.modules() if not isinstance(part, SpectralNorm))
     return [buffer for part in parts for buffer in part.buffers(recurse=False)]

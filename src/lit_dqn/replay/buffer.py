@@ -17,26 +17,26 @@ from lit_dqn.types import Batch, Lookup, Timestep
 class ReplayBuffer:
     """The newest `capacity` timesteps of N envs, each stored once.
 
-    Every env has a column of rows, written round and round: one row per timestep (o_t, a_t, r_{t+1}, d_{t+1}) and
-    one more for the last observation of an episode, which no transition starts from. Frame stacks, the next
-    observation and n-step returns are built when a batch is drawn.
+    Every env has a column of rows, used as a ring buffer: one row per timestep (o_t, a_t, r_{t+1}, d_{t+1}) and one
+    more for the last observation of an episode, from which no transition starts. Frame stacks, the next observation and
+    n-step returns are built when a batch is drawn.
 
-    A *start* is a timestep whose n-step window is complete: n steps long, or ended with its episode. Starts are
+    A *start* is a timestep whose n-step window is complete: it has n steps, or its episode has ended. Starts are
     numbered in the order in which they become complete; samplers choose among the numbers in `starts`.
 
     Args:
-        capacity: timesteps kept, over all envs. The last observations of episodes do not count: there is room for
-            as many as timesteps, up to 1,024, and for 2 % of the capacity above that. Where episodes
-            are so short that this is not enough, fewer timesteps are kept.
+        capacity: timesteps kept, over all envs. The last observations of episodes do not count: there is extra room for
+            as many of them as timesteps, up to 1,024, and for 2 % of the capacity above that. If episodes are so short
+            that this is not enough, fewer timesteps are kept.
         num_envs: N.
-        observation_shape: of a single frame, as the env gives it.
-        observation_dtype: what frames are stored as.
+        observation_shape: of a single frame, as the env returns it.
+        observation_dtype: the dtype of the stored frames.
         gamma: γ, per step.
-        n_step: steps in the longest window of a transition (Sutton & Barto 2020, section 7.1).
-        frame_stack: frames in an observation; an episode's first frame stands in for the ones before it.
-        reward_clip: when a batch is drawn, the reward of each step is clipped to [-reward_clip, reward_clip]
-            (Mnih et al. 2015: 1); it is stored as it came. None for no clipping.
-        num_actions: of the action masks that are stored with each timestep; None: there are none.
+        n_step: number of steps in the longest window of a transition (Sutton & Barto 2020, section 7.1).
+        frame_stack: frames in an observation; an episode's first frame replaces the missing earlier ones.
+        reward_clip: when a batch is drawn, the reward of each step is clipped to [-reward_clip, reward_clip] (Mnih et
+            al. 2015: 1); it is stored unclipped. None: no clipping.
+        num_actions: number of actions in the action masks; None: no masks are stored.
 
     """
 
@@ -62,22 +62,22 @@ class ReplayBuffer:
         layout = array_layout(
             capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack, num_actions
         )
-        # Zeros are mapped by the system when first written: memory grows with the timesteps that are there.
+        # The system maps pages of zeros when they are first written: memory grows with the number of timesteps.
         arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
-        # Rows of each column, [N, rows, ...], seen as one long row: NumPy is quicker with one index than with two.
+        # Rows of each column, [N, rows, ...], viewed as one long column: NumPy is faster with one index than with two.
         self._observation = arrays["observation"]
         self._action = arrays["action"].reshape(-1)
         self._reward = arrays["reward"].reshape(-1)
         self._discount = arrays["discount"].reshape(-1)
         self._last = arrays["last"].reshape(-1)
         self._step = arrays["step"].reshape(-1)  # since the episode began
-        self._start_number = arrays["start_number"].reshape(-1)  # -1: no start
+        self._start_number = arrays["start_number"].reshape(-1)  # -1: not a start
         self._start_number.fill(-1)
         self._action_mask = None if num_actions is None else StoredMasks(arrays["action_mask"], num_actions)
         # The ring of starts; [capacity].
         self._start_column = arrays["start_column"]
         self._start_row = arrays["start_row"]
-        self._head = arrays["head"]  # [N], the row that the next timestep goes to, counted without end
+        self._head = arrays["head"]  # [N], the row of the next timestep, counted without wrap-around
         self._arrays = arrays
         self._rows = self._observation.shape[1]
         self._columns = np.arange(num_envs)
@@ -86,7 +86,7 @@ class ReplayBuffer:
         self._until_overwritten = np.arange(frame_stack + 1)[:, None]
         self._oldest_start, self._next_start = 0, 0
         self._identity = uuid.uuid4().hex
-        self._written: list[NDArray[np.int64]] | None = None  # rows of frames; None: nobody asks for them, or all
+        self._written: list[NDArray[np.int64]] | None = None  # rows of frames; None: nobody tracks them, or all
 
     @property
     def starts(self) -> range:
@@ -98,7 +98,7 @@ class ReplayBuffer:
         place, next_place = self._places(self._head), self._places(self._head + 1)
         step = self._step[place]
         first = step == 0
-        if first.any():  # all others are the next observations of the `add` before
+        if first.any():  # all others are the next observations of the previous `add`
             self._frames[place[first]] = timestep.observation[first]
         self._action[place] = timestep.action
         self._reward[place] = timestep.reward
@@ -119,10 +119,10 @@ class ReplayBuffer:
         self._forget_overwritten()
 
     def cut_episodes(self, envs: NDArray[np.bool_] | None = None) -> None:
-        """End the episodes that are running, as a truncation: what follows is another episode.
+        """Truncate the running episodes: the next step belongs to another episode.
 
         Args:
-            envs: [N], whose episodes; None: of all.
+            envs: [N], True for the envs to truncate; None: all.
 
         """
         running = self._step[self._places(self._head)] > 0
@@ -137,12 +137,12 @@ class ReplayBuffer:
         self._forget_overwritten()
 
     def sample(self, starts: NDArray[np.int64], n_step: int | None = None, gamma: float | None = None) -> Batch:
-        """The transitions of some starts.
+        """The transitions of the given starts.
 
         Args:
-            starts: [B], numbers out of `starts`.
-            n_step: steps in their windows, at most those of the longest one, as which they are when None.
-            gamma: γ, per step; None: that of the buffer.
+            starts: [B], numbers from `starts`.
+            n_step: number of steps in their windows, at most that of the longest window, the default.
+            gamma: γ, per step; None: the buffer's.
 
         """
         found = self.lookup(starts, n_step, gamma)
@@ -156,11 +156,11 @@ class ReplayBuffer:
         )
 
     def lookup(self, starts: NDArray[np.int64], n_step: int | None = None, gamma: float | None = None) -> Lookup:
-        """The transitions of some starts, but in place of frames where they lie in `frames`.
+        """The transitions of the given starts, with indices into `frames` in place of frames.
 
         Args:
-            starts: as of `sample`, as are the others.
-            n_step: of their windows.
+            starts: as for `sample`.
+            n_step: as for `sample`.
             gamma: γ, per step.
 
         """
@@ -173,7 +173,7 @@ class ReplayBuffer:
         first_place = first_row + row
         reward = np.zeros(len(starts), np.float32)
         discount = np.ones(len(starts), np.float32)
-        end = row  # where each window ends: the row of its next observation
+        end = row  # the end of each window: the row of its next observation
         place = first_place
         goes_on = np.ones(len(starts), bool)
         for _ in range(n_step):
@@ -199,18 +199,18 @@ class ReplayBuffer:
 
     @property
     def frames(self) -> NDArray[Any]:
-        """The ring of all frames, [rows of all envs, *shape]; a view."""
+        """The ring buffer of all frames, [rows of all envs, *shape]; a view."""
         return self._frames
 
     def take_written(self) -> NDArray[np.int64]:
-        """The flat rows of `frames` that were written since this was last called; all of them the first time."""
+        """The flat rows of `frames` that were written since the last call; at the first call, all of them."""
         written, self._written = self._written, []
         if written is None:
             return np.arange(len(self.frames))
         return np.concatenate(written) if written else np.zeros(0, np.int64)
 
     def last_episode(self, env: int) -> NDArray[Any]:
-        """The frames of the last episode of an env that has ended, [T + 1, *shape], as far as they are still there.
+        """The frames of an env's last finished episode, [T + 1, *shape], as far as they have not been overwritten.
 
         Empty if none has ended yet.
         """
@@ -223,7 +223,7 @@ class ReplayBuffer:
         return self._observation[env, np.arange(oldest_row, final_row + 1) % self._rows]
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that decides what is drawn next; the tensors share the buffer's memory."""
+        """Everything that determines the next draws; the tensors share the buffer's memory."""
         return {
             "arrays": {name: torch.from_numpy(array) for name, array in self._arrays.items()},
             "windows": [self.n_step, self.frame_stack],
@@ -238,8 +238,8 @@ class ReplayBuffer:
         """Take over the state of a buffer of the same layout.
 
         Args:
-            state: of `state_dict`; its arrays may lie on disk, as a `Sidecar` besides `head`.
-            rewritten: arrays of somebody else that were saved with it, and are read with it.
+            state: from `state_dict`; its arrays may be on disk, as a `Sidecar` next to `head`.
+            rewritten: arrays of another object that were saved with it, and are read with it.
 
         Raises:
             ValueError: if n, the frame stack, or an array's shape or dtype differ.
@@ -253,7 +253,7 @@ class ReplayBuffer:
         arrays = {name: tensor.numpy() for name, tensor in state["arrays"].items()}
         layout = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
         check_same_layout(self._arrays, layout if sidecar is None else layout | sidecar.layout)
-        # Rows that are not stored were never written there.
+        # Rows that are not stored were never written.
         self._start_number.fill(-1)
         for name, saved in arrays.items():
             self._arrays[name][...] = saved
@@ -266,16 +266,16 @@ class ReplayBuffer:
         self._written = None
 
     def _places(self, row: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where a row of each column, counted without end, lies in the long row; [N]."""
+        """The position in the long column of a row of each column, counted without wrap-around; [N]."""
         return self._first_row + row % self._rows
 
     def _complete_starts(self, step: NDArray[np.int32], last: NDArray[np.bool_], longest_window: int) -> None:
-        """Number the starts whose window is complete with the row at the head, in each column oldest first.
+        """Number the starts whose window the row at the head completes, oldest first in each column.
 
         Args:
-            step: [N], of that row, since the episode began.
+            step: [N], of that row, counted from the start of the episode.
             last: [N], whether it ends its episode.
-            longest_window: steps.
+            longest_window: in steps.
 
         """
         for window in range(longest_window, 0, -1):
@@ -295,6 +295,6 @@ class ReplayBuffer:
         self._oldest_start = max(self._oldest_start, self._next_start - self.capacity)
 
     def _forget_overwritten(self) -> None:
-        """Give up the starts whose stack reaches back to the two rows that the next `add` writes."""
+        """Discard the starts whose stack reaches back to the two rows that the next `add` overwrites."""
         newest = self._start_number[self._places(self._head + self._until_overwritten)].max()
         self._oldest_start = max(self._oldest_start, int(newest) + 1)

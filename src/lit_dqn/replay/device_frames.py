@@ -1,4 +1,4 @@
-"""The frames of a replay on a device: the host decides what is drawn, the device looks the frames up."""
+"""The frames of a replay on a device: the host chooses the transitions, the device looks up their frames."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,24 +13,24 @@ from lit_dqn.replay.stacking import stacked_shape
 from lit_dqn.types import Batch, Lookup, StaticBatches
 
 STAGED_BYTES = 8 * 2**20
-"""Of frames that go up together: enough for the frames of a chunk."""
+"""Bytes of frames that are copied together: enough for the frames of a chunk."""
 
 ALIGNMENT = 16
-"""Bytes to which each array of a batch is aligned."""
+"""The alignment of each array of a batch, in bytes."""
 
 RESERVE = 2**30
-"""Bytes of the device that are left to networks, their gradients, and the libraries."""
+"""Device memory that is reserved for networks, their gradients, and libraries, in bytes."""
 
 
 class DeviceFrames:
-    """A copy of a replay's frames on a device, brought up to date before batches are drawn.
+    """A copy of a replay's frames on a device, updated before batches are drawn.
 
-    All copies are queued on the device's current stream: new frames come up behind the updates that were begun before,
-    which may read the rows that they overwrite, and in front of those that come after.
+    All copies are queued on the device's current stream: new frames are copied after earlier updates, which may read
+    the rows that are overwritten, and before later ones.
 
     Args:
-        replay: whose frames are copied; it stays the truth.
-        device: where to.
+        replay: the source of the frames.
+        device: the destination.
 
     """
 
@@ -47,21 +47,21 @@ class DeviceFrames:
         self._places: _Places | None = None
 
     def update(self) -> None:
-        """Bring up what was written since the last time."""
+        """Copy the frames that were written since the last call."""
         rows, frames = self.replay.take_written(), self.replay.frames
         while len(rows):
-            self._staging.reverse()  # the one that was used longer ago
+            self._staging.reverse()  # the less recently used one
             staging = self._staging[0]
             taken, rows = rows[: staging.size], rows[staging.size :]
             staging.send(taken, frames, self._frames)
 
     def batches(self, lookup: Lookup, count: int, weight: NDArray[np.float32] | None = None) -> StaticBatches:
-        """`count` batches of equal size, valid until this is called again.
+        """`count` batches of equal size, valid until the next call.
 
         Args:
-            lookup: of all their transitions, one batch behind the other.
-            count: of batches.
-            weight: [count, B], importance weights; None: all count the same.
+            lookup: of all their transitions, batch after batch.
+            count: number of batches.
+            weight: [count, B], importance weights; None: equal weights.
 
         """
         self.update()
@@ -81,12 +81,12 @@ class DeviceFrames:
 
 
 class _DrawnBatches(StaticBatches):
-    """Batches whose frames are gathered when they are asked for."""
+    """Batches whose frames are gathered on access."""
 
     def __init__(self, frames: DeviceFrames, places: "_Places", optional: tuple[str, ...]) -> None:
         self._frames = frames
         self._places = places
-        self._optional = optional  # fields that follow those of every batch
+        self._optional = optional  # fields after those that every batch has
         self.fields = (places.memory,)
 
     def make(self, fields: tuple[Tensor, ...]) -> Batch:
@@ -97,7 +97,7 @@ class _DrawnBatches(StaticBatches):
 
 
 class _Staging:
-    """Frames on their way to the device."""
+    """Pinned memory for frames on their way to the device."""
 
     def __init__(self, size: int, like: Tensor, device: torch.device) -> None:
         self.size = size
@@ -126,9 +126,10 @@ class _Part(NamedTuple):
 
 
 class _Places:
-    """The small arrays of a chunk, [K, ...] each: sent together, from one of two pinned buffers to one of the device.
+    """The small arrays of a chunk, [K, ...] each: copied together, from one of two pinned buffers to a buffer on the
+    device.
 
-    What belongs to one batch lies together, so that one operation picks it.
+    The arrays of one batch are adjacent, so that one operation selects them.
     """
 
     def __init__(self, arrays: Sequence[NDArray[Any]], device: torch.device) -> None:
@@ -159,10 +160,10 @@ class _Places:
             sent.record()
 
     def parts_of(self, row: Tensor) -> list[Tensor]:
-        """The arrays of one batch out of its row of the memory."""
+        """The arrays of one batch from its row of the memory."""
         return [row[part.begin : part.end].view(part.dtype).view(part.shape) for part in self._parts]
 
 
 def device_bytes(device: torch.device) -> int:
-    """Memory of a GPU that frames can take, in bytes."""
+    """GPU memory that frames can take, in bytes."""
     return max(torch.cuda.mem_get_info(device)[0] - RESERVE, 0)

@@ -1,4 +1,4 @@
-"""How far ahead a transition looks, and how much of that counts."""
+"""The horizon of transitions: how many steps they span, and how they discount."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from lit_dqn.schedules import Schedule, bounds
 
 @dataclass(frozen=True)
 class Horizon:
-    """n and γ of the transitions that are drawn, by the env steps played until then.
+    """n and γ of drawn transitions, as functions of the env steps played so far.
 
     Attributes:
-        n_step: steps in a window, a number or a schedule, whose values are rounded.
+        n_step: number of steps in a window, a number or a schedule, whose values are rounded.
         gamma: γ per step, a number or a schedule.
 
     """
@@ -20,11 +20,11 @@ class Horizon:
 
     @property
     def longest(self) -> int:
-        """Steps of the longest window that is ever drawn, which a replay must keep room for."""
+        """Number of steps in the longest window that is ever drawn, for which a replay must keep room."""
         return round(bounds(self.n_step)[1])
 
     def steps(self, env_step: int) -> int:
-        """In a window that is drawn now."""
+        """Number of steps in a window that is drawn now."""
         return round(_at(self.n_step, env_step))
 
     def discount(self, env_step: int) -> float:
@@ -32,7 +32,7 @@ class Horizon:
         return _at(self.gamma, env_step)
 
     def metrics(self, env_step: int) -> dict[str, float]:
-        """What the log should know: of n and γ those that change."""
+        """The values to log: n and γ, if they change."""
         now = {"n_step": float(self.steps(env_step)), "gamma": self.discount(env_step)}
         return {name: value for name, value in now.items() if not isinstance(getattr(self, name), int | float)}
 

@@ -1,4 +1,4 @@
-"""The arrays of a replay, before they are there: their shapes, their types, and how many bytes they take."""
+"""The arrays of a replay before they are allocated: their shapes, dtypes and sizes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,10 +18,10 @@ def array_layout(
     frame_stack: int,
     num_actions: int | None = None,
 ) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
-    """Shape and dtype of every array; `num_actions` is of the action masks, None where there are none."""
+    """Shape and dtype of every array; `num_actions` is for the action masks, None without masks."""
     timesteps = -(-capacity // num_envs)
     last_observations = min(timesteps, 1024 + timesteps // 50)
-    # Windows that are not complete yet, in this column and in the others; stacks; the rows of the next `add`.
+    # Room for incomplete windows in this column and in the others, for stacks, and for the rows of the next `add`.
     rows = (num_envs, timesteps + last_observations + 2 * n_step + frame_stack + 2)
     layout: dict[str, tuple[tuple[int, ...], DTypeLike]] = {
         "observation": ((*rows, *observation_shape), observation_dtype),
@@ -64,20 +64,20 @@ def frames_bytes(
     n_step: int = 1,
     frame_stack: int = 1,
 ) -> int:
-    """Memory of the frames alone, in bytes."""
+    """Memory of the frames only, in bytes."""
     layout = array_layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack)
     return _bytes(layout["observation"])
 
 
 def check_same_layout(arrays: Mapping[str, NDArray[Any]], found: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
-    """Refuse what was saved of a replay of another layout.
+    """Refuse the saved arrays of a replay with another layout.
 
     Args:
         arrays: of the replay.
-        found: the name of the dtype, and the shape, of each array that was saved.
+        found: name of the dtype and shape of each saved array.
 
     Raises:
-        ValueError: naming the first one that differs.
+        ValueError: names the first array that differs.
 
     """
     for name, array in arrays.items():

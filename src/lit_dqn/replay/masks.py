@@ -1,4 +1,4 @@
-"""Action masks as a replay keeps them."""
+"""The action masks of a replay."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,15 +7,15 @@ from lit_dqn.types import Timestep
 
 
 def packed_bytes(num_actions: int) -> int:
-    """Bytes of one mask: one bit for each action."""
+    """Bytes of one mask: one bit per action."""
     return -(-num_actions // 8)
 
 
 class StoredMasks:
-    """Masks of actions, in an array of one bit for each action that is read and written as one of bools.
+    """Action masks, stored as one bit per action, read and written as bools.
 
     Args:
-        packed: [N, rows, packed_bytes(num_actions)], uint8; it stays where it is, and has flat places.
+        packed: [N, rows, packed_bytes(num_actions)], uint8, contiguous; used in place.
         num_actions: of the env.
 
     """
@@ -31,9 +31,9 @@ class StoredMasks:
 
         Args:
             timestep: with masks.
-            place: [N], of its observations, flat.
-            next_place: [N], of its next observations.
-            first: [N], where an episode begins with it; all other masks are there since the `add` before.
+            place: [N], flat rows of its observations.
+            next_place: [N], flat rows of its next observations.
+            first: [N], where an episode begins with it; the previous `add` stored all other masks.
 
         """
         assert timestep.action_mask is not None

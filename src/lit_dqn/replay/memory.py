@@ -7,15 +7,15 @@ import psutil
 from lit_dqn.errors import ConfigError
 
 RESERVE = 512 * 2**20
-"""Bytes left to the rest of the program when the replay is full."""
+"""Bytes that a full replay must leave to the rest of the program."""
 
 
 def available_bytes(cgroup_root: Path = Path("/sys/fs/cgroup"), cgroup: str | None = None) -> float:
-    """Memory that this process can still take, in bytes: the machine's, or its cgroup's if that is less.
+    """Memory that this process can still take, in bytes: that of the machine, or of its cgroup if that is less.
 
     Args:
         cgroup_root: where cgroups are mounted (version 2; version 1 is read from its folder `memory`).
-        cgroup: this process's own, such as "/user.slice"; None reads it from /proc.
+        cgroup: of this process, such as "/user.slice"; None reads it from /proc.
 
     """
     available: float = psutil.virtual_memory().available
@@ -40,11 +40,11 @@ def _own_cgroup() -> str:
 
 
 def _left(folder: Path, limit_file: str, usage_file: str) -> float:
-    """What a cgroup's limit leaves, in bytes; files that the kernel holds in memory only as a cache do not count."""
+    """Memory left below a cgroup's limit, in bytes; the kernel's cache of files does not count as used."""
     try:
         limit = int((folder / limit_file).read_text())
         usage = int((folder / usage_file).read_text())
-    except (OSError, ValueError):  # no such cgroup, or its limit reads "max"
+    except (OSError, ValueError):  # no such cgroup, or its limit is "max"
         return float("inf")
     try:
         statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
@@ -61,13 +61,13 @@ def check_fits(capacity: int, required_bytes: Callable[[int], int]) -> None:
         required_bytes: capacity -> bytes of the full replay.
 
     Raises:
-        ConfigError: if the memory at hand is less; the sentence names the capacity that would fit.
+        ConfigError: if there is not enough memory; the message names a capacity that fits.
 
     """
     available = max(available_bytes() - RESERVE, 0)
     required = required_bytes(capacity)
     if required > available:
-        # Less than what fits now, for others take memory, too, until it is typed.
+        # Less than what fits now, because other processes may take memory before the user tries it.
         fits = (bisect.bisect_right(range(capacity), available, key=required_bytes) - 1) * 97 // 100
         remedy = f"set --data.capacity {fits} or less." if fits > 0 else "free some memory."
         raise ConfigError(

@@ -10,25 +10,25 @@ from lit_dqn.replay.sum_tree import SumTree, tree_bytes
 from lit_dqn.schedules import Constant, Schedule
 
 SMALLEST = 1e-6
-"""ε of Schaul et al. (2016), section 3.3: what has been learned by heart is still drawn now and then."""
+"""ε of Schaul et al. (2016), section 3.3: transitions with a TD error of 0 are still drawn sometimes."""
 
 
 class Prioritized(PrioritySampler):
     """Proportional prioritisation: P(i) = p_i^α / Σ_k p_k^α with p = |δ| + ε (Schaul et al. 2016, section 3.3).
 
-    Each batch takes one number out of each of B equal parts of the sum (appendix B.2.1), with replacement. A new
-    transition has the highest priority so far, so that it is soon learned from (algorithm 1, line 6).
+    Each batch draws one number from each of B equal parts of the sum (appendix B.2.1), with replacement. A new
+    transition gets the highest priority so far, so that it is used soon (algorithm 1, line 6).
 
-    The loss of a transition is weighed by w_i = (N P(i))^-β, divided by the largest weight of its batch (line 10,
+    The loss of a transition is weighted by w_i = (N P(i))^-β, divided by the largest weight of its batch (line 10,
     section 3.4).
 
     Args:
-        alpha: α, how much priorities matter; 0 is uniform.
-        beta: β, how much of the bias the weights take back, a number or a schedule over env steps; 1 is all of it. The
-            paper goes from 0.4 to 1 over the run.
+        alpha: α, the exponent of the priorities; 0 is uniform.
+        beta: β, how much of the bias the weights correct, a number or a schedule over env steps; 1 corrects all of it.
+            In the paper it goes from 0.4 to 1 over the run.
 
     Raises:
-        ConfigError: if α or β leaves [0, 1].
+        ConfigError: if α or β is outside [0, 1].
 
     """
 
@@ -44,11 +44,11 @@ class Prioritized(PrioritySampler):
         self.alpha = alpha
         self.beta = beta
         self._tree: SumTree | None = None
-        self._known = range(0)  # starts that have a leaf
-        self._highest = np.ones(1, np.float32)  # leaf so far
+        self._known = range(0)  # starts with a leaf in the tree
+        self._highest = np.ones(1, np.float32)  # highest leaf so far
 
     def for_replay(self, capacity: int) -> Self:
-        """The same rule for a replay of which it knows nothing yet."""
+        """A new sampler with the same settings for an empty replay."""
         own = type(self)(self.alpha, self.beta)
         own._tree = SumTree(capacity)
         return own
@@ -64,7 +64,7 @@ class Prioritized(PrioritySampler):
     def sample_many(
         self, starts: range, count: int, batch_size: int, generator: np.random.Generator
     ) -> NDArray[np.int64]:
-        """As of any sampler, by the priorities of now."""
+        """As for any sampler, with the present priorities."""
         self.follow(starts)
         tree = self._own_tree
         parts = np.arange(batch_size) + generator.random((count, batch_size))
@@ -72,16 +72,16 @@ class Prioritized(PrioritySampler):
         return (starts.start + (places - starts.start) % len(tree.leaves)).reshape(count, batch_size)
 
     def weight(self, start: NDArray[np.int64], env_step: int) -> NDArray[np.float32]:
-        """[K, B], importance weights, the largest of each batch 1."""
+        """[K, B], importance weights; the largest of each batch is 1."""
         leaves = self._leaves_of(start)
         # N and the sum of all priorities cancel out.
         return (leaves.min(axis=-1, keepdims=True) / leaves) ** np.float32(self.beta(env_step))
 
     def settle(self, start: NDArray[np.int64], priority: NDArray[np.float32]) -> None:
-        """Set the priorities of starts that are still there.
+        """Set the priorities of starts that have not been overwritten.
 
         Raises:
-            TrainingError: if a priority is negative or no finite number.
+            TrainingError: if a priority is negative or not finite.
 
         """
         start, priority = start.reshape(-1), priority.reshape(-1)
@@ -97,27 +97,29 @@ class Prioritized(PrioritySampler):
         tree.set(start[kept] % len(tree.leaves), leaves[kept])
 
     def follow(self, starts: range) -> None:
-        """Forget starts that are gone, and give new ones the highest priority."""
+        """Remove overwritten starts, and give new ones the highest priority."""
         known, self._known = self._known, starts
         if starts == known:
             return
         gone = np.arange(known.start, min(starts.start, known.stop))
         new = np.arange(max(known.stop, starts.start), starts.stop)
         tree = self._own_tree
-        # A new start may take the place of one that is gone.
+        # A new start may take the place of an overwritten one.
         values = np.repeat(np.array([0, self._highest[0]], np.float32), [len(gone), len(new)])
         tree.set(np.concatenate([gone, new]) % len(tree.leaves), values)
 
     @property
     def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """`priority`, p^α of the start at each place of the replay's ring; `highest_priority`, the highest so far."""
+        """`priority`, p^α of the start at each place of the replay's ring buffer; `highest_priority`, the highest so
+        far.
+        """
         return {"priority": self._own_tree.leaves, "highest_priority": self._highest}
 
     def take_up(self, starts: range) -> None:
-        """Continue with `arrays` into which other values were written.
+        """Continue with new contents of `arrays`.
 
         Raises:
-            ValueError: if they are no priorities.
+            ValueError: if they are not valid priorities.
 
         """
         tree, highest = self._own_tree, self._highest[0]

@@ -16,28 +16,27 @@ from lit_dqn.replay.store import BufferedStore
 from lit_dqn.types import Batch, Drawn, Lookup
 
 LONGEST = 1024
-"""Steps of each env in a rollout: so many fit into its buffer, however short the episodes are."""
+"""The most steps per env in a rollout: they fit into its buffer, however short the episodes are."""
 
 StateValues = Callable[..., NDArray[np.float32]]
-"""V(s) of observations [B, *shape] and, where there are such, action masks [B, num_actions]; as [B], by the weights of
-now.
+"""V(s) of observations [B, *shape] and action masks [B, num_actions], if there are any; as [B], with the present
+weights.
 """
 
 
 class Rollout(Sampler):
-    """The newest steps of all envs, learned from as soon as they are played and then forgotten.
+    """Learns from the newest steps of all envs as soon as they are played, then discards them.
 
-    A training step plays one rollout, as many env steps as `capacity`, and makes its updates: each transition is in as
-    many batches as the rollout is passed over, in an order that is shuffled for each pass. What is learned is the
-    λ-return, G_t = R_{t+1} + γ ((1 - λ) V(s_{t+1}) + λ G_{t+1}), in place of a target with a bootstrap of its own
-    (`lambda_returns`). V is max_a Q(s, a) of `LitDQN` by its newest weights, which makes it PQN (Gallici et al. 2025),
-    and V(s) of the other agents.
+    A training step plays one rollout of `capacity` env steps and makes its updates in one or more passes over it, each
+    in a newly shuffled order. The target is the λ-return, G_t = R_{t+1} + γ ((1 - λ) V(s_{t+1}) + λ G_{t+1})
+    (`lambda_returns`), so objectives do not bootstrap. For `LitDQN` V is max_a Q(s, a) with the newest weights, which
+    makes it PQN (Gallici et al. 2025); for the other agents it is V(s).
 
     Args:
         trace_decay: λ; 0 bootstraps after each step, 1 after the last step of the rollout or of the episode.
 
     Raises:
-        ConfigError: if λ leaves [0, 1].
+        ConfigError: if λ is outside [0, 1].
 
     """
 
@@ -57,23 +56,23 @@ class Rollout(Sampler):
     def sample_many(
         self, starts: range, count: int, batch_size: int, generator: np.random.Generator
     ) -> NDArray[np.int64]:
-        """[count, batch_size], pass after pass over all starts, each in a random order of its own."""
+        """[count, batch_size], pass after pass over all starts, each in a new random order."""
         passes = -(-count * batch_size // len(starts))
         numbers = np.concatenate([generator.permutation(len(starts)) for _ in range(passes)])
         return starts.start + numbers[: count * batch_size].reshape(count, batch_size)
 
 
 class RolloutStore(BufferedStore):
-    """The `Store` of a `Rollout`: a buffer that holds one, and returns for it.
+    """The `Store` of a `Rollout`: a buffer that holds one rollout, and computes its returns.
 
-    The values in the returns are computed when batches are drawn, by the weights that have just played. So nothing of
-    a rollout but its timesteps has to be saved, and a run that is resumed computes the same.
+    The values in the returns are computed when batches are drawn, with the weights that have just played. So only the
+    timesteps of a rollout have to be saved, and a resumed run computes the same values.
 
     Args:
         buffer: with one-step windows and room for one rollout, [T] steps of each of N envs.
-        rollout: λ, and in which order transitions are learned from.
-        state_values: what is to be had from a state on.
-        horizon: γ of what is drawn; None: that of the buffer.
+        rollout: λ, and the order of the transitions.
+        state_values: computes V(s).
+        horizon: γ of drawn transitions; None: the buffer's.
 
     """
 
@@ -96,7 +95,7 @@ class RolloutStore(BufferedStore):
         return Drawn([self._batch(found, returns, numbers - starts.start) for numbers in start], start)
 
     def _returns(self, found: Lookup, batch_size: int) -> NDArray[np.float32]:
-        """The λ-return of each transition, in the order in which they were played: step by step, env by env."""
+        """The λ-return of each transition, in the order of play: by step, then by env."""
         parts = [slice(first, first + batch_size) for first in range(0, len(found.next_rows), batch_size)]
         next_value = np.concatenate([self._next_values(found, part) for part in parts])
         returns = lambda_returns(
@@ -115,7 +114,7 @@ class RolloutStore(BufferedStore):
         return self.state_values(observation, found.next_action_mask[part])
 
     def _by_env(self, numbers: NDArray[Any]) -> Tensor:
-        """[N, T] of what is in the order in which it was played."""
+        """[N, T], from values in the order of play."""
         return torch.from_numpy(numbers).reshape(-1, self.buffer.num_envs).T
 
     def _batch(self, found: Lookup, returns: NDArray[np.float32], places: NDArray[np.int64]) -> Batch:
@@ -128,10 +127,10 @@ class RolloutStore(BufferedStore):
         )
 
     def settle(self, start: NDArray[np.int64], priority: Tensor) -> None:
-        """Nothing: no transition is drawn by its priority."""
+        """Does nothing: a rollout does not use priorities."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The timesteps; the tensors share memory with what they are of."""
+        """The timesteps; the tensors share memory with the buffer."""
         return self.buffer.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -7,46 +7,46 @@ from numpy.typing import NDArray
 
 
 class Sampler(ABC):
-    """Chooses which transitions make a batch."""
+    """Chooses the transitions of a batch."""
 
     random = True
     """Whether two batches from the same starts differ."""
 
     is_rollout = False
-    """Whether it learns from the newest steps alone, in a store of its own (`Rollout`)."""
+    """Whether it learns only from the newest steps, in a separate store (`Rollout`)."""
 
     @abstractmethod
     def sample(self, starts: range, batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
-        """`batch_size` numbers out of `starts`, as [batch_size]."""
+        """`batch_size` numbers from `starts`, as [batch_size]."""
 
     def sample_many(
         self, starts: range, count: int, batch_size: int, generator: np.random.Generator
     ) -> NDArray[np.int64]:
-        """The numbers of `count` batches, as [count, batch_size]; as a rule those of so many calls of `sample`."""
+        """The numbers of `count` batches, as [count, batch_size]; by default from `count` calls of `sample`."""
         return np.stack([self.sample(starts, batch_size, generator) for _ in range(count)])
 
 
 class PrioritySampler(Sampler):
-    """Chooses by priorities, which updates bring back; it keeps one for each start of one replay.
+    """Chooses by priorities, which updates return; it stores one for each start of one replay.
 
-    What it keeps lies in `arrays`, which are saved with the replay, written anew each time.
+    Its state is in `arrays`, which are saved with the replay and rewritten each time.
     """
 
     @abstractmethod
     def for_replay(self, capacity: int) -> Self:
-        """The same rule for a replay of so many starts, of which it knows nothing yet."""
+        """A new sampler with the same settings for an empty replay with `capacity` starts."""
 
     @abstractmethod
     def bytes_for(self, capacity: int) -> int:
-        """Memory that it takes for a replay of so many starts, in bytes."""
+        """Its memory for a replay with `capacity` starts, in bytes."""
 
     @abstractmethod
     def weight(self, start: NDArray[np.int64], env_step: int) -> NDArray[np.float32]:
-        """The importance weights of what was just drawn.
+        """The importance weights of the last draw.
 
         Args:
-            start: [K, B], of `sample_many`.
-            env_step: env steps played, by which schedules go.
+            start: [K, B], from `sample_many`.
+            env_step: env steps played so far, the clock of schedules.
 
         Returns:
             [K, B].
@@ -55,29 +55,29 @@ class PrioritySampler(Sampler):
 
     @abstractmethod
     def settle(self, start: NDArray[np.int64], priority: NDArray[np.float32]) -> None:
-        """Take back what updates say of starts.
+        """Take the new priorities of starts from the updates.
 
         Args:
-            start: [K, B], drawn before; some may be gone since.
-            priority: [K, B], in the order of the updates; of a start that comes twice the last one counts.
+            start: [K, B], drawn before; some may have been overwritten since.
+            priority: [K, B], in the order of the updates; if a start occurs twice, the last one counts.
 
         """
 
     @abstractmethod
     def follow(self, starts: range) -> None:
-        """Take note of which starts there are now."""
+        """Update the set of starts."""
 
     @property
     @abstractmethod
     def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """All that it keeps, by the names under which it is saved."""
+        """Its whole state, by the names under which it is saved."""
 
     @abstractmethod
     def take_up(self, starts: range) -> None:
-        """Continue with `arrays` into which those of a replay with these starts were written.
+        """Continue with `arrays` after the saved ones of a replay with these starts were copied into them.
 
         Raises:
-            ValueError: if they cannot be its own.
+            ValueError: if they are invalid.
 
         """
 
@@ -86,8 +86,8 @@ class Uniform(Sampler):
     """Every start with the same probability.
 
     Args:
-        replacement: whether one batch may hold a transition twice. Without, as in the lesson, each batch needs
-            at least as many starts as it has rows.
+        replacement: whether one batch may hold a transition twice. Without replacement, as in the lesson, there must be
+            at least `batch_size` starts.
 
     """
 
@@ -108,7 +108,7 @@ class Uniform(Sampler):
     def sample_many(
         self, starts: range, count: int, batch_size: int, generator: np.random.Generator
     ) -> NDArray[np.int64]:
-        """As of any sampler; with replacement one draw gives the same numbers as `count` of them."""
+        """As for any sampler; with replacement a single draw gives the same numbers as `count` draws."""
         if self.replacement:
             return generator.integers(starts.start, starts.stop, size=(count, batch_size))
         return super().sample_many(starts, count, batch_size, generator)

@@ -12,10 +12,10 @@ from lit_dqn.types import Drawn
 
 
 class ShardedReplay:
-    """The replays of several shards, each of some of the envs, with a generator of its own that draws from it.
+    """The replays of several shards, each with its own envs and its own sampling generator.
 
     Args:
-        replays: by the numbers of their shards.
+        replays: by the number of the shard.
 
     """
 
@@ -24,25 +24,25 @@ class ShardedReplay:
 
     @property
     def buffer(self) -> ReplayBuffer:
-        """That of the first shard here."""
+        """The generator of the first shard of this process."""
         return next(iter(self.replays.values())).buffer
 
     @property
     def device(self) -> torch.device:
-        """Where the batches lie."""
+        """The device of the batches."""
         return next(iter(self.replays.values())).device
 
     def draw(self, updates: int, batch_size: int, generators: Sequence[np.random.Generator], env_step: int) -> Drawn:
-        """The batches of some updates in parts, one of each shard.
+        """The batches of some updates in parts, one part per shard.
 
         Args:
             updates: K.
             batch_size: B, of each part.
-            generators: one for each shard.
-            env_step: env steps played, by which schedules go.
+            generators: one per shard.
+            env_step: env steps played so far, the clock of schedules.
 
         Returns:
-            K times the parts of all shards here, those of an update together; and the starts [K, shards x B].
+            K groups of parts, one part per shard of this process; and the starts [K, shards x B].
 
         """
         drawn = [
@@ -53,7 +53,7 @@ class ShardedReplay:
         return Drawn(batches, np.concatenate([of_one.start for of_one in drawn], axis=1))
 
     def settle(self, start: NDArray[np.int64], priority: Tensor) -> None:
-        """Take priorities back, [K, shards x B] as they were drawn."""
+        """Take the new priorities, [K, shards x B], in the order of the draw."""
         shards = len(self.replays)
         columns = zip(np.split(start, shards, axis=1), priority.chunk(shards, dim=1), strict=True)
         for replay, (own_start, own_priority) in zip(self.replays.values(), columns, strict=True):
@@ -64,11 +64,11 @@ class ShardedReplay:
         return {number: replay.state_dict() for number, replay in self.replays.items()}
 
     def load_state_dict(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Take over the states of all shards of the run, as far as they are here.
+        """Take over the states of this process's shards from those of all shards of the run.
 
         Raises:
-            ValueError: as of a `Replay`.
-            OSError: likewise.
+            ValueError: as for a `Replay`.
+            OSError: as for a `Replay`.
 
         """
         for number, replay in self.replays.items():

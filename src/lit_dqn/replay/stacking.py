@@ -1,4 +1,4 @@
-"""How frames become observations: the one place that stacks them, for acting, for sampling and for pictures."""
+"""How frames become observations: the only place that stacks frames, for acting, sampling and pictures."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 ROOM = 16
-"""Pushes, in frame stacks, before the newest frames are moved back to the front."""
+"""The number of pushes, in frame stacks, before the newest frames are moved back to the front."""
 
 
 def stack_frames(frames: NDArray[Any]) -> NDArray[Any]:
@@ -20,27 +20,27 @@ def stack_frames(frames: NDArray[Any]) -> NDArray[Any]:
 
 
 def stacked_shape(frame_stack: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of an observation of so many frames of this shape."""
+    """The shape of an observation of `frame_stack` frames of this shape."""
     if frame_stack == 1:
         return shape
     return stack_frames(np.broadcast_to(np.uint8(0), (1, frame_stack, *shape))).shape[1:]
 
 
 def observations_at(frames: NDArray[Any], rows: NDArray[np.integer]) -> NDArray[Any]:
-    """Observations [B, *stacked shape] of the frames that lie at `rows` [B, k] of `frames` [..., *shape], copied."""
+    """Observations [B, *stacked shape], copied from the `rows` [B, k] of `frames` [..., *shape]."""
     return frames[rows[:, 0]] if rows.shape[1] == 1 else stack_frames(frames[rows])
 
 
 def rows_of_stack(
     first_row: NDArray[np.int64], row: NDArray[np.int64], step: NDArray[np.int32], rows: int, frame_stack: int
 ) -> NDArray[np.int64]:
-    """Where the frames of observations lie in a ring of each env, all rings seen as one long row: [B, k].
+    """The rows of the frames of observations, [B, k], in the ring buffers of all envs viewed as one long column.
 
     Args:
-        first_row: [B], of the rings.
+        first_row: [B], of the ring buffers.
         row: [B], of the newest frames in them.
-        step: of each row of all rings, since its episode began.
-        rows: of a ring.
+        step: of each row of all ring buffers, counted from the start of its episode.
+        rows: of one ring buffer.
         frame_stack: k.
 
     """
@@ -54,12 +54,12 @@ def rows_of_stack(
 def observations_of_episode(
     frames: NDArray[Any], frame_stack: int, steps: NDArray[np.integer] | None = None
 ) -> NDArray[Any]:
-    """What the agent saw in an episode; its first frame also stands in for the ones before it.
+    """The observations of an episode; its first frame replaces the missing earlier ones.
 
     Args:
         frames: [T, *shape], of the whole episode.
         frame_stack: k.
-        steps: [B], the steps that are asked for; None for all T.
+        steps: [B], the steps to return; None: all T.
 
     Returns:
         [B, *stacked shape].
@@ -70,15 +70,15 @@ def observations_of_episode(
 
 
 def first_observations(frames: NDArray[Any], frame_stack: int) -> NDArray[Any]:
-    """What an agent sees where an episode begins with each of `frames` [B, *shape]: [B, *stacked shape]."""
+    """The first observations of episodes that begin with `frames` [B, *shape]: [B, *stacked shape]."""
     return observations_at(frames, np.repeat(np.arange(len(frames))[:, None], frame_stack, axis=1))
 
 
 class FrameStack:
-    """The newest k frames of N envs as observations, by the rule of the replay: the first frame fills the stack.
+    """The newest k frames of N envs as observations, as in the replay: the first frame fills the stack.
 
-    The k frames lie in a window that moves on over a longer row of frames, so that a push copies one frame of each env.
-    The frame before the newest one stays where it was: a push changes none of what `frames` gave before it.
+    The k frames are a window that moves over a longer array, so a push copies only one frame per env. The frame before
+    the newest one is not moved: a push does not change the array that `frames` returned before it.
 
     Args:
         num_envs: N.
@@ -92,7 +92,7 @@ class FrameStack:
         self._frame_stack = frame_stack
         self._room = 1 if frame_stack == 1 else ROOM * frame_stack
         self._row = np.zeros((num_envs, self._room, *shape), dtype)
-        # A window of one frame has nowhere to move on to: two rows take turns.
+        # A window of one frame cannot move: two rows alternate.
         self._other_row = np.zeros_like(self._row) if frame_stack == 1 else self._row
         self._end = frame_stack  # of the window
 
@@ -118,7 +118,7 @@ class FrameStack:
 
     @property
     def observation(self) -> NDArray[Any]:
-        """What a network sees: [N, *stacked shape]."""
+        """The input of a network: [N, *stacked shape]."""
         return self._window[:, 0] if self._frame_stack == 1 else stack_frames(self._window)
 
     @property

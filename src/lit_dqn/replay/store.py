@@ -14,7 +14,7 @@ from lit_dqn.types import Batch, Drawn, Timestep
 
 
 class BufferedStore:
-    """What every store of a buffer does with it while the envs are played."""
+    """The operations of every store on its buffer while envs are played."""
 
     buffer: ReplayBuffer
 
@@ -24,7 +24,7 @@ class BufferedStore:
         return self.buffer.frame_stack
 
     def __len__(self) -> int:
-        """How many transitions can be drawn now."""
+        """The number of transitions that can be drawn now."""
         return len(self.buffer.starts)
 
     def add(self, timestep: Timestep) -> None:
@@ -32,18 +32,18 @@ class BufferedStore:
         self.buffer.add(timestep)
 
     def cut_episodes(self, envs: NDArray[np.bool_] | None = None) -> None:
-        """End the episodes that are running, as a truncation; `envs` [N] says whose, None is all."""
+        """Truncate the running episodes of the envs in `envs` [N]; None: of all."""
         self.buffer.cut_episodes(envs)
 
 
 class Replay(BufferedStore):
-    """The `Store` of learning off-policy: a buffer that keeps timesteps, and a sampler that chooses among them.
+    """The `Store` for off-policy learning: a buffer that keeps timesteps, and a sampler that chooses among them.
 
     Args:
-        buffer: where timesteps lie.
-        sampler: which transitions make a batch.
-        frames: a copy of the buffer's frames on a device, where batches are put together then; None: by the CPU.
-        horizon: n and γ of what is drawn; None: those of the buffer.
+        buffer: stores the timesteps.
+        sampler: chooses the transitions of a batch.
+        frames: a copy of the buffer's frames on a device, which then builds the batches; None: the CPU builds them.
+        horizon: n and γ of drawn transitions; None: the buffer's.
 
     """
 
@@ -61,13 +61,13 @@ class Replay(BufferedStore):
         self.sampler = sampler.for_replay(buffer.capacity) if isinstance(sampler, PrioritySampler) else sampler
 
     def draw(self, updates: int, batch_size: int, generator: np.random.Generator, env_step: int) -> Drawn:
-        """The batches of some updates, chosen by the sampler among all transitions of now."""
+        """The batches of some updates, chosen by the sampler among all present transitions."""
         start = self.sampler.sample_many(self.buffer.starts, updates, batch_size, generator)
         weight = self.sampler.weight(start, env_step) if isinstance(self.sampler, PrioritySampler) else None
         window = self.horizon.steps(env_step), self.horizon.discount(env_step)
         if self.frames is not None:
             return Drawn(self.frames.batches(self.buffer.lookup(start.reshape(-1), *window), updates, weight), start)
-        # Built together and then cut apart: most of the time is in the number of calls.
+        # Built together and then split: most of the time depends on the number of calls.
         together = self.buffer.sample(start.reshape(-1), *window)
         if weight is not None:
             together = together._replace(weight=torch.from_numpy(weight.reshape(-1)))
@@ -76,17 +76,17 @@ class Replay(BufferedStore):
         return Drawn(tuple(Batch(**dict(zip(columns, part, strict=True))) for part in parts), start)
 
     def settle(self, start: NDArray[np.int64], priority: Tensor) -> None:
-        """Take priorities back, where the sampler has use for them.
+        """Pass new priorities to the sampler, if it uses them.
 
         Raises:
-            TrainingError: if one is negative or no finite number.
+            TrainingError: if one is negative or not finite.
 
         """
         if isinstance(self.sampler, PrioritySampler):
             self.sampler.settle(start, priority.float().cpu().numpy())
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that decides what is drawn next; the tensors share memory with what they are of."""
+        """Everything that determines the next draws; the tensors share memory with the replay."""
         state = self.buffer.state_dict()
         if isinstance(self.sampler, PrioritySampler):
             self.sampler.follow(self.buffer.starts)
@@ -94,10 +94,10 @@ class Replay(BufferedStore):
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the state of a replay of the same layout; what it did not keep priorities of is as good as new.
+        """Take over the state of a replay of the same layout; transitions without saved priorities count as new.
 
         Raises:
-            ValueError: if n, the frame stack, or an array's shape or dtype differ, or the priorities are none.
+            ValueError: if n, the frame stack, or an array's shape or dtype differ, or the priorities are invalid.
             OSError: if arrays on disk are damaged.
 
         """

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
-from lit_dqn.ranks import GONE, Ranks
+from lit_dqn.ranks import LOST, Ranks
 
 BEAT_SECONDS, SILENT_SECONDS = 3.0, 40.0
 
@@ -68,5 +68,5 @@ class Heartbeat:
             silent = [rank for rank, (_, at) in self._heard.items() if time.monotonic() - at > SILENT_SECONDS]
             if silent:
                 # The main thread waits where no exception reaches it.
-                os.write(2, f"error: {GONE} (process {silent[0]} is silent for {SILENT_SECONDS:.0f} s)\n".encode())
+                os.write(2, f"error: {LOST} (process {silent[0]} is silent for {SILENT_SECONDS:.0f} s)\n".encode())
                 os._exit(2)

@@ -1,5 +1,5 @@
-"""Networks take observations as the env gives them, [B, *shape]; uint8 means an image with values 0 to 255. Of
-observations of several parts they take a dictionary of such.
+"""Networks take observations as the env returns them, [B, *shape]; uint8 means an image with values 0 to 255.
+Observations of several parts are a dictionary of such tensors.
 """
 
 from lit_dqn.learning.networks.build import (

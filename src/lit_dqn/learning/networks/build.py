@@ -9,16 +9,16 @@ from lit_dqn.learning.networks.noisy import NoisyLinear
 from lit_dqn.saving.specification import made_by
 
 NetworkFactory = Callable[[Any, int], nn.Module]
-"""(observation_shape, num_outputs) -> a module from [B, *observation_shape] to [B, num_outputs]. Of observations of
-several parts there is a shape for each name, and the module takes them by their names.
+"""(observation_shape, num_outputs) -> a module from [B, *observation_shape] to [B, num_outputs]. Observations of
+several parts have a shape for each name, and the module takes a dictionary of tensors by name.
 """
 
 ObservationShape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
-"""Of one observation, frames stacked; of each of its parts, by name."""
+"""The shape of one observation, frames stacked, or the shapes of its parts by name."""
 
 
 def blank_observations(shape: ObservationShape, device: torch.device | None = None) -> Any:
-    """Two observations of nothing but zeros, as a network takes them."""
+    """Two observations of zeros in the form that a network takes."""
     if isinstance(shape, Mapping):
         return {name: torch.zeros(2, *of_part, device=device) for name, of_part in shape.items()}
     return torch.zeros(2, *shape, device=device)
@@ -33,26 +33,26 @@ def update_target(online: nn.Module, target: nn.Module, tau: float = 1.0) -> Non
         torch._foreach_copy_(destinations, sources)
     else:
         torch._foreach_lerp_(destinations, sources, tau)
-    # Buffers (such as batch norm's means) are statistics, not weights: they are copied as they are.
+    # Buffers (such as batch norm's means) are statistics, not weights: they are copied without averaging.
     for source, destination in zip(_statistics(online), _statistics(target), strict=True):
         destination.copy_(source)
 
 
 def _statistics(network: nn.Module) -> Iterator[Tensor]:
-    """Its buffers, without noise, of which each network has its own."""
+    """Its buffers except noise: each network has its own noise."""
     for module in network.modules():
         if not isinstance(module, NoisyLinear):
             yield from module.buffers(recurse=False)
 
 
 def torso_parameters(network: nn.Module) -> Iterable[nn.Parameter]:
-    """The weights that make the features of an observation; all others are the head's.
+    """The weights that compute the features of an observation; all others belong to the head.
 
     Args:
-        network: which says so by a method of this name.
+        network: a network with a method of this name.
 
     Raises:
-        ConfigError: if it has none.
+        ConfigError: if it has no such method.
 
     """
     own = getattr(network, "torso_parameters", None)
@@ -70,16 +70,16 @@ def build_network(
     num_outputs: int,
     meaning: str,
 ) -> nn.Module:
-    """Make a network, and try it on two observations.
+    """Create a network, and try it on two observations.
 
     Args:
         make_network: (observation_shape, num_outputs) -> module from [B, *observation_shape] to [B, num_outputs].
         observation_shape: of one observation, frames stacked.
-        num_outputs: that the agent needs.
-        meaning: of the outputs, in words for the user.
+        num_outputs: the number of outputs that the agent needs.
+        meaning: of the outputs, for the error message.
 
     Raises:
-        ConfigError: if the network cannot be made, or does not map observations to so many outputs.
+        ConfigError: if the network cannot be created, or does not map observations to that many outputs.
 
     """
     name = getattr(made_by(make_network), "__name__", "the network")
@@ -94,7 +94,7 @@ def build_network(
         ) from error
     name = type(network).__name__
     try:
-        network.eval()  # no statistics, such as batch norm's, of observations that are none
+        network.eval()  # so that batch norm gathers no statistics from these zeros
         with torch.no_grad():
             values = network(blank_observations(observation_shape))
         network.train()
@@ -116,7 +116,7 @@ def build_network(
 
 
 def _other_network(observation_shape: ObservationShape) -> str:
-    """What to take instead of a network that does not work."""
+    """What to use instead of a network that does not work."""
     known = "lit_dqn.NatureCNN" if len(observation_shape) == 3 else "lit_dqn.MLP"
     if isinstance(observation_shape, Mapping):
         known = "lit_dqn.PartsNetwork"

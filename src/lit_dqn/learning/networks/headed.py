@@ -1,4 +1,6 @@
-"""A network is a torso, which makes features of an observation, and a head, which makes its outputs of these."""
+"""A network consists of a torso, which computes features of an observation, and a head, which computes outputs from
+them.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -9,19 +11,21 @@ from lit_dqn.learning.networks.heads import DenseOutputs, Head, Outputs, ValueHe
 
 
 def to_float(observation: Tensor) -> Tensor:
-    """uint8 to float32 in [0, 1], bool to 0 and 1; anything else as it is. Calling it again changes nothing."""
+    """uint8 to float32 in [0, 1], bool to 0 and 1; anything else is unchanged. Calling it twice does the same as
+    once.
+    """
     if observation.dtype == torch.uint8:
         return observation.float().mul_(1 / 255)
     return observation.float() if observation.dtype == torch.bool else observation
 
 
 class HeadedNetwork(nn.Sequential):
-    """A torso and a head; called, it says [B, num_outputs]: what actions are chosen by, or what else is learned.
+    """A torso and a head; a call returns [B, num_outputs]: the numbers by which actions are chosen, or other outputs.
 
     Args:
         torso: layers from [B, *observation_shape], as floats, to features [B, outputs.num_features].
         outputs: the dense layers of the head.
-        head: what the outputs mean; None: they are what the network says.
+        head: the meaning of the outputs; None: the network returns them directly.
 
     """
 
@@ -30,29 +34,29 @@ class HeadedNetwork(nn.Sequential):
     ) -> None:
         torso = list(torso)
         if head is None and not outputs.dueling:
-            # Layer by layer, as networks have always been in checkpoints.
+            # A flat sequence of layers, because checkpoints have always had this layout.
             super().__init__(*torso, *outputs.layers(outputs.num_actions))
         else:
             super().__init__(*torso, (head or ValueHead)(outputs))
         self._head_layers = len(self) - len(torso)
 
     def torso_parameters(self) -> list[nn.Parameter]:
-        """Those of the torso; all others are the head's: its dense layers and what else it has."""
+        """The parameters of the torso; all others belong to the head."""
         torso = list(self)[: -self._head_layers]
         return [parameter for layer in torso for parameter in layer.parameters()]
 
     @property
     def head(self) -> Head | None:
-        """What gives the outputs their meaning, if they have another than to be what the network says."""
+        """The head that gives the outputs their meaning; None if the network returns them directly."""
         last = self[-1]
         return last if isinstance(last, Head) else None
 
     def prepared(self, observation: Tensor) -> Tensor:
-        """An observation as the first layer takes it."""
+        """An observation in the form that the first layer takes."""
         return to_float(observation)
 
     def features(self, observation: Tensor) -> Tensor:
-        """What the last module takes: [B, *observation_shape] to [B, number of features]."""
+        """The input of the last module: [B, *observation_shape] to [B, number of features]."""
         *torso, _ = self
         return self._through(torso, observation)
 

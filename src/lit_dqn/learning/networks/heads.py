@@ -1,4 +1,4 @@
-"""What a network says of an observation beyond one number for each action, and how its last layers are made."""
+"""Heads: the meaning of a network's outputs, if it is more than one number per action, and its last layers."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,11 +13,11 @@ from lit_dqn.learning.networks.noisy import NoisyLinear
 
 
 class Outputs(Protocol):
-    """Where a head gets its numbers from."""
+    """The source of a head's numbers."""
 
     @property
     def num_features(self) -> int:
-        """Of what the torso makes."""
+        """Number of features from the torso."""
         ...
 
     def build(self, per_action: int) -> nn.Module:
@@ -26,18 +26,18 @@ class Outputs(Protocol):
 
 
 class Head(nn.Module, ABC):
-    """Outputs with a meaning, which each kind of head says by a method of its own."""
+    """Outputs with a meaning; each kind of head has its own method for them."""
 
     @abstractmethod
     def q_values(self, features: Tensor) -> Tensor:
-        """Features [B, F] to the action values [B, num_actions], by which an agent acts."""
+        """Features [B, F] to the action values [B, num_actions] with which an agent acts."""
 
 
 class ValueHead(Head):
     """One number for each action: its value.
 
     Args:
-        outputs: where the numbers come from.
+        outputs: the source of the numbers.
 
     """
 
@@ -53,12 +53,12 @@ class ValueHead(Head):
 class QuantileHead(Head):
     """Quantiles of the return of each action, the i-th of N at (i + ½) / N; their mean is the action value.
 
-    Dabney et al. 2018, "Distributional reinforcement learning with quantile regression". What learns them is
+    Dabney et al. 2018, "Distributional reinforcement learning with quantile regression". The objective is
     `QuantileRegression`.
 
     Args:
-        outputs: where the numbers come from.
-        num_quantiles: N; the paper takes 200.
+        outputs: the source of the numbers.
+        num_quantiles: N; the paper uses 200.
 
     Raises:
         ConfigError: if there is no quantile.
@@ -84,13 +84,13 @@ class QuantileHead(Head):
 class CategoricalHead(Head):
     """The distribution of the return of each action over a fixed support; its mean is the action value.
 
-    Bellemare, Dabney & Munos 2017 ("C51"); Farebrother et al. 2024. What learns it is `CategoricalQLearning`.
+    Bellemare, Dabney & Munos 2017 ("C51"); Farebrother et al. 2024. The objective is `CategoricalQLearning`.
 
     Args:
-        outputs: where the numbers come from.
+        outputs: the source of the numbers.
         v_min: the lowest return of the support, in units of the (clipped) rewards.
         v_max: the highest one.
-        num_atoms: N, returns from `v_min` to `v_max` with equal distances.
+        num_atoms: N, equally spaced returns from `v_min` to `v_max`.
 
     Raises:
         ConfigError: if the support has no width, or fewer than two atoms.
@@ -120,14 +120,14 @@ class CategoricalHead(Head):
 
 
 class ImplicitQuantileHead(Head):
-    """The quantile function of the return of each action, asked at any level τ in [0, 1].
+    """The quantile function of the return of each action, at any level τ in [0, 1].
 
-    Dabney et al. 2018, "Implicit quantile networks". A cosine embedding of τ multiplies the features (eq. 4). What
-    learns it is `ImplicitQuantileLearning`.
+    Dabney et al. 2018, "Implicit quantile networks". A cosine embedding of τ multiplies the features (eq. 4). The
+    objective is `ImplicitQuantileLearning`.
 
     Args:
-        outputs: where the numbers come from.
-        embedding_size: cosines, cos(π i τ) with i from 0 on.
+        outputs: the source of the numbers.
+        embedding_size: number of cosines, cos(π i τ) with i from 0.
         num_midpoints: K; action values are means over the levels (k + ½) / K.
 
     Raises:
@@ -164,9 +164,9 @@ class DenseOutputs:
 
     Attributes:
         num_features: of the torso.
-        num_actions: as many outputs as there are, counting one for each action.
-        hidden_size: units of the hidden layer; None: there is none.
-        dueling: the value of the state and the advantage of each action have layers of their own (`Dueling`).
+        num_actions: number of actions, or of outputs if each action has one.
+        hidden_size: units of the hidden layer; None: there is no hidden layer.
+        dueling: separate layers for the value of the state and the advantage of each action (`Dueling`).
         layer_norm: normalise the hidden layer before its ReLU.
         noise: σ0 of noisy layers; None: without noise.
 
@@ -201,7 +201,7 @@ class Dense(nn.Sequential):
     """Dense layers."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """[*, F] to what the last layer makes of it."""
+        """[*, F] to the outputs of the last layer."""
         *layers, last = self
         for layer in layers:
             features = layer(features)
@@ -209,7 +209,7 @@ class Dense(nn.Sequential):
 
 
 class Dueling(nn.Module):
-    """Q = V + A - the mean of A over the actions, for each number of an action (Wang et al. 2016, eq. 9).
+    """Q = V + A - mean of A over the actions, for each number that an action has (Wang et al. 2016, eq. 9).
 
     Args:
         value: from features [*, F] to V, [*, per_action].
@@ -229,9 +229,9 @@ class Dueling(nn.Module):
 
 
 def in_full_precision(layer: nn.Module, features: Tensor) -> Tensor:
-    """What a layer makes of features, in float32 also in mixed precision.
+    """A layer's outputs for features, in float32 even with mixed precision.
 
-    bfloat16 has three digits, and actions often differ in the third.
+    bfloat16 has three significant digits, and action values often differ only in the third.
     """
     if not torch.is_autocast_enabled(features.device.type):
         return layer(features)

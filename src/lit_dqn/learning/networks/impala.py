@@ -12,42 +12,43 @@ from lit_dqn.learning.networks.spectral import add_spectral_norm
 from lit_dqn.learning.networks.torsos import check_sizes, draw_weights, shape_of_image, with_channels
 
 CHANNELS = (16, 32, 32)
-"""Of the three blocks, at width 1."""
+"""Filters of the three blocks, at width 1."""
 
 
 class Pool(Enum):
-    """What becomes of the last images of an encoder."""
+    """How the last images of an encoder become features."""
 
     flatten = "flatten"
-    """All places stay: Espeholt et al. (2018)."""
+    """All positions are kept: Espeholt et al. (2018)."""
 
     average = "average"
-    """The mean over all places (Trumpp et al. 2025, "Impoola")."""
+    """The mean over all positions (Trumpp et al. 2025, "Impoola")."""
 
     adaptive_max = "adaptive_max"
     """The maxima of 6 x 6 fields (Clark et al. 2024, "Beyond the Rainbow")."""
 
 
 class ImpalaCNN(HeadedNetwork):
-    """The residual network of Espeholt et al. (2018, "IMPALA", figure 3, the larger one without its LSTM), and a head.
+    """The residual network of Espeholt et al. (2018, "IMPALA", figure 3, the larger network without its LSTM), and a
+    head.
 
     Three blocks, each a convolution, 3 x 3 maxima with stride 2, and two residual blocks of two convolutions.
 
     Args:
         observation_shape: (channels, height, width), or (height, width) of grey images.
         num_outputs: one per action for Q, 1 for V.
-        width: by which the 16, 32 and 32 filters of the blocks are multiplied.
-        pool: what becomes of the last images (`Pool`), by its name.
+        width: multiplies the 16, 32 and 32 filters of the blocks.
+        pool: how the last images become features, by name (`Pool`).
         dense_size: units of the dense layer.
-        spectral_norm: divide the weights of the convolutions in residual blocks by their largest singular value, as
-            one step of power iteration for each update estimates it (Miyato et al. 2018; BTR).
+        spectral_norm: divide the weights of the convolutions in residual blocks by their largest singular value,
+            estimated by one step of power iteration per update (Miyato et al. 2018; BTR).
         layer_norm: normalise over all units after each convolution and before each dense ReLU.
-        dueling: V(s) and the advantages of the actions from dense layers of their own (Wang et al. 2016).
-        noise: σ0 of noisy dense layers, which explore (Fortunato et al. 2018: 0.5); None: they have no noise.
-        head: what the outputs mean, such as `QuantileHead`; None: they are what the network says.
+        dueling: separate dense layers for V(s) and for the advantages of the actions (Wang et al. 2016).
+        noise: σ0 of noisy dense layers, which explore (Fortunato et al. 2018: 0.5); None: no noise.
+        head: the meaning of the outputs, such as `QuantileHead`; None: the network returns them directly.
 
     Raises:
-        ConfigError: if the observations are no images, or a layer has no unit.
+        ConfigError: if the observations are not images, or a layer has no units.
 
     """
 
@@ -117,7 +118,7 @@ class _Residual(nn.Module):
 
 
 class _MaximaOfFields(nn.Module):
-    """`nn.AdaptiveMaxPool2d` for images of one size, which exports as well where fields overlap."""
+    """`nn.AdaptiveMaxPool2d` for images of a fixed size; it can be exported even where fields overlap."""
 
     def __init__(self, size: int, places: list[int]) -> None:
         super().__init__()

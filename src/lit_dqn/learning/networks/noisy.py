@@ -1,4 +1,4 @@
-"""Noisy networks (Fortunato et al. 2018): weights that explore. The host draws the noise; it lies in buffers."""
+"""Noisy networks (Fortunato et al. 2018): weights that explore. The host draws the noise, and buffers hold it."""
 
 import math
 
@@ -10,14 +10,14 @@ from lit_dqn.errors import ConfigError
 
 
 class NoisyLinear(nn.Linear):
-    """A dense layer with factorised noise: w = μ + σ ⊙ f(ε_out) f(ε_in)ᵀ, and b likewise (eq. 9 to 11).
+    """A dense layer with factorised noise: w = μ + σ ⊙ f(ε_out) f(ε_in)ᵀ, and the same for b (eq. 9 to 11).
 
-    The noise is 0, and the layer that of its means μ, until `Noise.draw`. μ and σ begin as in section 3.2.
+    The noise is 0 until `Noise.draw`, so the layer uses its means μ. μ and σ are initialised as in section 3.2.
 
     Args:
         in_features: p.
         out_features: q.
-        sigma0: σ0; each σ begins at σ0 / √p.
+        sigma0: σ0; each σ starts at σ0 / √p.
 
     Raises:
         ConfigError: if `sigma0` is not positive.
@@ -30,11 +30,11 @@ class NoisyLinear(nn.Linear):
     def __init__(self, in_features: int, out_features: int, sigma0: float = 0.5) -> None:
         if not 0 < sigma0 < math.inf:
             raise ConfigError(f"noise: {sigma0} must be positive, such as 0.5, or null for layers without noise.")
-        super().__init__(in_features, out_features)  # which draws from ±1/√p, as the paper does
+        super().__init__(in_features, out_features)  # draws from ±1/√p, like the paper
         sigma = sigma0 / math.sqrt(in_features)
         self.weight_sigma = nn.Parameter(torch.full((out_features, in_features), sigma))
         self.bias_sigma = nn.Parameter(torch.full((out_features,), sigma))
-        # In no checkpoint: it follows from the run's seed and the count of updates.
+        # Not in checkpoints: it is a function of the run's seed and the number of updates.
         self.register_buffer("noise_in", torch.zeros(in_features), persistent=False)
         self.register_buffer("noise_out", torch.zeros(out_features), persistent=False)
 
@@ -46,7 +46,7 @@ class NoisyLinear(nn.Linear):
 
 
 class Noise:
-    """The noise of all noisy layers of a network; of a network without any, nothing.
+    """The noise of all noisy layers of a network, which may have none.
 
     Args:
         network: any.
@@ -57,7 +57,7 @@ class Noise:
         self._layers = [layer for layer in network.modules() if isinstance(layer, NoisyLinear)]
 
     def draw(self, *seed: int) -> None:
-        """Draw it anew, as a function of some numbers that are not negative."""
+        """Draw new noise, as a function of some numbers that are not negative."""
         if self._layers:
             buffers = self._buffers()
             sizes = [len(buffer) for buffer in buffers]

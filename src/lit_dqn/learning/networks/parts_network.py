@@ -13,29 +13,29 @@ from lit_dqn.learning.networks.heads import DenseOutputs, Head, Outputs
 from lit_dqn.learning.networks.torsos import NatureCNN, check_sizes
 
 SMALLEST_IMAGE = 36
-"""Pixels of a side, from which on two axes are an image without channels."""
+"""The smallest side, in pixels, at which an array of two axes counts as an image without channels."""
 
 
 class PartsNetwork(HeadedNetwork):
-    """An encoder for each part of an observation, whose features lie side by side; then a head.
+    """An encoder for each part of an observation, whose features are concatenated; then a head.
 
-    An encoder is any network that could be one by itself. Of lit_dqn's the last layer is left out, so its features are
-    what is before: of `NatureCNN` the dense layer with ReLU, of `MLP` the last hidden one. A class of your own is asked
-    for `dense_size` outputs, which are its features.
+    An encoder is any network. The last layer of lit_dqn's networks is left out, so their features are the outputs of
+    the layer before it: of `NatureCNN` the dense layer with ReLU, of `MLP` the last hidden layer. A custom class is
+    created with `dense_size` outputs, which are its features.
 
     Args:
-        observation_shape: of each part, by its name.
+        observation_shape: of each part, by name.
         num_outputs: one per action for Q, 1 for V.
-        encoders: by the names of parts; of those that it leaves out images have a `NatureCNN`, and all others are
-            features as they are.
+        encoders: by the names of parts. Of the parts without one, images get a `NatureCNN`, and all others are used as
+            features directly.
         dense_size: units of the dense layer after the features.
         layer_norm: normalise that layer before its ReLU (Ba et al. 2016).
-        dueling: V(s) and the advantages of the actions from dense layers of their own (Wang et al. 2016).
-        noise: σ0 of noisy dense layers, which explore (Fortunato et al. 2018: 0.5); None: they have no noise.
-        head: what the outputs mean, such as `QuantileHead`; None: they are what the network says.
+        dueling: separate dense layers for V(s) and for the advantages of the actions (Wang et al. 2016).
+        noise: σ0 of noisy dense layers, which explore (Fortunato et al. 2018: 0.5); None: no noise.
+        head: the meaning of the outputs, such as `QuantileHead`; None: the network returns them directly.
 
     Raises:
-        ConfigError: if observations have no parts, there is an encoder for none of them, or one does not take its part.
+        ConfigError: if observations have no parts, an encoder names an unknown part, or one does not accept its part.
 
     """
 
@@ -87,7 +87,7 @@ class _Encoders(nn.Module):
     ) -> None:
         super().__init__()
         self.names = tuple(shapes)
-        self.encoders = nn.ModuleList(  # names may be such as modules cannot have
+        self.encoders = nn.ModuleList(  # a list, because a part may have a name that is invalid for a module
             _encoder(name, shape, encoders.get(name), dense_size) for name, shape in shapes.items()
         )
 
@@ -98,7 +98,7 @@ class _Encoders(nn.Module):
 
 
 class _AsItIs(nn.Module):
-    """A part as its own features."""
+    """A part that is used as features directly."""
 
     def forward(self, part: Tensor) -> Tensor:
         return to_float(part).flatten(1)
@@ -113,7 +113,7 @@ def _encoder(name: str, shape: tuple[int, ...], factory: NetworkFactory | None, 
         encoder = build_network(factory, shape, dense_size, "features of a part")
     except ConfigError as error:
         said = str(error).removeprefix("network: ")
-        # What would do as a network would do as an encoder.
+        # A class that is valid as a network is valid as an encoder.
         said = re.sub(
             re.escape("--model.network ") + r"([\w.]*\w)",
             lambda network: f"--model.network.encoders '{{{name}: {network[1]}}}'",

@@ -9,20 +9,20 @@ from lit_dqn.learning.networks.torsos import NatureCNN
 
 
 class QuantileNetwork(nn.Module):
-    """Quantiles of the return of each action; called, it gives their means, which are the action values.
+    """Quantiles of the return of each action; a call returns their means, the action values.
 
-    Dabney et al. 2018, "Distributional reinforcement learning with quantile regression". What learns them is
-    `QuantileRegression`; everyone else sees a network like any other.
+    Dabney et al. 2018, "Distributional reinforcement learning with quantile regression". The objective is
+    `QuantileRegression`; for all other code it is an ordinary network.
 
     Args:
-        observation_shape: any that `network` takes.
+        observation_shape: any shape that `network` takes.
         num_outputs: one per action.
-        network: (observation_shape, n) -> module from [B, *observation_shape] to [B, n]; it is asked for
-            `num_outputs` x `num_quantiles`.
-        num_quantiles: N; the paper takes 200.
+        network: (observation_shape, n) -> module from [B, *observation_shape] to [B, n]; it is created with
+            `num_outputs` x `num_quantiles` outputs.
+        num_quantiles: N; the paper uses 200.
 
     Raises:
-        ConfigError: if there is no quantile, or `network` does not take the observations.
+        ConfigError: if `num_quantiles` is below 1, or `network` does not take the observations.
 
     """
 
@@ -40,11 +40,11 @@ class QuantileNetwork(nn.Module):
         )
 
     def torso_parameters(self) -> Iterable[nn.Parameter]:
-        """Those of the torso of `network`."""
+        """The parameters of the torso of `network`."""
         return torso_parameters(self.network)
 
     def features(self, observation: Tensor) -> Tensor:
-        """What `network` says: [B, *observation_shape] to [B, num_outputs * num_quantiles]."""
+        """The outputs of `network`: [B, *observation_shape] to [B, num_outputs * num_quantiles]."""
         return self.network(observation)
 
     def quantiles(self, observation: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class QuantileNetwork(nn.Module):
 
 
 class _AsTheyAre(NamedTuple):
-    """Outputs that are there already, [B, num_actions * per_action]."""
+    """Outputs that have already been computed, [B, num_actions * per_action]."""
 
     num_features: int
     num_actions: int

@@ -1,4 +1,4 @@
-"""Spectral norm whose estimate moves when it is told to, not whenever the network is asked."""
+"""Spectral norm whose estimate changes only on request, not with each forward pass."""
 
 import torch
 from torch import Tensor, nn
@@ -6,17 +6,17 @@ from torch.nn.functional import normalize
 from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
 
 FIRST_STEPS = 15
-"""Of power iteration, with the first weights."""
+"""Steps of power iteration with the initial weights."""
 
 
 class SpectralNorm(nn.Module):
-    """W / σ(W), where σ = uᵀ W v is the largest singular value as power iteration estimates it (Miyato et al. 2018).
+    """W / σ(W), where σ = uᵀ W v is the estimate of the largest singular value by power iteration (Miyato et al. 2018).
 
-    Torch's own makes a step of it in each forward pass of training, so it can be asked once for each update only, and
-    not in a captured one. Here `step` does, once for each update (algorithm 1).
+    Torch's own version does a step in each forward pass of training, which allows only one pass per update and no
+    captured update. Here `step` does it, once per update (algorithm 1).
 
     Args:
-        weight: of a layer, [outputs, ...].
+        weight: the weight of a layer, [outputs, ...].
 
     """
 
@@ -32,7 +32,7 @@ class SpectralNorm(nn.Module):
             self.step(weight)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight as the layer computes with it."""
+        """The weight that the layer uses."""
         return weight / (self.u @ weight.flatten(1) @ self.v)
 
     @torch.no_grad()
@@ -44,13 +44,13 @@ class SpectralNorm(nn.Module):
 
 
 def add_spectral_norm(layer: nn.Module) -> None:
-    """Let a layer compute with its weight divided by its spectral norm."""
+    """Let a layer use its weight divided by its spectral norm."""
     assert isinstance(layer.weight, Tensor)
     register_parametrization(layer, "weight", SpectralNorm(layer.weight))
 
 
 class SpectralNorms:
-    """The spectral norms of a network; of a network without any, nothing.
+    """The spectral norms of a network, which may have none.
 
     Args:
         network: any.
@@ -70,6 +70,6 @@ class SpectralNorms:
         return len(self._norms)
 
     def step(self) -> None:
-        """One step of power iteration of each."""
+        """Do one step of power iteration for each."""
         for norm, weight in self._norms:
             norm.step(weight)

@@ -13,31 +13,31 @@ from lit_dqn.learning.networks.heads import DenseOutputs, Head, Outputs
 from lit_dqn.learning.networks.noisy import NoisyLinear
 
 MOST_UNITS = 10**6
-"""Of one layer; a dense one of so many on each side takes 4 TB."""
+"""The most units of one layer; a dense layer with as many inputs and outputs takes 4 TB."""
 
 
 class CNN(HeadedNetwork):
     """Convolutions with ReLU, valid padding, then a head of a dense layer with ReLU and a linear one.
 
-    Weights begin as Glorot & Bengio (2010) draw them, biases at 0, as in Keras, in which the lesson is written.
+    Weights are initialised by Glorot & Bengio (2010), biases with 0, as in Keras, which the lesson uses.
 
     Args:
         observation_shape: (channels, height, width), or (height, width) of grey images.
         num_outputs: one per action for Q, 1 for V.
         filters: of each convolution; the default is the network of Mnih et al. (2013).
-        kernel_sizes: likewise, pixels.
-        strides: likewise, pixels.
+        kernel_sizes: of each convolution, in pixels.
+        strides: of each convolution, in pixels.
         dense_size: units of the dense layer.
         pixel_mean: subtracted from pixels in [0, 1]. Inputs around zero (LeCun et al. 1998, "Efficient BackProp",
-            section 4.3) keep the first filters alive where most of the image is one grey, as in Pong: there 0.34.
-        layer_norm: normalise over all units before each ReLU (Ba et al. 2016); of a convolution, over its filters and
-            places, with a scale and a shift for each filter.
-        dueling: V(s) and the advantages of the actions from dense layers of their own (Wang et al. 2016).
-        noise: σ0 of noisy dense layers, which explore (Fortunato et al. 2018: 0.5); None: they have no noise.
-        head: what the outputs mean, such as `QuantileHead`; None: they are what the network says.
+            section 4.3) keep the first filters alive if most of the image has one grey value, as in Pong: there 0.34.
+        layer_norm: normalise over all units before each ReLU (Ba et al. 2016); for a convolution, over its filters and
+            positions, with a scale and a shift for each filter.
+        dueling: separate dense layers for V(s) and for the advantages of the actions (Wang et al. 2016).
+        noise: σ0 of noisy dense layers, which explore (Fortunato et al. 2018: 0.5); None: no noise.
+        head: the meaning of the outputs, such as `QuantileHead`; None: the network returns them directly.
 
     Raises:
-        ConfigError: if the lists differ in length, or the observations are no images or too small.
+        ConfigError: if the lists differ in length, or the observations are not images or are too small.
 
     """
 
@@ -95,7 +95,7 @@ class CNN(HeadedNetwork):
         self.to(memory_format=torch.channels_last)
 
     def prepared(self, observation: Tensor) -> Tensor:
-        """An image as floats, channels last, which convolutions are faster with."""
+        """An image as floats, channels last, which makes convolutions faster."""
         observation = with_channels(observation)
         if observation.dtype == torch.uint8:
             # Moving bytes is cheaper than moving floats.
@@ -104,7 +104,7 @@ class CNN(HeadedNetwork):
 
 
 def draw_weights(network: nn.Module) -> None:
-    """Draw the weights of convolutions and dense layers as Glorot & Bengio (2010) do, and set their biases to 0."""
+    """Initialise the weights of convolutions and dense layers by Glorot & Bengio (2010), and their biases with 0."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and not isinstance(layer, NoisyLinear):
             nn.init.xavier_uniform_(layer.weight)
@@ -113,7 +113,7 @@ def draw_weights(network: nn.Module) -> None:
 
 
 class _CentringConv2d(nn.Conv2d):
-    """A convolution, valid padding, of an image minus its mean."""
+    """A convolution with valid padding of an image minus its mean."""
 
     def __init__(self, channels: int, outputs: int, kernel_size: int, stride: int, pixel_mean: float) -> None:
         super().__init__(channels, outputs, kernel_size, stride)
@@ -135,13 +135,13 @@ class NatureCNN(CNN):
         num_outputs: one per action for Q, 1 for V.
         dense_size: units of the dense layer.
         pixel_mean: subtracted from pixels in [0, 1], as for `CNN`.
-        layer_norm: as for `CNN`, as are the others.
-        dueling: V(s) and the advantages of the actions from dense layers of their own.
-        noise: σ0 of noisy dense layers; None: they have no noise.
-        head: what the outputs mean.
+        layer_norm: as for `CNN`.
+        dueling: separate dense layers for V(s) and for the advantages of the actions.
+        noise: σ0 of noisy dense layers; None: no noise.
+        head: the meaning of the outputs.
 
     Raises:
-        ConfigError: if the observations are no images of that size.
+        ConfigError: if the observations are not images of that size.
 
     """
 
@@ -172,7 +172,7 @@ class NatureCNN(CNN):
 
 
 def check_sizes(name: str, key: str, sizes: Sequence[int]) -> None:
-    """Refuse layers without units, or with more than any machine holds."""
+    """Refuse layers without units, or with more than any machine can hold."""
     if not all(1 <= size <= MOST_UNITS for size in sizes):
         raise ConfigError(f"network: {key} {list(sizes)} of {name} must each lie between 1 and {MOST_UNITS:,}.")
 
@@ -187,10 +187,10 @@ def check_one_array(name: str, observation_shape: object) -> None:
 
 
 def shape_of_image(name: str, observation_shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(channels, height, width) of observations; of two axes it is a grey image.
+    """(channels, height, width) of observations; two axes mean a grey image.
 
     Raises:
-        ConfigError: if they are no images with channels first.
+        ConfigError: if they are not images with channels first.
 
     """
     check_one_array(name, observation_shape)
@@ -210,7 +210,7 @@ def shape_of_image(name: str, observation_shape: tuple[int, ...]) -> tuple[int, 
 
 
 def with_channels(image: Tensor) -> Tensor:
-    """[B, channels, height, width] of grey images [B, height, width], too."""
+    """[B, channels, height, width], also for grey images [B, height, width]."""
     return image.unsqueeze(1) if image.ndim == 3 else image
 
 
@@ -222,12 +222,12 @@ class MLP(HeadedNetwork):
         num_outputs: one per action for Q, 1 for V.
         hidden_sizes: units of each hidden layer; the last one belongs to the head.
         layer_norm: normalise over all units before each ReLU (Ba et al. 2016).
-        dueling: V(s) and the advantages of the actions from a last hidden layer and outputs of their own.
-        noise: σ0 of a noisy last hidden layer and noisy outputs; None: they have no noise.
-        head: what the outputs mean, such as `QuantileHead`; None: they are what the network says.
+        dueling: separate last hidden layers and outputs for V(s) and for the advantages of the actions.
+        noise: σ0 of a noisy last hidden layer and noisy outputs; None: no noise.
+        head: the meaning of the outputs, such as `QuantileHead`; None: the network returns them directly.
 
     Raises:
-        ConfigError: if a layer has no unit.
+        ConfigError: if a layer has no units.
 
     """
 
@@ -255,5 +255,5 @@ class MLP(HeadedNetwork):
         """[B, *observation_shape] to [B, num_outputs]."""
         *layers, last = self
         features = self._through(layers, observation)
-        # In mixed precision without a last layer in float32, as runs of earlier releases were.
+        # The last layer is not forced to float32 in mixed precision, so that runs of earlier releases stay the same.
         return last.q_values(features) if isinstance(last, Head) else last(features)

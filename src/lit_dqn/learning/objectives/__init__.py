@@ -1,4 +1,4 @@
-"""One small object per published rule: what the networks should have said of a batch, as a loss per transition."""
+"""One small object per published rule: the loss of each transition of a batch."""
 
 from lit_dqn.learning.objectives.categorical import C51, CategoricalQLearning, CategoricalTarget, HLGauss
 from lit_dqn.learning.objectives.implicit import ImplicitQuantileLearning

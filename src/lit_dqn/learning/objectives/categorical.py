@@ -17,7 +17,7 @@ from lit_dqn.types import Batch, LossOutput
 
 
 class CategoricalTarget(ABC):
-    """Which distribution a categorical head should have said."""
+    """The target distribution of a categorical head."""
 
     @abstractmethod
     def distribution(self, batch: Batch, next_probabilities: Tensor, support: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class HLGauss(CategoricalTarget):
     """A normal distribution around the TD target y = R + discount * Q(s', a*) (Farebrother et al. 2024, "HL-Gauss").
 
     Args:
-        sigma: its standard deviation, in distances of the support's atoms.
+        sigma: its standard deviation, in units of the distance between atoms.
 
     Raises:
         ConfigError: if it is not positive.
@@ -67,17 +67,17 @@ class HLGauss(CategoricalTarget):
 
 @dataclass(frozen=True)
 class CategoricalQLearning(Objective):
-    """Cross-entropy of the distribution of the return at (s, a) towards a target made of the one at (s', a*).
+    """Cross-entropy between a target from (s', a*) and the distribution of the return at (s, a).
 
     a* = argmax_a Q(s', a) by the target network, or, with `double`, by the online network. The network has a
     `CategoricalHead`.
 
     Args:
         target: which distribution is learned, `C51` or `HLGauss`.
-        double: let the online network pick the action at s' (van Hasselt et al. 2016).
+        double: let the online network select the action at s' (van Hasselt et al. 2016).
 
     Raises:
-        ConfigError: if the network has no distributions.
+        ConfigError: if the network has no `CategoricalHead`.
 
     """
 

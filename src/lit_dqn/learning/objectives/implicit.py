@@ -15,22 +15,23 @@ from lit_dqn.types import Batch, LossOutput
 
 @dataclass(frozen=True)
 class ImplicitQuantileLearning(Conservative, Objective):
-    """IQN: the quantile function at drawn levels τ towards R + discount * that of the target network at drawn levels.
+    """IQN: moves the quantile function at drawn levels towards R + discount * the target network's at other drawn
+    levels.
 
-    Dabney et al. 2018, "Implicit quantile networks", algorithm 1, with a* = argmax_a Q(s', a) by the action values that
-    the agent acts by, means over fixed levels. With `munchausen` it is M-IQN (Vieillard et al. 2020). The network has
-    an `ImplicitQuantileHead`.
+    Dabney et al. 2018, "Implicit quantile networks", algorithm 1, with a* = argmax_a Q(s', a), where Q are the means
+    over fixed levels with which the agent also acts. With `munchausen` it is M-IQN (Vieillard et al. 2020). The network
+    has an `ImplicitQuantileHead`.
 
     Args:
         num_samples: N, levels at (s, a).
         num_target_samples: N', levels at (s', a*).
         huber_delta: κ of the quantile Huber loss.
-        double: let the online network pick the action at s' (van Hasselt et al. 2016).
-        munchausen: add its bonus to the reward, and take the mean over its soft policy at s'.
-        conservative: α of CQL(H), as of `QLearning`, whose Q are the means over the drawn levels.
+        double: let the online network select the action at s' (van Hasselt et al. 2016).
+        munchausen: add its bonus to the reward, and use the mean over its soft policy at s'.
+        conservative: α of CQL(H), as for `QLearning`; Q are the means over the drawn levels.
 
     Raises:
-        ConfigError: if a value is out of its range, or the network has no such quantiles.
+        ConfigError: if a value is out of its range, or the network has no `ImplicitQuantileHead`.
 
     """
 
@@ -59,7 +60,7 @@ class ImplicitQuantileLearning(Conservative, Objective):
         return self.num_samples + self.num_target_samples
 
     def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
-        """The loss [B] of a batch, and its metrics; `batch.uniform` [B, N + N'] are the levels."""
+        """The loss [B] of a batch, and its metrics; `batch.uniform` [B, N + N'] holds the levels."""
         features, head = head_of(online, ImplicitQuantileHead, self, batch.observation)
         target_features, target_head = head_of(target, ImplicitQuantileHead, self, batch.observation)
         assert batch.uniform is not None
@@ -89,7 +90,7 @@ class ImplicitQuantileLearning(Conservative, Objective):
     def _soft(
         munchausen: Munchausen, batch: Batch, q_tm1: Tensor, q_t: Tensor, theta_t: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The reward with its bonus, [B], and the returns at s' less τ ln π, in the mean over the policy, [B, N']."""
+        """The reward with its bonus, [B], and the returns at s' minus τ ln π, averaged over the policy, [B, N']."""
         tau = munchausen.temperature
         bonus = munchausen_bonus(q_tm1, batch.action, tau, munchausen.lowest)
         policy = (q_t / tau).softmax(dim=1)

@@ -17,15 +17,15 @@ from lit_dqn.types import Batch, LossOutput
 class MunchausenQLearning(OfTDErrors, Objective):
     """y = R + α τ ln π(a|s) + discount * Σ_a' π(a'|s') (Q_target(s', a') - τ ln π(a'|s')), π = softmax(Q_target / τ).
 
-    M-DQN (Vieillard, Pietquin & Geist 2020, "Munchausen reinforcement learning"): what the agent believes of its own
-    action is added to the reward, which widens the gaps between actions and averages out errors of former values. In an
-    n-step window the first action alone is weighed so.
+    M-DQN (Vieillard, Pietquin & Geist 2020, "Munchausen reinforcement learning"): the scaled log-policy of the action
+    taken is added to the reward, which widens the gaps between actions and averages out errors of earlier values. In an
+    n-step window only the first action gets this bonus.
 
     Args:
-        huber_delta: as of `QLearning`.
-        alpha: α, the share of the log-policy; 0 is soft Q-learning.
+        huber_delta: as for `QLearning`.
+        alpha: α, the weight of the log-policy; 0 is soft Q-learning.
         temperature: τ, in units of the return.
-        lowest: the least that τ ln π(a|s) may be, which has no bound below by itself.
+        lowest: lower bound of τ ln π(a|s), which would otherwise be unbounded.
 
     Raises:
         ConfigError: if a value is out of its range.
@@ -61,12 +61,13 @@ class MunchausenQLearning(OfTDErrors, Objective):
 
 
 class Munchausen:
-    """What Munchausen DQN adds to another objective: its bonus, and its soft policy in place of the greedy one.
+    """The parts of Munchausen DQN that another objective can use: its bonus, and its soft policy in place of the greedy
+    one.
 
     Args:
-        alpha: as of `MunchausenQLearning`.
-        temperature: likewise.
-        lowest: likewise.
+        alpha: as for `MunchausenQLearning`.
+        temperature: as for `MunchausenQLearning`.
+        lowest: as for `MunchausenQLearning`.
 
     Raises:
         ConfigError: if a value is out of its range.
@@ -81,10 +82,10 @@ class Munchausen:
 
 
 def check_munchausen(alpha: float, temperature: float, lowest: float) -> None:
-    """Refuse what is no Munchausen DQN.
+    """Refuse values for which Munchausen DQN is not defined.
 
     Raises:
-        ConfigError: naming the first value that is out of its range.
+        ConfigError: names the first value that is out of its range.
 
     """
     if not 0 <= alpha < 1:

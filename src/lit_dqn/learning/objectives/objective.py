@@ -1,4 +1,4 @@
-"""What objectives have in common: a small object per published rule, which says a loss per transition."""
+"""Base classes of objectives: each is a small object for a published rule, and returns a loss per transition."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -33,15 +33,15 @@ class OfTDErrors:
 
 @dataclass(frozen=True, kw_only=True)
 class Conservative:
-    """CQL's regulariser, which a loss may have besides (Kumar et al. 2020, "Conservative Q-learning")."""
+    """CQL's regulariser, which can be added to a loss (Kumar et al. 2020, "Conservative Q-learning")."""
 
     conservative: float = 0.0
 
     def check_conservative(self) -> None:
-        """Refuse a weight that is none.
+        """Refuse an invalid weight.
 
         Raises:
-            ConfigError: if it is negative, or no number.
+            ConfigError: if it is negative or NaN.
 
         """
         if not 0 <= self.conservative < float("inf"):
@@ -50,13 +50,13 @@ class Conservative:
     def conserve(
         self, loss: Tensor, metrics: dict[str, Tensor], q_values: Tensor, batch: Batch
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """A loss [B] with the regulariser, and its metrics with the mean of that before it is weighed.
+        """A loss [B] with the regulariser, and its metrics with the mean of the unweighted regulariser.
 
         Args:
             loss: [B].
             metrics: of the loss.
-            q_values: [B, A], of the network that learns, with their gradient.
-            batch: that they are of.
+            q_values: [B, A], of the online network, with their gradient.
+            batch: to which they belong.
 
         """
         if self.conservative == 0:
@@ -66,11 +66,11 @@ class Conservative:
 
 
 class Objective(ABC):
-    """A rule of the Q-learning family: what `LitDQN` learns by."""
+    """A rule of the Q-learning family, for `LitDQN`."""
 
     @property
     def draws(self) -> int:
-        """How many numbers it draws for each transition; they come with the batch, as `uniform`."""
+        """How many numbers it draws per transition; they come with the batch, as `uniform`."""
         return 0
 
     @abstractmethod
@@ -80,7 +80,7 @@ class Objective(ABC):
 
 @torch.no_grad()
 def without_gradient(function: Callable[[Tensor], Tensor], observation: Tensor) -> Tensor:
-    """What a network says, as numbers."""
+    """The outputs of a network, without gradient."""
     return function(observation)
 
 
@@ -88,11 +88,11 @@ def observation_after(batch: Batch, objective: object) -> Tensor:
     """The observations at the end of the windows, for an objective that bootstraps by itself.
 
     Args:
-        batch: of any store.
-        objective: that asks.
+        batch: from any store.
+        objective: the one that needs them.
 
     Raises:
-        ConfigError: if there are none, because the rewards are whole returns.
+        ConfigError: if there are none, because the rewards are complete returns.
 
     """
     if batch.next_observation is None:
@@ -106,16 +106,16 @@ def observation_after(batch: Batch, objective: object) -> Tensor:
 def head_of(
     network: nn.Module, kind: type[HeadT], objective: object, observation: Tensor
 ) -> tuple[Callable[[Tensor], Tensor], HeadT]:
-    """The head of a network, which an objective needs.
+    """The head of a network that an objective needs.
 
     Args:
         network: any.
         kind: of head.
-        objective: that needs it.
+        objective: the one that needs it.
         observation: [B, *observation_shape], any.
 
     Returns:
-        What makes features of observations, and the head that takes them.
+        A function from observations to features, and the head that takes them.
 
     Raises:
         ConfigError: if the network has no head of that kind.

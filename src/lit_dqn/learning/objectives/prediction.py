@@ -1,4 +1,4 @@
-"""What learns state values: TD learning, and the actor-critic with its policy."""
+"""Objectives for state values: TD learning, and the actor-critic with its policy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from lit_dqn.types import Batch, LossOutput
 class TDLearning(OfTDErrors):
     """y = R + discount * V_target(s'): TD(0), or n-step TD with `data.n_step` (Sutton & Barto 2020, eq. 6.2 and 7.2).
 
-    The gradient is taken of V(s) alone, not of the target: semi-gradient TD (section 9.3).
+    Only V(s) is differentiated, not the target: semi-gradient TD (section 9.3).
 
     Args:
-        huber_delta: as of `QLearning`.
+        huber_delta: as for `QLearning`.
 
     Raises:
         ConfigError: if `huber_delta` is not positive.
@@ -37,14 +37,14 @@ class TDLearning(OfTDErrors):
 
 @dataclass(frozen=True)
 class ActorCritic:
-    """Advantage actor-critic: the policy gradient weighed by the TD error, TD learning of V, and a bonus for entropy.
+    """Advantage actor-critic: the policy gradient weighted by the TD error, TD learning of V, and a bonus for entropy.
 
     The loss of a transition is -δ ln π(a|s) + `value_cost` ½ δ² - `entropy_cost` H(π(·|s)) with δ = R + discount V(s')
-    - V(s); in the first term δ is a number (Sutton & Barto 2020, section 13.5; entropy: Mnih et al. 2016).
+    - V(s); in the first term δ has no gradient (Sutton & Barto 2020, section 13.5; entropy: Mnih et al. 2016).
 
     Args:
-        entropy_cost: weight of the entropy H, in nats; it keeps the policy from settling too soon.
-        value_cost: weight of the critic's loss in what the actor and the critic share.
+        entropy_cost: weight of the entropy H, in nats; it prevents the policy from becoming deterministic too soon.
+        value_cost: weight of the critic's loss in the shared layers.
 
     Raises:
         ConfigError: if a weight is negative.
@@ -64,8 +64,8 @@ class ActorCritic:
 
         Args:
             network: maps observations to [B, A + 1], a preference for each action and V.
-            batch: transitions that the policy itself has played.
-            temperature: τ of π = softmax(h / τ), at which it played them, a number or a scalar.
+            batch: transitions that the policy itself played.
+            temperature: τ of π = softmax(h / τ) with which it played them, a number or a scalar tensor.
 
         """
         output = network(batch.observation)
@@ -87,7 +87,7 @@ class ActorCritic:
 
 @torch.no_grad()
 def _target(batch: Batch, state_value: Callable[[Tensor], Tensor]) -> Tensor:
-    """R + discount * V(s'), [B]; R itself where the rewards are whole returns."""
+    """R + discount * V(s'), [B]; R itself if the rewards are complete returns."""
     if batch.next_observation is None:
         return batch.reward
     return td_target(batch.reward, batch.discount, state_value(batch.next_observation))

@@ -14,13 +14,13 @@ from lit_dqn.types import Batch, LossOutput
 
 @dataclass(frozen=True)
 class _OfActionValues(Conservative, OfTDErrors, Objective):
-    """The TD error of Q(s, a), with one network or another to pick the action at s'.
+    """The TD error of Q(s, a); subclasses define which network selects the action at s'.
 
     Args:
         huber_delta: where the loss turns from square to linear: 1 clips the TD error's gradient to [-1, 1]
             (Mnih et al. 2015). None: squared error everywhere.
-        conservative: α of CQL(H): α (ln Σ_a exp Q(s, a) - Q(s, a_data)) is added to the loss (Kumar et al. 2020,
-            eq. 4), for learning offline.
+        conservative: α of CQL(H): α (ln Σ_a exp Q(s, a) - Q(s, a_data)) is added to the loss (Kumar et al. 2020, eq.
+            4), for offline learning.
 
     Raises:
         ConfigError: if `huber_delta` is not positive, or `conservative` is negative.
@@ -45,7 +45,7 @@ class _OfActionValues(Conservative, OfTDErrors, Objective):
         return self._output(q_tm1, batch, q_learning_td_error(q_tm1, batch, q_t_value=q_t[0], q_t_selector=q_t[-1]))
 
     def _towards_returns(self, online: nn.Module, batch: Batch) -> LossOutput:
-        """Of a batch whose rewards are whole returns: no network is asked what follows."""
+        """For a batch whose rewards are complete returns: no network evaluates s'."""
         q_tm1 = online(batch.observation)
         return self._output(q_tm1, batch, batch.reward - select(q_tm1, batch.action))
 
@@ -56,11 +56,11 @@ class _OfActionValues(Conservative, OfTDErrors, Objective):
 
     @abstractmethod
     def selector(self, online: nn.Module, target: nn.Module) -> nn.Module:
-        """The network that picks the action at s'."""
+        """The network that selects the action at s'."""
 
 
 class QLearning(_OfActionValues):
-    """y = R + discount * max_a Q_target(s', a) (Mnih et al. 2015): the target network picks and grades."""
+    """y = R + discount * max_a Q_target(s', a) (Mnih et al. 2015): the target network selects and evaluates."""
 
     def selector(self, online: nn.Module, target: nn.Module) -> nn.Module:
         """The target network itself."""

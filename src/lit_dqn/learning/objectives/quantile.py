@@ -18,14 +18,14 @@ from lit_dqn.types import Batch, LossOutput
 
 @dataclass(frozen=True)
 class QuantileRegression(Conservative, Objective):
-    """The distribution of the return by its quantiles: each θ(s, a) towards R + discount * θ_target(s', a*).
+    """Learns the quantiles of the return: moves each θ(s, a) towards R + discount * θ_target(s', a*).
 
     a* = argmax_a of the mean of θ_target(s', a) (Dabney et al. 2018, algorithm 1). The network has a
     `QuantileHead`, or is a `QuantileNetwork`.
 
     Args:
         huber_delta: κ of the quantile Huber loss (eq. 10).
-        conservative: α of CQL(H), as of `QLearning`, whose Q are the means of the quantiles.
+        conservative: α of CQL(H), as for `QLearning`; Q are the means of the quantiles.
 
     Raises:
         ConfigError: if `huber_delta` is not positive, `conservative` is negative, or the network has no quantiles.
