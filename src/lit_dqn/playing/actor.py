@@ -1,4 +1,4 @@
-"""What plays elsewhere: an actor with some of the envs, which tells of whole chunks. It starts without Lightning."""
+"""An actor plays some of the envs in another process, and returns whole chunks. It starts without Lightning."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,13 +17,15 @@ from lit_dqn.types import ActionPreferences, Timestep
 
 
 class PlayerSpec(NamedTuple):
-    """What players are made of, wherever that is; player p has the envs p n, p n + 1, ... of those described here."""
+    """A description from which players are built, in any process; player p has the envs p n, p n + 1, ... of all
+    players.
+    """
 
     make_envs: Callable[..., VectorEnv]  # of their number and, as `first_env`, the number of the first over the run
     envs_per_player: int  # n
-    num_envs: int  # of all players
-    all_envs: int  # of the whole run
-    first_env: int  # the number of the first of them over the whole run
+    num_envs: int  # envs of all players
+    all_envs: int  # envs of the whole run
+    first_env: int  # number of the first of these envs over the whole run
     frame_stack: int
     seed: int  # of the run
     num_actions: int
@@ -31,48 +33,48 @@ class PlayerSpec(NamedTuple):
 
     @property
     def players(self) -> int:
-        """How many there are."""
+        """The number of players."""
         return self.num_envs // self.envs_per_player
 
     def envs_of(self, player: int) -> slice:
-        """Where a player's envs are among those of all players."""
+        """The range of a player's envs among those of all players."""
         return slice(player * self.envs_per_player, (player + 1) * self.envs_per_player)
 
     def make(self, player: int) -> Player:
-        """One of them."""
+        """Build one player."""
         first_env = self.first_env + player * self.envs_per_player
         envs = self.make_envs(self.envs_per_player, first_env=first_env)
         return Player(envs, self.frame_stack, self.seed, first_env, self.action_mask, self.all_envs)
 
 
 class Order(NamedTuple):
-    """What a player shall play."""
+    """A request to a player for steps."""
 
     player: int
     steps: int  # T, of each env
     env_step: int  # of the run, before the first of them
-    policy: str  # as the actor knows it
-    weights: int  # their number, by which an actor with several players knows that it has taken them
-    state: Mapping[str, Any] | None  # where its envs are; None: where it has left them
+    policy: str  # its key at the actor
+    weights: int  # their number, by which an actor with several players knows whether it has loaded them
+    state: Mapping[str, Any] | None  # the state of its envs; None: as after its last steps
 
 
 class Played(NamedTuple):
     """T steps of a player's n envs; each frame once."""
 
-    frames: NDArray[Any]  # [T + 1, n, *shape], before each step and after the last, where an episode ended of the next
+    frames: NDArray[Any]  # [T + 1, n, *shape], before each step and after the last; past an end, of the next episode
     action: NDArray[np.integer]  # [T, n]
-    reward: NDArray[np.floating]  # [T, n], as the env gave it
+    reward: NDArray[np.floating]  # [T, n], as the env returned it
     terminated: NDArray[np.bool_]  # [T, n]
     truncated: NDArray[np.bool_]  # [T, n], and not terminated
     life_lost: NDArray[np.bool_]  # [T, n], and not terminated
-    final_frames: NDArray[Any]  # [E, *shape], the last of each episode that ended, by step, then by env
-    action_masks: NDArray[np.bool_] | None  # [T + 1, n, num_actions], as frames; None: all actions are allowed
-    final_masks: NDArray[np.bool_] | None  # [E, num_actions], as final_frames
+    final_frames: NDArray[Any]  # [E, *shape], the last frame of each finished episode, by step, then by env
+    action_masks: NDArray[np.bool_] | None  # [T + 1, n, num_actions], like `frames`; None: all actions are allowed
+    final_masks: NDArray[np.bool_] | None  # [E, num_actions], like `final_frames`
     generators: list[Mapping[str, Any]]  # [n], of exploration, after the last step
-    lost: list[str | None] | None  # [n], in what envs did not come back to where they were, before the first step
+    lost: list[str | None] | None  # [n], how restored envs differ from before, at the first step; None: they do not
 
     def timesteps(self) -> Iterator[Timestep]:
-        """The same as an env tells it; the arrays of each are good until the next."""
+        """The steps one by one, as an env returns them; the arrays are valid until the next step."""
         last = self.terminated | self.truncated
         discount = ~(self.terminated | self.life_lost)
         done = 0
@@ -105,19 +107,19 @@ def _with(rows: NDArray[Any], where: NDArray[np.bool_], others: NDArray[Any]) ->
 
 
 def joined(timesteps: Sequence[Timestep], how: Callable[..., NDArray[Any]]) -> Timestep:
-    """Several as one: of more envs by `np.concatenate`, of more steps by `np.stack`."""
+    """Join several: more envs with `np.concatenate`, more steps with `np.stack`."""
     fields: list[Any] = [None if field[0] is None else how(field) for field in zip(*timesteps, strict=True)]
     return Timestep(*fields)
 
 
 def copy_of(timestep: Timestep) -> Timestep:
-    """With arrays of its own."""
+    """A copy with its own arrays."""
     fields: list[Any] = [None if field is None else field.copy() for field in timestep]
     return Timestep(*fields)
 
 
 class Tape:
-    """Whom a player tells what happens, until it is sent."""
+    """Records a player's steps until they are sent."""
 
     def __init__(self, first_env: int) -> None:
         self._first_env = first_env
@@ -126,7 +128,7 @@ class Tape:
         self.lost: list[str | None] | None = None
 
     def record(self, timestep: Timestep, finished: Sequence[Finished]) -> None:
-        """Keep a step."""
+        """Record a step."""
         self._timesteps.append(copy_of(timestep))
         terminated = np.zeros(len(timestep.last), bool)
         for episode in finished:
@@ -134,11 +136,11 @@ class Tape:
         self._terminated.append(terminated)
 
     def lose(self, differences: Sequence[str | None]) -> None:
-        """Keep which envs did not come back."""
+        """Record which envs could not be restored."""
         self.lost = list(differences)
 
     def played(self, player: Player) -> Played:
-        """All of it, of a player that has just played it."""
+        """All recorded steps of a player that has just played."""
         steps = joined(self._timesteps, np.stack)
         frames, action, reward, discount, last, following, masks, final_masks = steps
         terminated = np.stack(self._terminated)
@@ -161,7 +163,7 @@ class Tape:
 
 
 class _Nobody:
-    """The agent of policies that do not ask it."""
+    """A stand-in for policies that do not need an agent."""
 
     def __init__(self, num_actions: int) -> None:
         self.num_actions = num_actions
@@ -171,7 +173,7 @@ class _Nobody:
 
 
 class Actor:
-    """Holds players; whoever records sends orders, one after the other.
+    """Holds players; the recorder sends orders, one after the other.
 
     Args:
         spec: of the players.
@@ -188,29 +190,29 @@ class Actor:
         self._policies: dict[str, Policy] = {}
 
     def make(self, number: int) -> None:
-        """Make the envs of a player.
+        """Create the envs of a player.
 
         Raises:
-            ConfigError: if they cannot be made here.
+            ConfigError: if they cannot be created here.
 
         """
         self._players[number] = self._spec.make(number)
 
     def know_agent(self, agent: DistantAgent, observations: NDArray[Any]) -> NDArray[np.float32]:
-        """Act by an agent from here on; what it prefers now, of a player's observations [n, *shape], is the answer."""
+        """Use this agent from now on; returns its preferences for a player's observations [n, *shape]."""
         self._agent, self._weights = agent, -1
         return agent.preferences(observations)
 
     def know_policy(self, name: str, policy: Policy) -> None:
-        """Orders may name this policy from here on."""
+        """Store a policy, so that orders can refer to it."""
         self._policies[name] = policy
 
     def play(self, order: Order, weights: NDArray[np.uint8] | None) -> Played:
         """Play a chunk.
 
         Args:
-            order: what.
-            weights: by which the agent acts; None: the policy does not ask it.
+            order: the request.
+            weights: of the agent; None: the policy does not need the agent.
 
         """
         if order.player not in self._players:

@@ -1,4 +1,4 @@
-"""Playing the next chunk while this one is learned from."""
+"""Playing the next chunk during the updates of this one."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -15,19 +15,19 @@ from lit_dqn.types import CopiedAgent
 from lit_dqn.worker import Worker
 
 CLOSE_SECONDS = 5.0
-"""How long the end of a run waits for what is being played: an env may hang."""
+"""How long the end of a run waits for a step in progress, in seconds: an env may hang."""
 
 
 def check_draws_nothing(who: str, act: Callable[[], Any], ahead: bool = True) -> None:
-    """Refuse to play ahead, or elsewhere, with what draws random numbers while it acts.
+    """Refuse to play ahead, or elsewhere, with an agent or policy that draws from a global generator while it acts.
 
-    torch, NumPy and Python have one global generator each for all threads. Updates may draw from it, such as dropout;
-    if acting does, too, who gets which number depends on how the threads take turns, and no run is the same twice.
+    torch, NumPy and Python have one global generator each for all threads. Updates may draw from it, for example for
+    dropout; if acting does, too, the timing of the threads decides who gets which number, and no run can be repeated.
 
     Args:
-        who: acts, in words.
-        act: lets it act once.
-        ahead: whether it would play ahead; else elsewhere.
+        who: what acts, for the message.
+        act: a function that lets it act once.
+        ahead: whether it would play ahead; otherwise elsewhere.
 
     Raises:
         ConfigError: if it draws.
@@ -46,13 +46,13 @@ def check_draws_nothing(who: str, act: Callable[[], Any], ahead: bool = True) ->
 
 
 class PlayAhead:
-    """Plays on a thread of its own, by weights that the updates meanwhile do not touch.
+    """Plays on a separate thread, with a copy of the weights that the concurrent updates do not change.
 
-    Whoever starts it waits for its end before anything else looks at the collector or its replay. So a run is the same
-    each time, however the two threads take turns, and a checkpoint never meets it half-way.
+    The caller waits for its end before anything else uses the collector or its replay. So a run does not depend on the
+    timing of the threads, and a checkpoint never contains half a chunk.
 
     Args:
-        collector: that plays.
+        collector: the collector that plays.
 
     """
 
@@ -60,28 +60,28 @@ class PlayAhead:
         self._collector = collector
         self._actor: CopiedAgent | None = None
         self._playing: Future[None] | None = None
-        # One thread for all chunks, for torch gives each thread helpers of its own.
+        # One thread for all chunks, because torch starts helper threads for each thread.
         self._worker = Worker()
-        # Each thread has a mode of its own; `prepare_process` sets that of the main one.
+        # Each thread has its own mode; `prepare_process` sets that of the main thread.
         self._worker(partial(torch.set_flush_denormal, True))
 
     def start(self, agent: CopiedAgent, env_steps: int) -> None:
-        """Begin to play `env_steps` env steps by the weights that the agent has now."""
+        """Start to play `env_steps` env steps with the agent's present weights."""
         self._actor = agent.acting_copy(self._actor)
         self._playing = self._worker(partial(self._collector.collect, self._actor, env_steps))
 
     def wait(self) -> None:
-        """Until what was begun is played and stored.
+        """Wait until the steps are played and stored.
 
         Raises:
-            BaseException: what went wrong there.
+            BaseException: the error of the thread.
 
         """
         if self._playing is not None:
             self._playing.result()
 
     def close(self) -> None:
-        """End the thread, once it is free; so that the envs can be closed, wait for it as long as one step may take."""
+        """End the thread after its call. Wait for it as long as one step may take, so that the envs can be closed."""
         self._worker.stop()
         if self._playing is not None:
             wait([self._playing], timeout=CLOSE_SECONDS)

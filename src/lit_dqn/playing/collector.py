@@ -1,4 +1,4 @@
-"""Playing to learn: the collector has players play, and keeps what they tell."""
+"""Playing for training: the collector lets players play, and records their steps."""
 
 import logging
 from collections import deque
@@ -16,16 +16,16 @@ from lit_dqn.types import ActionPreferences, Episode, Store, Timestep
 log = logging.getLogger("lit_dqn")
 
 OF_ENVS = ("episode_of_env", "generators", "running")
-"""What of a collector's state there is of each env; its players know it."""
+"""The parts of a collector's state that exist per env; its players hold them."""
 
 
 class Collector:
-    """Has envs played, stores what happens, and lists the episodes that finish.
+    """Lets envs be played, stores the timesteps, and lists the finished episodes.
 
     Args:
         players: of the envs.
         policy: how actions follow from action values.
-        store: where timesteps go.
+        store: receives the timesteps.
 
     """
 
@@ -35,12 +35,12 @@ class Collector:
         self.store = store
         self.env_step = 0
         self.episodes = 0
-        # Whoever watches takes them out; where nobody does, the list must not grow for ever.
+        # Callbacks take them out; without callbacks the list must not grow without bound.
         self.finished: deque[Episode] = deque(maxlen=10_000)
 
     @property
     def all_envs(self) -> int:
-        """Envs of the whole run."""
+        """Number of envs of the whole run."""
         return self.players.all_envs
 
     @property
@@ -56,25 +56,25 @@ class Collector:
         """Play some env steps of these envs.
 
         Args:
-            agent: what it prefers.
+            agent: the agent that acts.
             env_steps: over all envs of the run, a multiple of their number.
-            policy: how actions are chosen; None: by the collector's own.
+            policy: how actions are chosen; None: the collector's policy.
 
         """
         self.players.play(agent, policy or self.policy, env_steps // self.all_envs, self.env_step, self)
 
     def record(self, timestep: Timestep, finished: Sequence[Finished]) -> None:
-        """Keep one step of every env, and the episodes that ended with it."""
+        """Record one step of every env, and the episodes that ended with it."""
         self.store.add(timestep)
         self.env_step += self.players.all_envs
         if finished:
             self._finish_episodes(finished)
 
     def lose(self, differences: Sequence[str | None]) -> None:
-        """Cut the episodes of envs that did not come back to where they were, and say so.
+        """Truncate the episodes of envs that could not be restored, and log a warning.
 
         Args:
-            differences: for each env None if it is where it was, or why it is not, [N].
+            differences: [N], for each env None if it was restored, or how it differs.
 
         """
         lost = np.array([difference is not None for difference in differences])
@@ -95,31 +95,31 @@ class Collector:
         policy: Policy = UniformRandom(),  # noqa: B008 - policies have no state
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Play before the run's first update, as a rule uniformly at random (Mnih et al. 2015, Methods).
+        """Play before the run's first update, by default uniformly at random (Mnih et al. 2015, Methods).
 
         Args:
             agent: as for `collect`.
-            env_steps: played in all.
-            transitions: that the store must hold besides, so that a batch can be drawn.
+            env_steps: number of env steps in total.
+            transitions: number of transitions that the store must also hold, so that a batch can be drawn.
             policy: how actions are chosen meanwhile.
-            stopped: asked before each step; True ends the warm-up where it is.
+            stopped: called before each step; True ends the warm-up at once.
 
         """
         while (self.env_step < env_steps or len(self.store) < transitions) and not stopped():
             self.collect(agent, self._patiently(env_steps), policy)
 
     def let_pass(self, steps: int) -> None:
-        """Let the clock of env steps go on though nothing is played: for updates that learn offline."""
+        """Advance the count of env steps without playing, for offline updates."""
         self.env_step += steps
 
     def refill(self, agent: ActionPreferences, env_steps: int, stopped: Callable[[], bool]) -> None:
-        """Play so many env steps by the collector's own policy, for a store that was not saved."""
+        """Play some env steps with the collector's policy, because the store was not saved."""
         until = self.env_step + env_steps
         while self.env_step < until and not stopped():
             self.collect(agent, self._patiently(until))
 
     def _patiently(self, until: int) -> int:
-        """Env steps that can be played before somebody is asked whether the run shall end."""
+        """Number of env steps that can be played between two checks whether the run should end."""
         missing = -(-(until - self.env_step) // self.all_envs)
         return min(max(missing, 1), self.players.patience) * self.all_envs
 
@@ -129,7 +129,7 @@ class Collector:
             self.finished.append(Episode(number=self.episodes, env_step=self.env_step, **episode._asdict()))
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, generators, and what leads the envs to where they are, as plain values and tensors."""
+        """Counters, generators, and what is needed to restore the envs, as plain values and tensors."""
         return {
             "env_step": self.env_step,
             "episodes": self.episodes,
@@ -142,7 +142,7 @@ class Collector:
 
         Args:
             state: of `state_dict`.
-            resume_env: what becomes of the episodes that were running.
+            resume_env: how to treat the episodes that were running.
 
         """
         self.env_step = state["env_step"]

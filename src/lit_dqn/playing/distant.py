@@ -1,4 +1,4 @@
-"""Players in actors: whoever records knows all that leads their envs to where they are."""
+"""Players in actors: this process knows everything that is needed to restore their envs."""
 
 import logging
 from collections import Counter
@@ -23,23 +23,23 @@ log = logging.getLogger("lit_dqn")
 GIVEN_UP = "its actor died, and data.resume_env says that it cannot be played again"
 
 DEATHS = 5
-"""So often an actor may die over the same steps before these are what kills it."""
+"""The number of actors that may die during the same steps before the run ends."""
 
 
 class DistantPlayers:
-    """Players that live in actors, as one.
+    """Players in actors, combined.
 
-    An actor is a cache: seeds, actions and generators are known here, too, so one that dies is replaced, and the envs
-    of the new one are played again to where they were.
+    An actor is a cache: this process also knows seeds, actions and generators. So an actor that dies is replaced, and
+    the new one restores its envs by playing the episodes again.
 
     Args:
         spec: of the players.
-        place: where they live.
-        resimulates: whether envs come back by being played again; else they begin new episodes.
-        observation: any one, frames stacked; the agent is tried with others like it.
+        place: where the actors run.
+        resimulates: whether envs are restored by playing again; otherwise they begin new episodes.
+        observation: any observation, frames stacked; the agent is tried with similar ones.
 
     Raises:
-        ConfigError: if an actor cannot be begun, or cannot make its envs.
+        ConfigError: if an actor cannot be started, or cannot create its envs.
 
     """
 
@@ -63,9 +63,9 @@ class DistantPlayers:
         self._episodes = np.zeros(spec.num_envs, np.int64)
         generators = [exploration_generator(spec.seed, spec.first_env + env) for env in range(spec.num_envs)]
         self._generators = [generator.bit_generator.state for generator in generators]
-        self._frames: NDArray[Any] | None = None  # that the envs show now, once they were played here
-        self._running: list[dict[str, Any]] = []  # until then, what they were resumed from
-        self._away = set(range(spec.players))  # whose envs are not where they are known to be
+        self._frames: NDArray[Any] | None = None  # the envs' present frames, after their first steps
+        self._running: list[dict[str, Any]] = []  # before that, the state from which they resume
+        self._away = set(range(spec.players))  # players whose envs must be restored first
         self._policies: list[Policy] = []
         self._agent: Any = None
         self._said: NDArray[np.float32] | None = None
@@ -86,7 +86,7 @@ class DistantPlayers:
             ) from error
 
     def play(self, agent: ActionPreferences, policy: Policy, steps: int, env_step: int, recorder: Recorder) -> None:
-        """Play some steps of each env, as `Players` says."""
+        """Play some steps of each env, as for `Players`."""
         weights = None
         if policy.asks_agent:
             network: Any = agent.online  # type: ignore[attr-defined]
@@ -104,7 +104,7 @@ class DistantPlayers:
         return str(next(number for number, known in enumerate(self._policies) if known is policy))
 
     def _ordered(self, order: Order, weights: Any) -> list[Played]:
-        """What all players have played, whoever died meanwhile."""
+        """The steps of all players, even if actors died meanwhile."""
         states = self.state_dict() if self._away else {}
         calls = {player: self._ask(order, player, weights, states) for player in range(self._spec.players)}
         played: dict[int, Played] = {}
@@ -139,7 +139,7 @@ class DistantPlayers:
         return [played[player] for player in range(self._spec.players)]
 
     def _ask(self, order: Order, player: int, weights: Any, states: Mapping[str, Any]) -> list[tuple[str, Any]]:
-        """Calls whose last one is a player's chunk; before it what its actor does not know yet."""
+        """The calls for a player's chunk, preceded by what its actor does not have yet."""
         actor, known = player % self._count, self._known[player % self._count]
         ask = self._actors.ask
         calls = []
@@ -207,7 +207,7 @@ class DistantPlayers:
             ) from error
 
     def _compare(self, said: NDArray[np.float32]) -> None:
-        """Say once that an actor's machine computes other bits."""
+        """Warn once that an actor's machine computes other bits."""
         if not np.array_equal(said, self._said) and not self._warned:  # type: ignore[arg-type]
             self._warned = True
             log.warning(
@@ -216,14 +216,14 @@ class DistantPlayers:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """What leads each env to where it is, as plain values and tensors."""
+        """What is needed to restore each env, as plain values and tensors."""
         running = self._running
         if self._frames is not None:
             running = [episode.state_dict() for episode in self._log.running(self._frames)]
         return {"episode_of_env": self._episodes.tolist(), "generators": list(self._generators), "running": running}
 
     def load_state_dict(self, state: Mapping[str, Any], recorder: Recorder) -> None:
-        """Before its next steps each player goes there."""
+        """Each player restores this state before its next steps."""
         self._episodes[:] = state["episode_of_env"]
         self._generators = list(state["generators"])
         self._frames, self._running = None, list(state["running"])

@@ -1,4 +1,4 @@
-"""The agent, as actors have it: a network that prefers the same to the bit, wherever it is asked."""
+"""The agent in actors: a network whose preferences have the same bits everywhere."""
 
 import copy
 import logging
@@ -14,20 +14,20 @@ from lit_dqn.errors import ConfigError
 log = logging.getLogger("lit_dqn")
 
 FEWEST_ROWS = 4
-"""Fewer observations at once are computed by other instructions, with other bits."""
+"""Smaller batches of observations use other instructions, and give other bits."""
 
 
 class DistantAgent:
-    """A network that says elsewhere what the agent prefers.
+    """A network that computes the agent's preferences in another process.
 
     Args:
         network: a copy of the agent's, on the CPU.
-        num_actions: how many of its outputs, from the first on, are preferences.
-        among: act as one of so many rows, the others zeros, where a row's bits depend on the number of rows; None: do
+        num_actions: the number of its first outputs that are preferences.
+        among: pad the batch with zeros to this number of rows, if a row's bits depend on the number of rows; None: do
             not.
 
     Attributes:
-        first_row: of those that are asked next.
+        first_row: the first row of the next batch.
 
     """
 
@@ -50,9 +50,9 @@ class DistantAgent:
 
     @torch.no_grad()
     def take(self, weights: NDArray[np.uint8]) -> None:
-        """Act by these weights from here on, as `bytes_of` a network of the same layout."""
+        """Use these weights from now on: the result of `bytes_of` for a network of the same layout."""
         tensors, done = _tensors(self.network), 0
-        flat = torch.from_numpy(weights.copy())  # what comes from elsewhere may be read-only
+        flat = torch.from_numpy(weights.copy())  # a received array may be read-only
         for tensor in tensors:
             part = flat[done : done + tensor.nbytes]
             tensor.copy_(part.clone().view(tensor.dtype).reshape(tensor.shape))
@@ -60,7 +60,7 @@ class DistantAgent:
 
 
 def bytes_of(network: nn.Module) -> NDArray[np.uint8]:
-    """All parameters and buffers of a network, noise and statistics too."""
+    """All parameters and buffers of a network, including noise and statistics."""
     parts = [tensor.detach().contiguous().reshape(-1).view(torch.uint8) for tensor in _tensors(network)]
     return torch.cat(parts).cpu().numpy()
 
@@ -70,15 +70,15 @@ def _tensors(network: nn.Module) -> list[Tensor]:
 
 
 def distant_agent(agent: Any, observations: NDArray[Any], rows: int) -> DistantAgent:
-    """The part of an agent that acts, such that it prefers the same to the bit where fewer rows are asked at once.
+    """The acting part of an agent, with the same preferences bit for bit when fewer rows are computed at once.
 
     Args:
         agent: a `CopiedAgent`.
         observations: to try it with, [N, *shape].
-        rows: that are asked at once, of which N is a multiple.
+        rows: the number of rows computed at once; N is a multiple of it.
 
     Raises:
-        ConfigError: if the agent prefers something else than its network says.
+        ConfigError: if the agent's preferences differ from its network's outputs.
 
     """
     network = copy.deepcopy(agent.online).cpu().requires_grad_(False)
@@ -107,7 +107,7 @@ def distant_agent(agent: Any, observations: NDArray[Any], rows: int) -> DistantA
 
 
 def observations_of_nothing(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Random observations of no env, which show whether two networks say the same."""
+    """Random observations, for comparing the outputs of two networks."""
     generator, dtype = np.random.default_rng(0), np.dtype(dtype)
     if dtype.kind == "f":
         return generator.standard_normal(shape).astype(dtype)

@@ -1,4 +1,4 @@
-"""The episodes that are being played: what leads each env to where it is."""
+"""The running episodes: what is needed to restore each env."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,39 +12,39 @@ Seeds = Sequence[int | None]
 
 
 class Finished(NamedTuple):
-    """An episode that a step has ended."""
+    """An episode that a step ended."""
 
     env: int  # its number over the whole run
-    total_reward: float  # the undiscounted return, rewards as the env gave them
+    total_reward: float  # the undiscounted return, with rewards as the env returned them
     length: int  # agent steps
     terminated: bool  # False: truncated, by the env or by the cap on the steps
 
 
 class RunningEpisode(NamedTuple):
-    """What leads to where an env is."""
+    """What is needed to restore an env."""
 
     seed: int  # of its reset
     actions: NDArray[np.integer]  # [T], since the episode began
     total_reward: float  # so far
-    frame_hash: str  # of the frame that it shows now
+    frame_hash: str  # of its present frame
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values and a tensor as small as the actions allow."""
+        """Plain values, and a tensor with the smallest dtype that holds the actions."""
         dtype = np.uint8 if self.actions.max(initial=0) < 256 else np.int32
         return self._asdict() | {"actions": torch.from_numpy(self.actions.astype(dtype))}
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> "RunningEpisode":
-        """The other way."""
+        """The inverse of `state_dict`."""
         return cls(**state | {"actions": state["actions"].numpy()})
 
 
 class EpisodeLog:
-    """The episodes that N envs are playing: seeds, actions, and what they have paid.
+    """The running episodes of N envs: seeds, actions, and rewards so far.
 
     Args:
         num_envs: N.
-        first_env: the number of the first of them over the whole run.
+        first_env: the number of the first one over the whole run.
 
     Attributes:
         total_reward: of each env's episode so far, [N].
@@ -60,7 +60,7 @@ class EpisodeLog:
         self._actions = ActionLog(num_envs)
 
     def begin(self, seeds: Seeds) -> None:
-        """The next episodes of some envs, by their seeds; None: the env's episode goes on."""
+        """Begin the next episodes of some envs, by their seeds; None: the env's episode continues."""
         for env, seed in enumerate(seeds):
             if seed is not None:
                 self._seeds[env] = seed
@@ -68,17 +68,17 @@ class EpisodeLog:
                 self.length[env] = 0
 
     def step(self, actions: NDArray[np.integer], reward: NDArray[np.floating]) -> None:
-        """One agent step of every env: actions [N], rewards [N] as the envs gave them."""
+        """One agent step of every env: actions [N], rewards [N] as the envs returned them."""
         self._actions.write(self.length, actions)
         self.total_reward += reward
         self.length += 1
 
     def finished(self, last: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> list[Finished]:
-        """The episodes that the last step has ended, in the order of their envs.
+        """The episodes that the last step ended, in the order of their envs.
 
         Args:
-            last: of which envs, [N].
-            terminated: which of them terminated, [N].
+            last: [N], whether the episode of an env ended.
+            terminated: [N], whether it terminated.
 
         """
         return [
@@ -87,7 +87,7 @@ class EpisodeLog:
         ]
 
     def take_over(self, episodes: Sequence["RunningEpisode"]) -> None:
-        """Know the episodes [N] from here on."""
+        """Continue with these episodes [N]."""
         for env, episode in enumerate(episodes):
             self._seeds[env] = episode.seed
             self.total_reward[env] = episode.total_reward
@@ -95,10 +95,10 @@ class EpisodeLog:
             self._actions.take_over(env, episode.actions)
 
     def running(self, frames: NDArray[Any]) -> list["RunningEpisode"]:
-        """What leads each env to where it is, [N].
+        """What is needed to restore each env, [N].
 
         Args:
-            frames: that the envs show now, [N, *shape].
+            frames: the envs' present frames, [N, *shape].
 
         """
         return [
@@ -113,14 +113,14 @@ class EpisodeLog:
 
 
 class ActionLog:
-    """The actions of the episodes that N envs are playing. Noting a step costs the same however long they are."""
+    """The actions of the running episodes of N envs. Recording a step takes the same time at any length."""
 
     def __init__(self, num_envs: int) -> None:
         self._actions = np.zeros((num_envs, 1024), np.int32)
         self._envs = np.arange(num_envs)
 
     def write(self, step: NDArray[np.int64], action: NDArray[np.integer]) -> None:
-        """Note the actions [N] of the steps [N], counted from 0 in each episode."""
+        """Record the actions [N] of the steps [N], counted from 0 in each episode."""
         while int(step.max()) >= self._actions.shape[1]:
             self._double()
         self._actions[self._envs, step] = action
@@ -129,7 +129,7 @@ class ActionLog:
         self._actions = np.concatenate([self._actions, np.zeros_like(self._actions)], axis=1)
 
     def take_over(self, env: int, actions: NDArray[np.integer]) -> None:
-        """Know all actions [T] of an env's episode so far."""
+        """Set all actions [T] of an env's episode so far."""
         while len(actions) > self._actions.shape[1]:
             self._double()
         self._actions[env, : len(actions)] = actions
@@ -140,5 +140,5 @@ class ActionLog:
 
 
 def frame_hash(frame: NDArray[Any]) -> str:
-    """128 bits that tell frames apart."""
+    """A hash of 128 bits that distinguishes frames."""
     return hashlib.blake2b(np.ascontiguousarray(frame).tobytes(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Episodes played side by side without learning, to grade an agent."""
+"""Parallel episodes without learning, to evaluate an agent."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -28,19 +28,19 @@ def play_episodes(
     frame_stack: int = 1,
     action_mask: bool = False,
 ) -> Iterator[Episode]:
-    """Play episodes side by side without learning, each env the next one of `seeds` when it is free.
+    """Play episodes in parallel without learning; each free env plays the next one of `seeds`.
 
-    An episode has its own seed and its own generator of exploration, so that it is the same in whichever env it is
-    played (as far as float sums do not depend on the size of a batch).
+    An episode has its own seed and its own generator of exploration, so it does not depend on the env that plays it
+    (except where float sums depend on the size of a batch).
 
     Args:
-        envs: as `make_vec` makes them.
-        agent: what it prefers.
-        policy: how actions follow from them; schedules are asked for env step 0.
+        envs: from `make_vec`.
+        agent: the agent that acts.
+        policy: how actions follow from its preferences; schedules are evaluated at env step 0.
         seeds: one episode each, of the env and of the policy.
-        max_steps: cap on the agent steps of an episode; a greedy policy can loop for ever.
+        max_steps: cap on the agent steps of an episode; a greedy policy can loop endlessly.
         frame_stack: frames in an observation.
-        action_mask: whether the infos of the envs say which actions are allowed.
+        action_mask: whether the infos of the envs contain action masks.
 
     Yields:
         The episodes in the order of their seeds, numbered from 1.
@@ -48,7 +48,7 @@ def play_episodes(
     """
     stage = Stage(envs, frame_stack, seed=None, max_steps=max_steps, action_mask=action_mask)
     waiting = deque(enumerate(seeds))
-    playing = [0] * envs.num_envs  # which of the episodes
+    playing = [0] * envs.num_envs  # index of the episode
     generators = [exploration_generator_of_episode(0)] * envs.num_envs
     done: dict[int, Episode] = {}
     given = 0
@@ -73,12 +73,12 @@ def play_episodes(
 
 
 class PlayedDataset(IterableDataset[Played]):
-    """Episodes that are played when they are asked for, with the agent as it is then.
+    """Episodes that are played on iteration, with the agent of that moment.
 
     Args:
         envs: an env or a vector env.
         seeds: one episode each.
-        play: plays them: (envs, seeds=seeds) -> what an episode is to be.
+        play: plays them: (envs, seeds=seeds) -> the episodes.
 
     """
 
@@ -97,11 +97,11 @@ class PlayedDataset(IterableDataset[Played]):
 
 
 class SharedDataset(IterableDataset[Played]):
-    """Episodes that n processes play, each every n-th, and tell each other: they are the same for any n.
+    """Episodes that n processes share: each plays every n-th, and all receive all, which are the same for any n.
 
     Args:
-        played: those of this process; None if it has none.
-        count: of all episodes.
+        played: the episodes of this process; None if it has none.
+        count: number of all episodes.
         ranks: the processes.
 
     """

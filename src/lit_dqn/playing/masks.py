@@ -1,4 +1,4 @@
-"""An agent as a policy sees it where some actions are forbidden."""
+"""The agent that a policy sees if some actions are forbidden."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from lit_dqn.types import ActionPreferences
 
 
 class MaskedAgent:
-    """An agent that prefers no forbidden action: to a policy that asks it, any of them is worse than all others.
+    """An agent that never prefers a forbidden action: its preferences for them are lower than all others.
 
     Args:
         agent: any.
@@ -28,11 +28,11 @@ class MaskedAgent:
 
 
 def action_mask_of(agent: ActionPreferences) -> NDArray[np.bool_] | None:
-    """Which actions are allowed to a policy that does not ask what the agent prefers, [N, num_actions]; None: all."""
+    """The allowed actions, [N, num_actions], for a policy that does not use the agent's preferences; None: all."""
     return agent.action_mask if isinstance(agent, MaskedAgent) else None
 
 
 def as_masked(agent: ActionPreferences, other: ActionPreferences) -> ActionPreferences:
-    """An agent with the mask of another, if that has one."""
+    """An agent with the mask of another agent, if that has one."""
     mask = action_mask_of(other)
     return agent if mask is None else MaskedAgent(agent, mask)

@@ -19,18 +19,18 @@ INSTALL = "install the extra minari: pip install 'lit-dqn[minari]', in a clone p
 
 
 class MinariEpisodes(Demonstrations):
-    """The episodes of a Minari data set, which `minari download` or a `DataCollector` has put onto this machine.
+    """The episodes of a Minari data set on this machine, from `minari download` or a `DataCollector`.
 
-    Its env must show and take what that of the run does, after its wrappers; only HDF5 is read. Minari would make the
-    env that a data set names where the set does not say its spaces, and run what that names: such a set is refused.
+    Its observations and actions must match those of the run's env after its wrappers; only HDF5 is read. If a set does
+    not store its spaces, Minari would create the env that it names, and so run code: such a set is refused.
 
-    Several envs share the timesteps alike, in their order. Where that cuts an episode, it is cut as by a truncation;
-    fewer timesteps than there are envs are left over.
+    The timesteps are divided equally among several envs, in their order. An episode that this cuts is truncated; a
+    remainder of fewer timesteps than envs is left out.
 
     Args:
         dataset_id: such as `cartpole/medium-v0`.
-        folder: that holds data sets; None: Minari's own, `MINARI_DATASETS_PATH` or `~/.minari/datasets`.
-        episodes: the first so many only; None: all.
+        folder: the folder of the data sets; None: Minari's folder, `MINARI_DATASETS_PATH` or `~/.minari/datasets`.
+        episodes: use only this many first episodes; None: all.
 
     Raises:
         ConfigError: if `episodes` is below 1.
@@ -45,19 +45,19 @@ class MinariEpisodes(Demonstrations):
         self.episodes = episodes
 
     def check(self, task: Task) -> int:
-        """How many timesteps there are for `num_envs` envs.
+        """The number of timesteps for `num_envs` envs.
 
         Args:
             task: of the learner.
 
         Raises:
-            ConfigError: if Minari is not installed, there is no such data set, or it is of another task.
+            ConfigError: if Minari is not installed, there is no such data set, or it belongs to another task.
 
         """
         return self._read(task).lengths.sum() // task.num_envs * task.num_envs
 
     def timesteps(self, task: Task, number: int) -> Iterator[Timestep]:
-        """Step by step, of all envs at once."""
+        """The timesteps of all envs, step by step."""
         dataset = self._read(task)
         each = int(dataset.lengths.sum()) // task.num_envs
         columns = [dataset.steps(env * each, each) for env in range(task.num_envs)]
@@ -99,7 +99,7 @@ class MinariEpisodes(Demonstrations):
 
 
 class _Step(NamedTuple):
-    """One step of one env, in the order of a `Timestep`."""
+    """The fields of a timestep, in the order of `Timestep`."""
 
     observation: NDArray[Any]
     action: np.integer
@@ -112,7 +112,7 @@ class _Step(NamedTuple):
 
     @property
     def present(self) -> tuple[Any, ...]:
-        """Without masks where there are none."""
+        """The fields without absent masks."""
         return self if self.action_mask is not None else self[:-2]
 
 
@@ -120,15 +120,15 @@ class _Dataset:
     """An opened data set that fits a task.
 
     Args:
-        asked: which data set, and how much of it.
+        asked: the data set, and how much of it is used.
         storage: Minari's.
         task: of the learner.
 
     Attributes:
-        lengths: timesteps of each episode.
+        lengths: number of timesteps of each episode.
 
     Raises:
-        ConfigError: if it is of another task.
+        ConfigError: if it belongs to another task.
 
     """
 
@@ -151,11 +151,11 @@ class _Dataset:
             self._refuse(f"has {self.lengths.sum()} timesteps, fewer than the {task.num_envs} envs of the run")
 
     def steps(self, first: int, count: int) -> Iterator[_Step]:
-        """Some timesteps in their order, the last of which ends its episode.
+        """Some timesteps in their order; the last one ends its episode.
 
         Args:
-            first: counted over all episodes.
-            count: of them.
+            first: number of the first timestep, counted over all episodes.
+            count: number of timesteps.
 
         """
         ends = self.lengths.cumsum()
@@ -203,7 +203,7 @@ class _Dataset:
         steps = int(self.lengths[number])
         of_one = {"observation": self._task.frame_shape, "action_mask": (self._task.num_actions,)}
         for name, array in played.items():
-            more = name in of_one  # what is seen after the last step, too
+            more = name in of_one  # also recorded after the last step
             count = len(np.atleast_1d(array))
             if count != steps + more:
                 self._refuse(f"has {count} values of {name} for the {steps} steps of episode {number}")
@@ -214,13 +214,13 @@ class _Dataset:
         in_range = (played["action"] >= 0) & (played["action"] < self._task.num_actions)
         if action.dtype.kind not in "iu" or not in_range.all():
             self._refuse(f"has actions in episode {number} that {self._task.env_id} does not have")
-        played["last"][-1:] = True  # whoever recorded it may have stopped there
+        played["last"][-1:] = True  # the recording may have stopped here
         if "action_mask" in played:
             self._check_masks(played, number)
         return played
 
     def _check_masks(self, played: dict[str, NDArray[Any]], number: int) -> None:
-        """As `MaskedEnv` does: after a termination all actions count as allowed, and elsewhere one must be."""
+        """As in `MaskedEnv`: after a termination all actions count as allowed, and elsewhere at least one must be."""
         masks = played["action_mask"]
         masks[1:][played["terminated"]] = True
         if not masks.any(axis=1).all():

@@ -1,4 +1,4 @@
-"""Where envs are played, if not in this process: what a place must be able to do."""
+"""Where envs are played, if not in this process: the interface of a place."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lit_dqn.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lit_dqn.playing.actor import PlayerSpec  # it needs torch, which takes seconds, and settings do without
+    from lit_dqn.playing.actor import PlayerSpec  # it imports torch, which takes seconds, and settings do not need it
 
 
 class ActorLost(Exception):
-    """An actor has died, or its machine, or what it answered was lost with it."""
+    """An actor has died, or its machine, or its answer was lost."""
 
 
 class Actors(Protocol):
-    """Processes that hold an `Actor` each. Calls of one actor are answered in their order."""
+    """Processes that hold one `Actor` each. An actor answers its calls in their order."""
 
     def put(self, value: Any) -> Any:
-        """What stands for a value in calls, so that it is sent to each machine once."""
+        """A reference to a value for use in calls, so that it is sent to each machine once."""
         ...
 
     def ask(self, actor: int, method: str, *arguments: Any) -> Any:
-        """Begin a call of a method of an actor, dead or alive; `answer` takes what this returns."""
+        """Start a call of a method of an actor, dead or alive; pass the result to `answer`."""
         ...
 
     def answer(self, call: Any) -> Any:
@@ -31,26 +31,26 @@ class Actors(Protocol):
 
         Raises:
             ActorLost: if it will never be answered.
-            ConfigError: or whatever else the call has raised.
+            ConfigError: or any other error of the call.
 
         """
         ...
 
     def begin_again(self, actor: int) -> None:
-        """Begin another actor in the place of one, which is ended if it lives."""
+        """Replace an actor by a new one; end the old one if it is alive."""
         ...
 
     def close(self) -> None:
-        """End all."""
+        """End all actors."""
         ...
 
 
 class Place(ABC):
-    """Where envs are played, as a setting.
+    """The setting of where envs are played.
 
     Args:
-        actors: processes that play.
-        envs_per_player: envs that are acted in together; whatever their number, a run is the same.
+        actors: number of processes that play.
+        envs_per_player: number of envs that act together; the run does not depend on it.
 
     Raises:
         ConfigError: if one is not positive.
@@ -66,7 +66,7 @@ class Place(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Refuse what can be refused before anything is begun.
+        """Refuse what can be refused before anything is started.
 
         Raises:
             ConfigError: such as for a package that is missing.
@@ -75,7 +75,7 @@ class Place(ABC):
 
     @abstractmethod
     def begin(self, spec: PlayerSpec) -> Actors:
-        """Begin actors; actor a has the players a, a + actors, ...
+        """Start the actors; actor a has the players a, a + actors, ...
 
         Raises:
             ConfigError: if there is no such place.

@@ -1,4 +1,4 @@
-"""Who plays to learn: a range of envs, their generators and what they do; who records it is the collector."""
+"""Players for training: each has a range of envs and their generators, and plays them; the collector records."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -17,65 +17,65 @@ PLAYED_AGAIN = "played again with the same seed and actions, {} (data.resume_env
 
 
 class Recorder(Protocol):
-    """Whom a player tells what happens."""
+    """Receives a player's steps."""
 
     def record(self, timestep: Timestep, finished: Sequence[Finished]) -> None:
-        """One step of every env, whose arrays are good until this returns; and the episodes that ended with it."""
+        """One step of every env, whose arrays are valid until this returns; and the episodes that ended with it."""
         ...
 
     def lose(self, differences: Sequence[str | None]) -> None:
-        """Some envs did not come back to where they were, and begin new episodes.
+        """Some envs could not be restored, and begin new episodes.
 
         Args:
-            differences: for each env None if it is where it was, or why it is not, [N].
+            differences: [N], for each env None if it was restored, or how it differs.
 
         """
         ...
 
 
 class Players(Protocol):
-    """Envs that are played one after the other or side by side, here or elsewhere."""
+    """Envs that are played, in sequence or in parallel, here or elsewhere."""
 
     num_envs: int
     """N."""
 
     first_env: int
-    """The number of the first of them over the whole run."""
+    """The number of the first env over the whole run."""
 
     all_envs: int
-    """Of the whole run, by which env steps are counted."""
+    """The number of envs of the whole run, by which env steps are counted."""
 
     patience: int
-    """Steps of each env that may pass before somebody is asked whether the run shall end."""
+    """Steps per env between two checks whether the run should end."""
 
     @property
     def closed(self) -> bool:
-        """Whether there is nothing left to play."""
+        """Whether the envs are closed."""
         ...
 
     def play(self, agent: ActionPreferences, policy: Policy, steps: int, env_step: int, recorder: Recorder) -> None:
         """Play some steps of each env.
 
         Args:
-            agent: what it prefers.
-            policy: how actions follow from that.
-            steps: of each env.
-            env_step: of the run before the first of them.
-            recorder: is told each.
+            agent: the agent that acts.
+            policy: how actions follow from its preferences.
+            steps: number of steps of each env.
+            env_step: env step of the run before the first step.
+            recorder: receives each step.
 
         """
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """What leads each env to where it is: `episode_of_env`, `generators`, `running`, [N] each."""
+        """What is needed to restore each env: `episode_of_env`, `generators`, `running`, [N] each."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any], recorder: Recorder) -> None:
-        """Go there, now or before the next step.
+        """Restore a state, now or before the next step.
 
         Args:
-            state: of `state_dict`; where nothing is running, new episodes begin.
-            recorder: is told of envs that do not come back.
+            state: from `state_dict`; envs without a running episode begin a new one.
+            recorder: is notified of envs that cannot be restored.
 
         """
         ...
@@ -91,10 +91,10 @@ class Player:
     Args:
         envs: a vector env of N envs that does not reset itself (`make_vec`).
         frame_stack: frames in an observation.
-        seed: of the run; the seeds of episodes and of each env's exploration follow from it.
+        seed: of the run; it determines the seeds of episodes and of each env's exploration.
         first_env: the number of the first env over the whole run.
-        action_mask: whether the infos of the envs say which actions are allowed.
-        all_envs: envs of the whole run; None: these are all.
+        action_mask: whether the infos of the envs contain action masks.
+        all_envs: number of envs of the whole run; None: these are all.
 
     """
 
@@ -123,7 +123,7 @@ class Player:
         return self.envs.closed
 
     def play(self, agent: ActionPreferences, policy: Policy, steps: int, env_step: int, recorder: Recorder) -> None:
-        """Play some steps of each env, as `Players` says."""
+        """Play some steps of each env, as for `Players`."""
         stage = self.stage
         if not stage.begun:
             stage.begin(np.ones(self.num_envs, bool))
@@ -134,7 +134,7 @@ class Player:
                 stage.begin(timestep.last)
 
     def state_dict(self) -> dict[str, Any]:
-        """What leads each env to where it is, as plain values and tensors."""
+        """What is needed to restore each env, as plain values and tensors."""
         return {
             "episode_of_env": self.stage.episodes.tolist(),
             "generators": [generator.bit_generator.state for generator in self.generators],
@@ -142,7 +142,7 @@ class Player:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], recorder: Recorder) -> None:
-        """Play the episodes that were running again, to where they were."""
+        """Restore the running episodes by playing them again."""
         self.stage.restore(state["episode_of_env"])
         for generator, saved in zip(self.generators, state["generators"], strict=True):
             generator.bit_generator.state = saved

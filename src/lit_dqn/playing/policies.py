@@ -1,4 +1,4 @@
-"""A policy picks an action per env. It holds no state: each env's random generator is handed in by its owner."""
+"""A policy chooses an action per env. It holds no state: the caller passes each env's random generator."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ Generators = Sequence[np.random.Generator]
 
 
 class Policy(ABC):
-    """How actions follow from what an agent prefers: its action values, or the preferences of its actor.
+    """How actions follow from an agent's preferences: its action values, or the preferences of its actor.
 
-    Where actions are forbidden, the agent that is handed in prefers none of them. A policy that chooses without asking
-    it chooses among those that `action_mask_of(agent)` allows.
+    If actions are forbidden, the agent that is passed never prefers them. A policy that does not use its preferences
+    must choose among the actions that `action_mask_of(agent)` allows.
     """
 
     asks_agent = True
-    """Whether actions depend on the agent that is handed in."""
+    """Whether actions depend on the agent."""
 
     @abstractmethod
     def act(
@@ -35,7 +35,7 @@ class Policy(ABC):
         """π(a|s) of observations [N, *shape], as [N, num_actions].
 
         Raises:
-            ConfigError: if the policy does not say.
+            ConfigError: if the policy does not define them.
 
         """
         raise ConfigError(
@@ -44,7 +44,7 @@ class Policy(ABC):
         )
 
     def metrics(self, env_step: int) -> dict[str, float]:
-        """What the log should know of the policy at this env step, by name."""
+        """The values to log about the policy at this env step, by name."""
         return {}
 
 
@@ -56,14 +56,14 @@ class UniformRandom(Policy):
     def act(
         self, agent: ActionPreferences, observation: NDArray[Any], env_step: int, generators: Generators
     ) -> NDArray[np.int64]:
-        """Actions [N], drawn without asking the agent."""
+        """Actions [N], drawn without the agent."""
         mask = action_mask_of(agent)
         if mask is not None:
             return np.array([_any_of(allowed, generator) for allowed, generator in zip(mask, generators, strict=True)])
         return np.array([generator.integers(agent.num_actions) for generator in generators])
 
     def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
-        """One over the number of actions, everywhere."""
+        """1 / number of actions, everywhere."""
         return np.full((len(observation), agent.num_actions), 1 / agent.num_actions)
 
     def metrics(self, env_step: int) -> dict[str, float]:
@@ -81,7 +81,7 @@ class Greedy(Policy):
         return _best(agent.preferences(observation), generators)
 
     def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
-        """Shared among the best actions, 0 for all others."""
+        """Divided equally among the best actions, 0 for all others."""
         preferences = agent.preferences(observation)
         best = preferences == preferences.max(axis=1, keepdims=True)
         return best / best.sum(axis=1, keepdims=True)
@@ -98,7 +98,7 @@ class EpsilonGreedy(Policy):
         epsilon: ε as a number or as a schedule over env steps.
 
     Raises:
-        ConfigError: if ε leaves [0, 1].
+        ConfigError: if ε is outside [0, 1].
 
     """
 
@@ -111,7 +111,7 @@ class EpsilonGreedy(Policy):
     def act(
         self, agent: ActionPreferences, observation: NDArray[Any], env_step: int, generators: Generators
     ) -> NDArray[np.int64]:
-        """Actions [N]; the agent is asked only if some env is greedy this time."""
+        """Actions [N]; the agent is used only if some env acts greedily."""
         epsilon = self.epsilon(env_step)
         explore = np.array([generator.random() < epsilon for generator in generators])
         if explore.all():
@@ -124,7 +124,7 @@ class EpsilonGreedy(Policy):
         return action
 
     def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
-        """ε shared among all actions, 1 - ε among the best."""
+        """ε divided among all actions, 1 - ε among the best."""
         epsilon = self.epsilon(env_step)
         greedy = Greedy().probabilities(agent, observation, env_step)
         return epsilon / agent.num_actions + (1 - epsilon) * greedy
@@ -161,7 +161,7 @@ class Softmax(Policy):
         return (cumulative <= draws[:, None]).sum(axis=1)
 
     def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
-        """The softmax itself."""
+        """The softmax of the preferences."""
         weights = self._weights(agent, observation, env_step)
         return weights / weights.sum(axis=1, keepdims=True)
 
@@ -175,7 +175,9 @@ class Softmax(Policy):
 
 
 def _any_of(allowed: NDArray[np.bool_], generator: np.random.Generator) -> int:
-    """One of the allowed actions [num_actions], each with the same probability; the draw of all if all are allowed."""
+    """An allowed action [num_actions], each with the same probability; if all are allowed, the same draw as without a
+    mask.
+    """
     actions = np.flatnonzero(allowed)
     return int(actions[generator.integers(len(actions))])
 
@@ -183,7 +185,7 @@ def _any_of(allowed: NDArray[np.bool_], generator: np.random.Generator) -> int:
 def _best(
     preferences: NDArray[np.float32], generators: Generators, mask: NDArray[np.bool_] | bool = True
 ) -> NDArray[np.int64]:
-    """The actions [N] with the highest values; in the envs of `mask` the generator is asked to break a tie."""
+    """The actions [N] with the highest values; in the envs of `mask` the generator breaks ties."""
     best = preferences == preferences.max(axis=1, keepdims=True)
     action = preferences.argmax(axis=1)
     if np.count_nonzero(best) == len(best):

@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from lit_dqn.playing.actor import PlayerSpec
 
 STORE_BYTES = 256 * 2**20
-"""Memory of a Ray that is begun here for what is on its way: weights and chunks. What does not fit goes to the disk."""
+"""Memory for objects in transit, weights and chunks, of a Ray that is started here, in bytes. The rest goes to disk."""
 
 
 class RayActors(Place):
-    """Plays in actors of Ray, each a process of its own with one CPU; the learner stays in this process.
+    """Plays in Ray actors, each a process with one CPU; the learner stays in this process.
 
-    An actor that dies is begun again where there is room, and its envs are played again to where they were.
+    An actor that dies is replaced on any machine with room, and its envs are restored by playing the episodes again.
 
     Args:
-        actors: processes that play.
-        envs_per_player: envs that are acted in together; `num_envs` is a multiple of it, and each actor has one player
-            or several. The results do not depend on either.
-        address: `local` begins Ray on this machine, and ends it with the run; `auto` is the cluster that this machine
-            belongs to; else as `ray.init` takes it. A Ray that this process has begun already is taken as it is.
+        actors: number of processes that play.
+        envs_per_player: number of envs that act together; `num_envs` must be a multiple of it, and each actor has one
+            or more players. The results do not depend on either.
+        address: `local` starts Ray on this machine, and ends it with the run; `auto` is the cluster of this machine;
+            any other value is passed to `ray.init`. If this process has already started Ray, that is used.
 
     Raises:
         ConfigError: if a number is not positive.
@@ -43,7 +43,7 @@ class RayActors(Place):
         self.address = address
 
     def check(self) -> None:
-        """Refuse to play in Ray where it is not installed.
+        """Refuse to play in Ray if it is not installed.
 
         Raises:
             ConfigError: naming the extra.
@@ -56,10 +56,10 @@ class RayActors(Place):
             )
 
     def begin(self, spec: PlayerSpec) -> _RayCrew:
-        """Begin Ray, where it is not there yet, and the actors.
+        """Start Ray, unless it is running, and the actors.
 
         Raises:
-            ConfigError: if Ray cannot be begun or joined.
+            ConfigError: if Ray cannot be started or joined.
 
         """
         self.check()
@@ -67,13 +67,13 @@ class RayActors(Place):
 
 
 class _RayCrew:
-    """Ray's actors as `Actors` has them."""
+    """Ray's actors with the interface of `Actors`."""
 
     def __init__(self, place: RayActors, spec: PlayerSpec) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told what is trained here
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # send no usage statistics
         import ray
 
-        from lit_dqn.playing.actor import Actor  # it needs torch, which takes seconds, and settings do without
+        from lit_dqn.playing.actor import Actor  # it imports torch, which takes seconds, and settings do not need it
 
         self._ray, self._spec = ray, spec
         self._is_ours = not ray.is_initialized()
@@ -123,7 +123,7 @@ class _RayCrew:
             raise ActorLost(lines[-1] if lines else type(error).__name__) from error
 
     def begin_again(self, actor: int) -> None:
-        with contextlib.suppress(Exception):  # it is dead, as a rule
+        with contextlib.suppress(Exception):  # it is usually dead already
             self._ray.kill(self._actors[actor])
         self._actors[actor] = self._begin(actor)
 
@@ -139,7 +139,9 @@ class _RayCrew:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ray takes SIGTERM for itself, which would end a run before it has saved, and draws from Python's generator."""
+    """Undo two side effects of Ray: it handles SIGTERM, which would end a run before it saves, and draws from Python's
+    generator.
+    """
     drawn = random.getstate()
     is_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in SIGNALS} if is_main else {}

@@ -1,4 +1,6 @@
-"""An env is not saved but played again: the seed of its episode and its actions so far lead to where it was."""
+"""An env is not saved but restored by playing again: the seed of its episode and its actions so far determine its
+state.
+"""
 
 from collections.abc import Sequence
 from enum import Enum
@@ -10,27 +12,27 @@ from lit_dqn.playing.stage import Stage
 
 
 class ResumeEnv(Enum):
-    """What becomes of the episodes that were running when a run was saved."""
+    """How to treat the episodes that were running when a run was saved."""
 
     exact = "exact"
-    """They resume: each is played again from its seed by its actions. The env must be a function of the two."""
+    """They resume: each is played again with its seed and actions. The env must be a function of the two."""
 
     new_episode = "new_episode"
-    """They are cut as by a truncation, and new ones begin: for envs that are not deterministic, or slow."""
+    """They are truncated, and new ones begin: for envs that are not deterministic, or slow."""
 
 
 def resimulate(stage: Stage, episodes: Sequence[RunningEpisode]) -> list[str | None]:
-    """Bring each env of a stage to where its episode was.
+    """Restore the state of each env of a stage.
 
-    The envs step together, for some cannot step alone: each one's episode begins when as many steps are left as it is
-    long. Until then the env is idle and plays its first allowed action.
+    The envs step together, because some cannot step alone: each episode begins when the number of steps left equals its
+    length. Until then its env is idle and plays its first allowed action.
 
     Args:
         stage: of N envs.
         episodes: N.
 
     Returns:
-        For each env None if it is where it was, or what is different.
+        For each env None if it was restored, or how it differs.
 
     """
     length = np.array([len(episode.actions) for episode in episodes])

@@ -15,8 +15,8 @@
     | fresh weights of a reset             | (run seed, number of the reset, 0, 6), from 1 |
     | dropout, where there are several shards | (run seed, updates, shard, 7)           |
 
-Envs and shards are numbered over the whole run, wherever they are played; of one shard the number is 0. What else draws
-(the first weights of a network, its dropout where there is one shard) takes torch's global generator, which
+Envs and shards are numbered over the whole run, wherever they are played; a single shard has the number 0. Everything
+else that draws (the initial weights of a network, its dropout with a single shard) uses torch's global generator, which
 `seed_everything` seeds and a checkpoint holds.
 """
 
@@ -24,23 +24,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 EVALUATION_ENV, TEST_ENV = 2**32 - 1, 2**32 - 2
-"""The numbers that the envs of evaluation have in the seeds of their episodes; no training env has them. The best
-checkpoint was chosen on the episodes of validation, so `test` plays others.
+"""The env numbers of evaluation in the seeds of its episodes; no training env has them. The episodes of validation
+selected the best checkpoint, so `test` plays others.
 """
 
 FIRST_DEMONSTRATION_ENV = 2**31
-"""The envs of demonstrations have the numbers from here on, so that they play no episode of training."""
+"""The first env number of demonstrations, which therefore play no training episode."""
 
 EXPLORATION_STREAM, SAMPLING_STREAM = 1, 2
-"""Set generators apart from each other, and from the seeds of episodes, which have no fourth number; those of learning
-are in `learning/draws.py`.
+"""They keep generators apart from each other, and from the seeds of episodes, which have no fourth number; those of
+learning are in `learning/draws.py`.
 """
 
 
 def episode_seed(run_seed: int, env: int, episode: int) -> int:
     """The seed of an episode: a function of the run's seed, the env's number and the env's count of episodes.
 
-    The same episode of the same env starts alike whatever the other envs do, and whether or not the run was resumed.
+    The same episode of the same env starts alike, whatever the other envs do, and whether or not the run was resumed.
     """
     return int(np.random.SeedSequence((run_seed, env, episode)).generate_state(1)[0])
 
@@ -51,8 +51,8 @@ def next_seeds(run_seed: int, first_env: int, episodes: NDArray[np.int64], mask:
     Args:
         run_seed: of the run.
         first_env: the number of the first env over the whole run.
-        episodes: that each env has begun, [N].
-        mask: of which envs, [N].
+        episodes: [N], number of episodes that each env has begun.
+        mask: [N], True for the envs that begin one.
 
     Returns:
         [N], None for the others.
@@ -65,22 +65,22 @@ def next_seeds(run_seed: int, first_env: int, episodes: NDArray[np.int64], mask:
 
 
 def demonstration_env(number: int) -> int:
-    """The number, among all envs, of one that demonstrations are played in, counted from 0 over all of them."""
+    """The env number of a demonstration env, which is counted from 0 over all demonstrations."""
     return FIRST_DEMONSTRATION_ENV + number
 
 
 def evaluation_seeds(run_seed: int, env: int, episodes: int) -> list[int]:
-    """The seeds of so many episodes of `EVALUATION_ENV` or `TEST_ENV`."""
+    """The seeds of `count` episodes of `EVALUATION_ENV` or `TEST_ENV`."""
     return [episode_seed(run_seed, env, number) for number in range(1, episodes + 1)]
 
 
 def exploration_generator(run_seed: int, env: int) -> np.random.Generator:
-    """What an env's policy draws from while it learns."""
+    """The generator of an env's policy during training."""
     return np.random.default_rng((run_seed, env, 0, EXPLORATION_STREAM))
 
 
 def exploration_generator_of_episode(seed: int) -> np.random.Generator:
-    """What the policy draws from in one episode without learning, wherever that is played.
+    """The generator of the policy in one episode without learning.
 
     Args:
         seed: of the episode.
@@ -90,5 +90,5 @@ def exploration_generator_of_episode(seed: int) -> np.random.Generator:
 
 
 def sampling_generator(run_seed: int, shard: int = 0) -> np.random.Generator:
-    """What the transitions of a shard's batches are drawn from."""
+    """The generator that draws the transitions of a shard's batches."""
     return np.random.default_rng((run_seed, shard, 0, SAMPLING_STREAM))

@@ -1,4 +1,4 @@
-"""Playing in shards: each has some of the envs, and a store of its own."""
+"""Playing in shards: each has some of the envs, and its own store."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,12 +16,12 @@ class ShardedCollector:
     """The collectors of several shards as one: they play the same env steps, and their episodes are counted together.
 
     Args:
-        collectors: of the shards here in their order, each with as many envs and told how many the run has.
-        ranks: the processes of the run, which have the others.
+        collectors: of this process's shards in their order, each with the same number of envs.
+        ranks: the processes of the run, which have the other shards.
 
     Attributes:
         episodes: finished, over all envs.
-        finished: whoever watches takes them out.
+        finished: episodes; callbacks take them out.
 
     """
 
@@ -34,7 +34,7 @@ class ShardedCollector:
 
     @property
     def env_step(self) -> int:
-        """Env steps that were played, over all envs."""
+        """Number of env steps played, over all envs."""
         return self.collectors[0].env_step
 
     @property
@@ -44,7 +44,7 @@ class ShardedCollector:
 
     @property
     def players(self) -> Players:
-        """Those of the first shard."""
+        """The generators of the first shard."""
         return self.collectors[0].players
 
     @property
@@ -58,16 +58,16 @@ class ShardedCollector:
             collector.close()
 
     def collect(self, agent: ActionPreferences, env_steps: int, policy: Policy | None = None) -> None:
-        """Play `env_steps` env steps, over all envs of the run, in each shard after the other."""
+        """Play `env_steps` env steps, over all envs of the run, shard after shard."""
         for collector in self.collectors:
             collector.collect(agent, env_steps, policy)
 
     def share(self) -> None:
-        """Number what has finished since this was last called: by env step, then by env."""
+        """Number the episodes that have finished since the last call: by env step, then by env."""
         own = [episode for collector in self.collectors for episode in collector.finished]
         for collector in self.collectors:
             collector.finished.clear()
-        # Most steps end no episode anywhere.
+        # Most steps end no episode in any process.
         if self.ranks.highest(len(own)) == 0:
             return
         found = [episode for episodes in self.ranks.gather(own) for episode in episodes]
@@ -83,14 +83,14 @@ class ShardedCollector:
         policy: Policy = UniformRandom(),  # noqa: B008 - policies have no state
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Play before the run's first update, as of one collector.
+        """Play before the run's first update, as for one collector.
 
         Args:
             agent: as for `collect`.
-            env_steps: played in all.
-            transitions: that the store of each shard must hold besides.
+            env_steps: number of env steps in total.
+            transitions: number of transitions that the store of each shard must also hold.
             policy: how actions are chosen meanwhile.
-            stopped: asked before each step; True ends the warm-up where it is.
+            stopped: called before each step; True ends the warm-up at once.
 
         """
         while (self.env_step < env_steps or self._lacks(transitions)) and not stopped():
@@ -98,23 +98,23 @@ class ShardedCollector:
             self.share()
 
     def _lacks(self, transitions: int) -> bool:
-        """Whether the store of any shard holds fewer."""
+        """Whether the store of any shard holds fewer transitions."""
         return self.ranks.highest(int(any(len(own.store) < transitions for own in self.collectors))) > 0
 
     def let_pass(self, steps: int) -> None:
-        """Let the clock go on, as of one collector."""
+        """Advance the count of env steps, as for one collector."""
         for collector in self.collectors:
             collector.let_pass(steps)
 
     def refill(self, agent: ActionPreferences, env_steps: int, stopped: Callable[[], bool]) -> None:
-        """Play so many env steps by the collector's own policy, for stores that were not saved."""
+        """Play some env steps with the collector's policy, because the stores were not saved."""
         until = self.env_step + env_steps
         while self.env_step < until and not stopped():
             self.collect(agent, self.all_envs)
             self.share()
 
     def state_dict(self) -> dict[str, Any]:
-        """That of one collector with the envs of all shards."""
+        """The state of one collector with the envs of all shards."""
         own = [collector.state_dict() for collector in self.collectors]
         states = [state for states in self.ranks.gather(own) for state in states]
         of_envs = {key: [value for state in states for value in state[key]] for key in OF_ENVS}
@@ -125,8 +125,8 @@ class ShardedCollector:
         """Resume from a saved state; the stores must have been restored before.
 
         Args:
-            state: of `state_dict`, also of one collector.
-            resume_env: what becomes of the episodes that were running.
+            state: from `state_dict`, also of a single collector.
+            resume_env: how to treat the episodes that were running.
 
         """
         self.episodes = state["episodes"]

@@ -1,4 +1,4 @@
-"""The one loop over a vector env: who plays, plays here."""
+"""The only loop over a vector env: everything that plays uses it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,28 +19,28 @@ from lit_dqn.types import ActionPreferences, Timestep
 
 
 class Stage:
-    """A vector env with its frame stacks and the episodes that it is playing, each begun with a seed of its own.
+    """A vector env with its frame stacks and its running episodes, each begun with its own seed.
 
-    Whoever plays begins episodes by `begin`, lets a policy `act`, and steps. Where an env's infos hold
-    `life_lost` [N], those steps have no future for learning, and the episode goes on.
+    A player begins episodes with `begin`, lets a policy `act`, and steps. Steps for which the infos have `life_lost`
+    [N] have no future for learning, but the episode continues.
 
-    Some vector envs cannot step one env alone. An env that has nothing to play meanwhile is *idle*: it goes on for the
-    others' sake, and nothing that it shows or pays counts.
+    Some vector envs cannot step one env alone. An env that has nothing to play meanwhile is *idle*: it steps with the
+    others, and its frames and rewards do not count.
 
     Args:
         envs: a vector env of N envs that does not reset itself (`make_vec`).
         frame_stack: frames in an observation.
-        seed: of the run, which the seeds of episodes follow from; None: `begin` is told each.
+        seed: of the run, which determines the seeds of episodes; None: they are passed to `begin`.
         first_env: the number of the first env over the whole run; the others follow.
-        max_steps: cap on the agent steps of an episode, a truncation; None for no cap but the env's own.
-        action_mask: whether the infos say which actions are allowed.
+        max_steps: cap on the agent steps of an episode, a truncation; None: only the env's own cap.
+        action_mask: whether the infos contain action masks.
 
     Attributes:
-        episodes: that each env has begun by seeds of the run, [N].
-        begun: whether `begin` has been called; before that there is nothing to see.
+        episodes: [N], number of episodes that each env has begun with seeds of the run.
+        begun: whether `begin` has been called; before that there are no frames.
         total_reward: of each env's episode so far, [N].
         length: agent steps of each env's episode so far, [N].
-        action_mask: which actions are allowed where each env is, [N, num_actions]; None: all are.
+        action_mask: [N, num_actions], which actions are allowed in each env's state; None: all are.
 
     """
 
@@ -74,24 +74,23 @@ class Stage:
 
     @property
     def frames(self) -> NDArray[Any]:
-        """What each env shows now: [N, *shape], good until the next call."""
+        """The present frame of each env: [N, *shape], valid until the next call."""
         return self._stack.frames
 
     @property
     def observation(self) -> NDArray[Any]:
-        """What a network sees of each env: [N, *stacked shape], good until the next call."""
+        """The present observation of each env: [N, *stacked shape], valid until the next call."""
         return self._stack.observation
 
     def begin(self, mask: NDArray[np.bool_], seeds: Seeds | None = None) -> None:
         """Begin the next episodes of some envs.
 
         Args:
-            mask: [N], of which envs.
-            seeds: [N], of the episodes of those in the mask, None for an env that is idle from here on; without them
-                the next seeds of the run.
+            mask: [N], True for the envs that begin one.
+            seeds: [N], of the episodes, None for an env that is idle from now on; by default the next seeds of the run.
 
         Raises:
-            TrainingError: if an env shows what is no number.
+            TrainingError: if an observation or reward contains NaN.
 
         """
         if seeds is None:
@@ -107,19 +106,19 @@ class Stage:
         self._log.begin(given)
         frames, info = self.envs.reset(seed=given, options={"reset_mask": mask.copy()})  # type: ignore[arg-type]
         self._stack.reset(self._as_stored(frames), mask)
-        if self.action_mask is not None:  # the infos are of those envs alone that begin
+        if self.action_mask is not None:  # the infos belong only to the envs that begin
             self.action_mask = np.where(mask[:, None], info["action_mask"], self.action_mask)
         self.begun = True
 
     def act(
         self, policy: Policy, agent: ActionPreferences, env_step: int, generators: Generators
     ) -> NDArray[np.integer]:
-        """What a policy does where the envs are, [N]; of forbidden actions it sees no more than that none is preferred.
+        """A policy's actions in the present states, [N]; the preferences of forbidden actions are masked.
 
         Args:
-            policy: how actions follow from what the agent prefers.
-            agent: what it prefers.
-            env_step: what the policy's schedules are asked for.
+            policy: how actions follow from the agent's preferences.
+            agent: the agent that acts.
+            env_step: at which the policy's schedules are evaluated.
             generators: of each env.
 
         Raises:
@@ -140,7 +139,7 @@ class Stage:
         return actions
 
     def allows(self, actions: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """Whether each env's action is allowed where it is, [N]."""
+        """Whether each env's action is allowed in its state, [N]."""
         if self.action_mask is None:
             return np.ones(len(actions), np.bool_)
         return self.action_mask[np.arange(len(actions)), actions]
@@ -152,11 +151,11 @@ class Stage:
             actions: [N].
 
         Returns:
-            The timestep of all envs, whose arrays are good until the next call; and the episodes that have ended with
-            it, in the order of their envs. Where `last`, also of an idle env, `begin` must follow.
+            The timestep of all envs, whose arrays are valid until the next call; and the episodes that ended with it,
+            in the order of their envs. Envs with `last`, idle ones too, must `begin` next.
 
         Raises:
-            TrainingError: if an env shows what is no number.
+            TrainingError: if an observation or reward contains NaN.
 
         """
         frames, reward, terminated, truncated, info = self.envs.step(actions)
@@ -184,10 +183,10 @@ class Stage:
         return frames
 
     def running(self) -> list[RunningEpisode]:
-        """What leads each env to where it is, so that it can be played again; [N], or none if none has begun."""
+        """What is needed to restore each env, [N]; empty if no episode has begun."""
         return self._log.running(self._stack.frames) if self.begun else []
 
     def restore(self, episodes: Sequence[int]) -> None:
-        """Take over how many episodes each env has begun, [N]; none of them is running."""
+        """Set the number of episodes that each env has begun, [N]; none is running."""
         self.episodes[:] = episodes
         self.begun = False

@@ -1,4 +1,4 @@
-"""Episodes played one after the other without learning, to watch an agent."""
+"""Consecutive episodes without learning, to watch an agent."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from lit_dqn.types import ActionPreferences
 
 
 class Step(NamedTuple):
-    """One step of an episode that is being watched."""
+    """One step of a watched episode."""
 
     observation: NDArray[Any]  # [*shape], a single frame
     action: int
@@ -43,14 +43,14 @@ def play_episode(
     """Play one episode without learning, step by step.
 
     Args:
-        env: as `make_env` makes it.
-        agent: what it prefers.
-        policy: how actions follow from them.
+        env: from `make_env`.
+        agent: the agent that acts.
+        policy: how actions follow from its preferences.
         seed: of the env and of the policy.
-        max_steps: cap on the agent steps of the episode; a greedy policy can loop for ever.
+        max_steps: cap on the agent steps of the episode; a greedy policy can loop endlessly.
         frame_stack: frames in an observation.
-        action_mask: whether the env's infos say which actions are allowed.
-        env_step: what the policy's schedules are asked for.
+        action_mask: whether the env's infos contain action masks.
+        env_step: at which the policy's schedules are evaluated.
 
     """
     stage = Stage(_OneEnv(env), frame_stack, seed=None, max_steps=max_steps, action_mask=action_mask)
@@ -71,7 +71,7 @@ def play_episode(
 
 
 class _OneEnv(VectorEnv):
-    """An env as a vector env of one that does not reset itself; whoever made the env closes it."""
+    """An env as a vector env of one that does not reset itself; the caller closes the env."""
 
     def __init__(self, env: gymnasium.Env) -> None:
         self.num_envs = 1
@@ -101,13 +101,13 @@ class _OneEnv(VectorEnv):
 
 
 def _of_one(info: dict[str, Any]) -> dict[str, Any]:
-    """What a stage looks for in the infos of an env, as a vector env of one has it."""
+    """The infos of an env that a stage reads, in the form of a vector env of one."""
     return {"action_mask": np.asarray(info["action_mask"])[None]} if "action_mask" in info else {}
 
 
 @dataclass
 class Trajectory:
-    """An episode that was played to be watched; T is its length."""
+    """A watched episode; T is its length."""
 
     seed: int
     observation: NDArray[Any]  # [T + 1, *shape], single frames, the last one included
@@ -116,10 +116,10 @@ class Trajectory:
     terminated: bool
     pictures: list[NDArray[np.uint8]]  # T + 1 of [H, W, 3], or none if the env has no pictures
     fps: float
-    frame_stack: int  # frames in what the agent saw
+    frame_stack: int  # frames in the agent's observations
 
     def seen(self, step: int) -> NDArray[Any]:
-        """What the agent saw at a step from 0 to T, [*observation_shape]."""
+        """The agent's observation at a step from 0 to T, [*observation_shape]."""
         return observations_of_episode(self.observation, self.frame_stack, np.array([step]))[0]
 
     @property
@@ -139,16 +139,16 @@ def play_trajectories(
     frame_stack: int = 1,
     action_mask: bool = False,
 ) -> Iterator[Trajectory]:
-    """Play episodes one after the other, with all that was seen.
+    """Play consecutive episodes, and keep all observations.
 
     Args:
-        env: as `make_env_with_pictures` makes it.
-        agent: what it prefers.
-        policy: how actions follow from them; schedules are asked for env step 0.
+        env: from `make_env_with_pictures`.
+        agent: the agent that acts.
+        policy: how actions follow from its preferences; schedules are evaluated at env step 0.
         seeds: one episode each, of the env and of the policy.
         max_steps: cap on the agent steps of an episode.
         frame_stack: frames in an observation.
-        action_mask: whether the env's infos say which actions are allowed.
+        action_mask: whether the env's infos contain action masks.
 
     Yields:
         One trajectory for each seed.
@@ -172,7 +172,7 @@ def play_trajectories(
 
 
 def _as_picture(rendered: NDArray[Any]) -> NDArray[np.uint8]:
-    """What an env has drawn, as uint8; some draw in shares of one, some in whole numbers of another type."""
+    """A rendered picture as uint8; some envs return floats in [0, 1], some other integer types."""
     if rendered.dtype == np.uint8:
         return rendered
     scale = 255 if np.issubdtype(rendered.dtype, np.floating) and rendered.max(initial=0) <= 1 else 1

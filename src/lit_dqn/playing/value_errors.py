@@ -1,4 +1,4 @@
-"""How far learned state values are from the truth."""
+"""The error of learned state values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
@@ -17,11 +17,11 @@ from lit_dqn.replay.stacking import first_observations, observations_of_episode
 from lit_dqn.types import ActionPreferences
 
 NEGLIGIBLE = 0.01
-"""The discount below which the future that a truncated episode did not show may be left out."""
+"""The discount below which the unseen future of a truncated episode may be neglected."""
 
 
 class StateValues(ActionPreferences, Protocol):
-    """An agent that says V(s)."""
+    """An agent that estimates V(s)."""
 
     def state_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
         """V(s) of observations [N, *shape], as [N]."""
@@ -45,26 +45,26 @@ def value_errors(
 ) -> dict[str, float]:
     """The error of V, by the names of the log.
 
-    In a grid world V is held against v_π, which is known exactly. Elsewhere it is held against the discounted returns
-    of episodes, which scatter around v_π: that error does not sink to 0.
+    In a grid world V is compared with v_π, which is known exactly. Elsewhere it is compared with the discounted returns
+    of episodes, which scatter around v_π: that error does not go to 0.
 
     Args:
-        agent: whose V.
+        agent: the agent that estimates V.
         env_id: of the env, as for `make_env`.
-        env_kwargs: likewise.
-        wrappers: likewise; what they make of a grid world is not known exactly, and counts as elsewhere.
-        policy: whose values V should be.
+        env_kwargs: as for `make_env`.
+        wrappers: as for `make_env`; v_π of a wrapped grid world is not known, so returns are used.
+        policy: the policy whose values V should be.
         gamma: γ, per step.
         frame_stack: frames in an observation.
-        reward_clip: bound of each step's reward in what V learns from; clipped rewards count as elsewhere.
-        action_mask: whether the env's infos say which actions are allowed.
-        seeds: of the episodes that are played where the truth is not known.
+        reward_clip: bound of each step's reward for learning; with clipped rewards returns are used.
+        action_mask: whether the env's infos contain action masks.
+        seeds: of the episodes that are played if v_π is not known.
         max_steps: cap on the agent steps of each.
-        env_step: what the policy's schedules are asked for.
+        env_step: at which the policy's schedules are evaluated.
 
     Returns:
-        `eval/value_rms_error` and `eval/value_relative_error` (`compare`) over the states that an agent can act in;
-        or `eval/return_rms_error` over the steps of the episodes, nothing if all of them were cut too soon to tell.
+        `eval/value_rms_error` and `eval/value_relative_error` (`compare`) over the states in which an agent can act; or
+        `eval/return_rms_error` over the steps of the episodes, nothing if all of them were truncated too early.
 
     Raises:
         ConfigError: if γ is 1 and the policy never ends an episode from some state, which then has no value.
@@ -92,12 +92,12 @@ def _true_values(world: GridWorld, probabilities: NDArray[Any], gamma: float) ->
 
 
 def stacked_observations(world: GridWorld, frame_stack: int) -> NDArray[Any]:
-    """What a network sees in each state of a grid world at the start of an episode, [num_states, *stacked shape]."""
+    """The observation of each state of a grid world at the start of an episode, [num_states, *stacked shape]."""
     return first_observations(observe_all(world), frame_stack)
 
 
 def compare(values: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
-    """Two measures of the error of values [S] beside the truth [S], every state with the same weight.
+    """Two measures of the error of values [S] against the true values [S], with equal weight for every state.
 
     `eval/value_rms_error` is the root of the mean squared error; `eval/value_relative_error` the mean absolute error
     over the mean absolute truth.
