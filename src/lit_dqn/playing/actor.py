@@ -21,7 +21,7 @@ class PlayerSpec(NamedTuple):
     players.
     """
 
-    make_envs: Callable[..., VectorEnv]  # of their number and, as `first_env`, the number of the first over the run
+    make_envs: Callable[..., VectorEnv]  # (number of envs, `first_env`: the number of the first one over the run)
     envs_per_player: int  # n
     num_envs: int  # envs of all players
     all_envs: int  # envs of the whole run

@@ -20,7 +20,7 @@ from lit_dqn.types import ActionPreferences, Batch
 
 
 class Acting(lightning.LightningModule, ABC):
-    """A module that chooses actions: what policies, pictures and reports ask of an agent."""
+    """A module that chooses actions: the interface of an agent for policies, pictures and reports."""
 
     online: nn.Module
     observation_shape: ObservationShape
@@ -35,13 +35,14 @@ class Acting(lightning.LightningModule, ABC):
     """Whether it can choose actions by itself."""
 
     preferences_name = "Q(s, ·)"
-    """What it chooses its actions by, in symbols."""
+    """The symbol of its preferences, for pictures."""
 
     @abstractmethod
     def preferences(self, observation: NDArray[Any]) -> NDArray[np.float32]:
-        """What policies choose actions by, higher is better: observations [N, *observation_shape] to [N, num_actions].
+        """The numbers by which policies choose actions, higher is better: observations [N, *observation_shape] to [N,
+        num_actions].
 
-        Q(s, ·) where there are action values, otherwise the preferences h(s, ·) of Sutton & Barto (2020), section 13.1.
+        Q(s, ·) if there are action values, otherwise the preferences h(s, ·) of Sutton & Barto (2020), section 13.1.
         """
 
     @abstractmethod
@@ -52,12 +53,12 @@ class Acting(lightning.LightningModule, ABC):
 
         Args:
             observation: of each state.
-            action_mask: [N, num_actions], which actions are allowed there; None: all are.
+            action_mask: [N, num_actions], which actions are allowed in each state; None: all are.
 
         """
 
     def _outputs(self, observation: NDArray[Any]) -> NDArray[np.float32]:
-        """What the online network says, [N, number of outputs]."""
+        """The outputs of the online network, [N, number of outputs]."""
         return self._inference(observation)
 
     def _will_see(self, observation_shape: tuple[int, ...] | dict[str, Any]) -> None:
@@ -68,21 +69,21 @@ class Acting(lightning.LightningModule, ABC):
             self.parts, self.observation_shape = None, tuple(observation_shape)
 
     def by_parts(self, observation: Tensor) -> Any:
-        """Observations [B, ...] as a store keeps them, as the networks take them."""
+        """Observations [B, ...] of a store, in the form that networks take."""
         return observation if self.parts is None else self.parts.tensors(observation)
 
     def batch_by_parts(self, batch: Batch) -> Batch:
-        """A batch as objectives take it."""
+        """A batch in the form that objectives take."""
         if self.parts is None:
             return batch
         following = None if batch.next_observation is None else self.by_parts(batch.next_observation)
         return batch._replace(observation=self.by_parts(batch.observation), next_observation=following)
 
     def acting_copy(self, earlier: Self | None = None) -> Self:
-        """An agent that acts by the weights of now, and shares all else; what this one learns does not reach it.
+        """An agent that acts with a copy of the present weights, and shares everything else.
 
         Args:
-            earlier: a copy, which is brought up to date; None makes one.
+            earlier: a copy to update; None: make a new one.
 
         """
         if earlier is None:
@@ -101,7 +102,7 @@ class Acting(lightning.LightningModule, ABC):
 
     @contextlib.contextmanager
     def exploring(self) -> Iterator[None]:
-        """Inside it acts with noise, if its network has noisy layers: a function of the run's seed and the env step."""
+        """A context in which noisy layers have noise: a function of the run's seed and the env step."""
         self._noise.draw(*self._noise_seed)
         try:
             yield
@@ -117,8 +118,8 @@ class Acting(lightning.LightningModule, ABC):
         """The greedy action for one observation.
 
         Args:
-            observation: of shape `observation_shape`; of several parts, those by their names, or what `make_env`'s env
-                shows.
+            observation: of shape `observation_shape`; with several parts, a dictionary of them, or an observation of
+                `make_env`'s env.
             action_mask: [num_actions], which actions are allowed; None: all are.
 
         Raises:

@@ -21,23 +21,23 @@ from lit_dqn.types import Batch, LossOutput
 
 
 class LitActorCritic(LitAgent):
-    """n-step advantage actor-critic: one network says the policy and V (Sutton & Barto 2020, section 13.5).
+    """n-step advantage actor-critic: one network outputs the policy and V (Sutton & Barto 2020, section 13.5).
 
-    Its outputs are a preference h(s, a) for each action and, last, V(s); all layers but the last are shared. It
-    learns from what its own policy has just played: `data.policy` Softmax, `data.sampler` Latest, and between two
-    updates as many env steps as there are transitions in a batch; with fewer transitions, the others are left out.
+    Its outputs are a preference h(s, a) for each action and, last, V(s); all layers but the last are shared. It learns
+    from the newest steps of its own policy: `data.policy` Softmax, `data.sampler` Latest, and between two updates as
+    many env steps as there are transitions in a batch; with a smaller batch, some steps are left out.
 
     Args:
         observation_shape: of one observation, frames stacked; on the command line it comes from the data.
-        num_actions: likewise.
+        num_actions: of the env; on the command line it comes from the data.
         network: (observation_shape, num_actions + 1) -> module from [B, *observation_shape] to [B, num_actions + 1].
         objective: the loss of a batch.
         optimizer: called with the parameters of the network.
-        learning_rate: of the optimiser, a number or a schedule over env steps; None keeps the optimiser's own.
-        max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
+        learning_rate: of the optimiser, a number or a schedule over env steps; None: the optimiser's default.
+        max_grad_norm: the gradient is scaled down to this Euclidean norm; None: it is not clipped.
         update: how updates are computed: `graph` captures one as a CUDA graph and replays it, `eager` computes
-            operation by operation, `auto` takes `graph` on a GPU where it can.
-        init_from: a checkpoint or a `.safetensors` file with the weights to begin with.
+            operation by operation, `auto` uses `graph` on a GPU if possible.
+        init_from: a checkpoint or a `.safetensors` file with the initial weights.
 
     Raises:
         ConfigError: if a value is out of its range, the network does not take the observations, or the weights do
@@ -70,23 +70,23 @@ class LitActorCritic(LitAgent):
             objective=objective,
             optimizer=optimizer,
             learning_rate=learning_rate,
-            target_update_period=None,  # what is learned from is fresh, and needs no steady target
+            target_update_period=None,  # its data are fresh, so it needs no fixed target
             target_update_tau=1.0,
             max_grad_norm=max_grad_norm,
             update=update,
             init_from=init_from,
         )
-        # In no checkpoint: it follows from the env step.
+        # Not in checkpoints: it is a function of the env step.
         self.register_buffer("_temperature", torch.ones(()), persistent=False)
         self._temperature: Tensor
         self._temperature_set = 1.0
 
     def batch_loss(self, batch: Batch) -> LossOutput:
-        """What the objective says of a batch, at the temperature at which the agent acts now."""
+        """The objective's loss of a batch, at the temperature with which the agent acts now."""
         return self.objective(self.online, batch, self._temperature)
 
     def follow_schedules(self, learner: Learner) -> None:
-        """The policy's temperature, too."""
+        """Also set the policy's temperature."""
         super().follow_schedules(learner)
         data = data_of(self.trainer)
         if data is None or not isinstance(data.policy, Softmax):
@@ -100,7 +100,7 @@ class LitActorCritic(LitAgent):
         """Refuse to learn from anything but the latest steps of the softmax over the agent's own preferences.
 
         Raises:
-            ConfigError: naming the key and its value.
+            ConfigError: names the key and its value.
 
         """
         if not isinstance(data.policy, Softmax):

@@ -45,24 +45,25 @@ from lit_dqn.types import Batch, Chunk, LossOutput
 
 
 class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
-    """What every agent is: an online network that learns from chunks, and evaluation episodes that grade it.
+    """The base class of agents: an online network that learns from chunks, and is evaluated by episodes.
 
-    What the network says, and what a batch teaches it, is the business of `LitDQN`, `LitTD` and `LitActorCritic`.
+    `LitDQN`, `LitTD` and `LitActorCritic` define the outputs of the network and the loss of a batch.
 
     Args:
-        observation_shape: of one observation, frames stacked; of several parts, what `Parts.described` says.
+        observation_shape: of one observation, frames stacked; with several parts, the value of `Parts.described`.
         num_actions: of the env.
         network: (observation_shape, num_outputs) -> module from [B, *observation_shape] to [B, num_outputs].
-        outputs: as many as the network must have, and what they are, in words for the user.
+        outputs: the number of outputs that the network must have, and their meaning, for error messages.
         objective: the loss of a batch.
         optimizer: called with the parameters of the online network.
-        learning_rate, weight_decay: of the optimiser, numbers or schedules over env steps; None keeps its own.
-        resets: when and how networks begin partly anew; None: never.
-        target_update_period: updates from one update of the target network to the next; None: no target network.
+        learning_rate, weight_decay: of the optimiser, numbers or schedules over env steps; None: the optimiser's
+            default.
+        resets: when and how networks are partly reset; None: never.
+        target_update_period: updates between two updates of the target network; None: no target network.
         target_update_tau: τ of target <- τ online + (1 - τ) target.
-        max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
-        update: how updates are computed (`Update`), by its name.
-        init_from: a checkpoint or a `.safetensors` file with the weights to begin with.
+        max_grad_norm: the gradient is scaled down to this Euclidean norm; None: it is not clipped.
+        update: how updates are computed, by name (`Update`).
+        init_from: a checkpoint or a `.safetensors` file with the initial weights.
 
     Raises:
         ConfigError: if a value is out of its range, or observations, network and weights do not fit.
@@ -72,7 +73,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
     target: nn.Module
 
     output_name = "outputs"
-    """What its network says, as an identifier."""
+    """The meaning of its network's outputs, as an identifier."""
 
     def __init__(
         self,
@@ -109,7 +110,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         self.max_grad_norm = max_grad_norm
         self.update_way = Update(update)
         self.env_step = 0
-        self._learner: Learner | None = None  # while it is trained
+        self._learner: Learner | None = None  # during training
         self._loss_watch = LossWatch()
 
         self._make_network = partial(build_network, network, self.observation_shape, *outputs)
@@ -140,19 +141,18 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
             "resets": resets,
         }
         arguments |= {name: of_some[name] for name in inspect.signature(type(self)).parameters if name in of_some}
-        # A checkpoint builds the agent again from these, and `RunDescription` logs them; the weights to begin with are
-        # no part of what it is.
+        # A checkpoint restores the agent from these, and `RunDescription` logs them.
         self.save_hyperparameters(specification({"_instantiator": INSTANTIATOR, **arguments}), logger=False)
-        # Dropout and batch norm are for the online network in updates; acting, grading and the target go without.
+        # Dropout and batch norm are in training mode only in the online network during updates.
         self.eval()
 
     def configure_callbacks(self) -> list[lightning.Callback]:
-        """What writes returns, losses and exploration over env steps, for a Trainer that was not given it."""
+        """The callback that logs returns, losses and exploration over env steps, for a Trainer without one."""
         from lit_dqn.callbacks import RunDescription, TrainingStatistics
 
         trainer: Any = self.trainer
         if trainer.state.fn != "fit" or not hasattr(trainer.datamodule, "collector"):
-            return []  # nothing to watch
+            return []  # nothing to log
         return [
             kind()
             for kind in (TrainingStatistics, RunDescription)
@@ -161,23 +161,23 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
 
     @abstractmethod
     def batch_loss(self, batch: Batch) -> LossOutput:
-        """What the objective says of a batch."""
+        """The objective's loss of a batch."""
 
     def check_can_learn_from(self, data: Data) -> None:
-        """Refuse what this agent cannot learn from.
+        """Refuse data from which this agent cannot learn.
 
-        Here: what shards, playing ahead, a sampler's priorities or a rollout's whole returns do not go with.
+        Here: what is incompatible with shards, playing ahead, priorities or the complete returns of a rollout.
 
         Args:
             data: the data module.
 
         Raises:
-            ConfigError: naming the key, its value and one that fits.
+            ConfigError: names the key, its value and one that fits.
 
         """
         check_shards(data.shards, self.update_way, self.online)
         if data.play_ahead or data.place is not None:
-            # Lightning says the device of the run before it moves the weights there.
+            # Lightning knows the device of the run before it moves the weights there.
             rows = torch.as_tensor(data.blank_observation, device=next(self.online.parameters()).device)
             act = torch.inference_mode()(partial(self.online, self.by_parts(rows)))
             check_draws_nothing(type(self.online).__name__, act, data.play_ahead)
@@ -189,14 +189,14 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
 
     @property
     def target_network(self) -> nn.Module:
-        """What grades s': the online network itself where there is no other."""
+        """The network that evaluates s': the online network if there is no target network."""
         return self.online if self.target_update_period is None else self.target
 
     def loss_of_blanks(self, whole_returns: bool = False) -> LossOutput:
-        """What the objective says of two transitions of nothing but zeros.
+        """The objective's loss of two transitions of zeros.
 
         Args:
-            whole_returns: whether their rewards are whole returns, so that there are no next observations.
+            whole_returns: whether their rewards are complete returns, so that there are no next observations.
 
         """
         device = next(self.online.parameters()).device
@@ -207,20 +207,20 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
             return self.batch_loss(Batch(observation, zeros.long(), zeros, zeros, following, uniform=levels))
 
     def check_device(self, device: torch.device) -> None:
-        """Refuse an update that cannot be computed as `update` asks.
+        """Refuse an update that `update` cannot compute.
 
         Args:
-            device: on which it will be trained.
+            device: of the training.
 
         Raises:
-            ConfigError: saying why, and what to set.
+            ConfigError: names the reason, and a value to set.
 
         """
         check_device(self.update_way, device)
         check_update(self.update_way, self.online, self.observation_shape, self.make_optimizer, self.weight_decay)
 
     def setup(self, stage: str) -> None:
-        """Check that agent, data and device belong together, once for each stage."""
+        """Check that agent, data and device are compatible, once per stage."""
         if stage == "fit":
             self.check_device(self.trainer.strategy.root_device)
             prepare_libraries()
@@ -230,15 +230,15 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
             self.check_can_learn_from(data)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The optimiser, over the online network alone."""
+        """The optimiser of the online network."""
         return self.make_optimizer(self.online.parameters())
 
     def on_fit_start(self) -> None:
-        """For Lightning, which warns of modules that are not in training mode when training starts."""
+        """Avoids Lightning's warning about modules that are not in training mode when training starts."""
         self.train()
 
     def on_train_start(self) -> None:
-        """Make the learner, and take up the checkpoint's generators, from which nothing draws until the first step."""
+        """Create the learner, and restore the checkpoint's generators; nothing draws from them until the first step."""
         self.eval()
         self._loss_watch = LossWatch()
         self._learner = Learner(
@@ -278,10 +278,10 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         before, priority = learner.updates, None
         try:
             if learner.captures_next:
-                chunk.wait()  # nothing else uses the device while it is captured
+                chunk.wait()  # nothing else may use the device during a capture
             learned = learner.update_many(chunk.batches)
             self._loss_watch.watch(learned.metrics["loss"], before, chunk.env_step)
-            priority = learned.priority  # of losses that are numbers
+            priority = learned.priority  # only of finite losses
         finally:
             count_updates(self.trainer, learner.updates - before)
             chunk.settle(priority)
@@ -289,11 +289,11 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         return {name: rows.mean() if len(rows) > 1 else rows[0] for name, rows in learned.metrics.items()}
 
     def on_train_end(self) -> None:
-        """Look at the last losses."""
+        """Check the last losses."""
         self._loss_watch.settle()
 
     def on_fit_end(self) -> None:
-        """Also after a fit that had nothing to do, which never came to `on_train_start`."""
+        """Also after a fit with nothing to do, which never called `on_train_start`."""
         self.eval()
         if self._learner is not None:
             self._learner.release()

@@ -1,4 +1,4 @@
-"""The backward pass of an update, with Lightning's hooks around it where somebody listens."""
+"""The backward pass of an update, with Lightning's hooks only if something uses them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +14,10 @@ HOOKS = ("on_before_backward", "on_after_backward")
 
 
 def backward_of(agent: lightning.LightningModule) -> Callable[[Tensor], None]:
-    """What differentiates a loss of an agent in its Trainer, with the same gradients either way.
+    """The function that differentiates an agent's loss in its Trainer; the gradients are the same either way.
 
-    Lightning's `manual_backward` goes through its profiler, the strategy, the precision and two hooks of each callback
-    and of the agent. Where none of them does anything, a small network's update need not pay for it.
+    Lightning's `manual_backward` calls its profiler, the strategy, the precision and two hooks of each callback and of
+    the agent. If none of them does anything, a small network's update can avoid the cost.
 
     Args:
         agent: attached to its Trainer.

@@ -13,11 +13,11 @@ from lit_dqn.types import ActionPreferences
 
 
 class CheckpointPolicy(Policy):
-    """A fixed policy: it plays by the agent of a checkpoint, whatever the agent that learns meanwhile.
+    """A fixed policy: it acts with the agent of a checkpoint, independently of the agent that learns.
 
     Args:
         checkpoint: a `.ckpt` file of lit_dqn.
-        policy: how actions follow from what that agent prefers.
+        policy: how actions follow from that agent's preferences.
         trust: your own classes that the checkpoint may name, such as its network.
 
     Raises:
@@ -45,7 +45,7 @@ class CheckpointPolicy(Policy):
         env_step: int,
         generators: Sequence[np.random.Generator],
     ) -> NDArray[np.int64]:
-        """Actions [N], by the agent of the checkpoint.
+        """Actions [N] with the agent of the checkpoint.
 
         Raises:
             ConfigError: if it was trained with other observations or actions.
@@ -61,9 +61,9 @@ class CheckpointPolicy(Policy):
         return self.policy.act(as_masked(self._agent, agent), observation, env_step, generators)
 
     def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
-        """π(a|s) by the agent of the checkpoint."""
+        """π(a|s) with the agent of the checkpoint."""
         return self.policy.probabilities(self._agent, observation, env_step)
 
     def metrics(self, env_step: int) -> dict[str, float]:
-        """What the policy says of itself."""
+        """The values to log about the policy."""
         return self.policy.metrics(env_step)

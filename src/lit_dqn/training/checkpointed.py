@@ -20,7 +20,7 @@ from lit_dqn.saving.weights import check_weights
 
 
 class Checkpointed(lightning.LightningModule):
-    """A module that is built from a checkpoint, and adds to one what decides how its training continues."""
+    """A module that is built from a checkpoint, and saves everything that determines how its training continues."""
 
     env_step: int
     online: nn.Module
@@ -28,7 +28,7 @@ class Checkpointed(lightning.LightningModule):
     _learner: Learner | None
     _loss_watch: LossWatch
     _resumed_from: Contents | None = None
-    """The checkpoint, from its load to the start of training."""
+    """The checkpoint, between loading and the start of training."""
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -39,17 +39,17 @@ class Checkpointed(lightning.LightningModule):
         trust: Sequence[type] = (),
         **arguments: Any,
     ) -> Self:
-        """The agent of a checkpoint. Lightning's own way would make whatever the checkpoint names.
+        """The agent of a checkpoint. Lightning's own method would create whatever the checkpoint names.
 
         Args:
             checkpoint_path: a `.ckpt` file.
-            map_location: the device that the agent is for.
+            map_location: the device of the agent.
             trust: your own classes that the checkpoint may name, such as its network.
             arguments: of the constructor, in place of those in the checkpoint.
 
         Raises:
-            ConfigError: if the file is missing or damaged, its weights do not fit or are no numbers, or a part of the
-                agent is of a class that is not trusted, or cannot be made.
+            ConfigError: if the file is missing or damaged, its weights do not fit or are not finite, or the class of a
+                part of the agent is not trusted or cannot be created.
 
         """
         return cls.of_checkpoint(Checkpoint.read(checkpoint_path), map_location, trust=trust, **arguments)
@@ -63,7 +63,7 @@ class Checkpointed(lightning.LightningModule):
         trust: Sequence[type] = (),
         **arguments: Any,
     ) -> Self:
-        """As `load_from_checkpoint`, of a checkpoint that has been read."""
+        """As `load_from_checkpoint`, for a checkpoint that has been read."""
         given = {"init_from", *arguments}  # the checkpoint has the weights
         saved = checked_arguments(
             cls,
@@ -82,7 +82,7 @@ class Checkpointed(lightning.LightningModule):
         return agent.to(map_location)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the class of the agent, the env step, and what else decides how the run continues."""
+        """Add the class of the agent, the env step, and everything else that determines how the run continues."""
         self._loss_watch.settle()
         contents = Contents(checkpoint)
         contents.describe(type(self).__name__, self.env_step)
@@ -92,8 +92,8 @@ class Checkpointed(lightning.LightningModule):
                 self._learner.plain_settings(state)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the env step; to train on, also the optimiser's state, with the settings of this run."""
-        contents = Contents(checkpoint).migrate()  # whoever reads with another plugin than ours has not done so
+        """Restore the env step; for training, also the optimiser's state, with the settings of this run."""
+        contents = Contents(checkpoint).migrate()  # readers other than our plugin have not done so
         self.env_step = contents.env_step
         if self._trainer is not None and self.trainer.state.fn == "fit":
             keep_settings_of_optimizer(contents, self.make_optimizer, self.online.parameters())

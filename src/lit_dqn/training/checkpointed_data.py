@@ -31,7 +31,7 @@ KEPT_ON_RESUME = (
     "updates_per_epoch",
     "gradient_steps",
 )
-"""What must be as in the checkpoint: the layout of the replay, and how updates and epochs are counted."""
+"""Settings that must equal the checkpoint's: the layout of the replay, and how updates and epochs are counted."""
 
 
 class CheckpointedData(lightning.LightningDataModule):
@@ -44,14 +44,14 @@ class CheckpointedData(lightning.LightningDataModule):
     seed: int
     shards: int
     prefilled = 0
-    """Timesteps of demonstrations that the replay was filled with before learning began."""
+    """Number of timesteps of demonstrations with which the replay was filled before learning began."""
 
     _sampling: list[np.random.Generator]
     _refill = False
 
     @classmethod
     def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not from a checkpoint alone: Lightning's way would make whatever it names.
+        """Not supported: Lightning's method would create whatever the checkpoint names.
 
         Raises:
             ConfigError: always.
@@ -63,7 +63,7 @@ class CheckpointedData(lightning.LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Collector, replay and generators while training, nothing otherwise; of several shards a list of each."""
+        """Collector, replay and generators during training, otherwise nothing; with several shards a list of each."""
         if self.collector is None or self.store is None:
             return {}
         replay: Any = self.store.state_dict()
@@ -72,7 +72,7 @@ class CheckpointedData(lightning.LightningDataModule):
             ranks = Ranks.now()
             here = ranks.shards(self.shards)
             sampling = [state for states in ranks.gather(sampling[here.start : here.stop]) for state in states]
-            # Whoever has a replay writes it.
+            # Each process writes its own replay.
             replay = [replay.get(shard, {}) for shard in range(self.shards)]
         return {
             "collector": self.collector.state_dict(),
@@ -83,18 +83,18 @@ class CheckpointedData(lightning.LightningDataModule):
         }
 
     def check_can_resume(self, checkpoint: Checkpoint) -> None:
-        """Refuse to resume with settings that a saved replay or the count of epochs was not made for.
+        """Refuse to resume with settings that do not fit the saved replay or the count of epochs.
 
         Args:
             checkpoint: of the run.
 
         Raises:
-            ConfigError: naming the first key that differs.
+            ConfigError: names the first key that differs.
 
         """
         saved = checkpoint.settings.data
         for key in KEPT_ON_RESUME:
-            # What an earlier release did not know was as it is by default.
+            # Settings that an earlier release did not have had today's default values.
             then = saved[key] if key in saved else specification(inspect.signature(type(self)).parameters[key].default)
             if then != self.hparams[key]:
                 raise ConfigError(
@@ -104,7 +104,7 @@ class CheckpointedData(lightning.LightningDataModule):
                 )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume from a saved state, when training.
+        """Resume from a saved state, for training.
 
         Raises:
             ConfigError: if the saved replay is damaged.

@@ -1,4 +1,4 @@
-"""What an agent's settings must be, before its network is built."""
+"""Checks of an agent's settings, before its network is built."""
 
 import inspect
 from collections.abc import Iterable
@@ -19,11 +19,11 @@ def check_target_updates(period: int | None, tau: float) -> None:
     """Refuse a target network that would never be updated.
 
     Args:
-        period: updates of the online network from one update of the target network to the next; None: no target.
+        period: updates of the online network between two updates of the target network; None: no target.
         tau: τ of target <- τ online + (1 - τ) target.
 
     Raises:
-        ConfigError: naming the key and the values that fit.
+        ConfigError: names the key and the values that fit.
 
     """
     if period is not None and period < 1:
@@ -33,10 +33,10 @@ def check_target_updates(period: int | None, tau: float) -> None:
 
 
 def check_no_target(period: int | None) -> None:
-    """Refuse a target network that nobody would ask, because what is learned are whole returns.
+    """Refuse a target network that would not be used, because complete returns are learned.
 
     Args:
-        period: as of `check_target_updates`.
+        period: as for `check_target_updates`.
 
     Raises:
         ConfigError: if there is one.
@@ -53,7 +53,7 @@ def check_max_grad_norm(max_grad_norm: float | None) -> None:
     """Refuse a norm to which no gradient can be scaled.
 
     Raises:
-        ConfigError: naming the key and the values that fit.
+        ConfigError: names the key and the values that fit.
 
     """
     if max_grad_norm is not None and not max_grad_norm > 0:
@@ -61,7 +61,7 @@ def check_max_grad_norm(max_grad_norm: float | None) -> None:
 
 
 def learning_rate_schedule(learning_rate: Schedule | float | None) -> Schedule | None:
-    """The schedule that a learning rate stands for; a number is constant, None leaves it to the optimiser.
+    """The schedule of a learning rate; a number is constant, None is the optimiser's default.
 
     Raises:
         ConfigError: if it is negative anywhere, or 0 at both ends.
@@ -80,7 +80,7 @@ def learning_rate_schedule(learning_rate: Schedule | float | None) -> Schedule |
 
 
 def weight_decay_schedule(weight_decay: Schedule | float | None) -> Schedule | None:
-    """The schedule that a weight decay stands for; a number is constant, None leaves it to the optimiser.
+    """The schedule of a weight decay; a number is constant, None is the optimiser's default.
 
     Raises:
         ConfigError: if it is negative anywhere.
@@ -98,10 +98,10 @@ def weight_decay_schedule(weight_decay: Schedule | float | None) -> Schedule | N
 def check_weight_decay(
     weight_decay: Schedule | None, optimizer: OptimizerCallable, parameters: Iterable[nn.Parameter]
 ) -> None:
-    """Refuse the weight decay of an optimiser that has none.
+    """Refuse a weight decay for an optimiser that does not support it.
 
     Raises:
-        ConfigError: naming the optimiser and one that has.
+        ConfigError: names the optimiser and one that does.
 
     """
     if weight_decay is not None and "weight_decay" not in optimizer(parameters).defaults:
@@ -113,14 +113,14 @@ def check_weight_decay(
 
 
 def check_optimizer(optimizer: OptimizerCallable, parameters: Iterable[nn.Parameter]) -> None:
-    """Refuse an optimiser that cannot be made, or that calls for the loss more than once in a step.
+    """Refuse an optimiser that cannot be created, or that needs the loss more than once per step.
 
     Args:
         optimizer: called with parameters.
-        parameters: of the network that it is for.
+        parameters: of its network.
 
     Raises:
-        ConfigError: naming the optimiser and, where it needs the loss again, one that does not.
+        ConfigError: names the optimiser and, if it needs the loss again, one that does not.
 
     """
     name = getattr(made_by(optimizer), "__name__", optimizer)
@@ -141,17 +141,17 @@ def check_update(
     make_optimizer: OptimizerCallable,
     weight_decay: Schedule | None,
 ) -> None:
-    """Refuse to compute updates in a way that they cannot be computed in.
+    """Refuse a way of computing updates that does not work here.
 
     Args:
-        way: in which.
+        way: the way.
         network: that learns.
         observation_shape: of one observation.
         make_optimizer: called with its parameters.
         weight_decay: its schedule; None: it has none.
 
     Raises:
-        ConfigError: saying why.
+        ConfigError: names the reason.
 
     """
     takes_it_once = way in (Update.graph, Update.compiled)
@@ -176,15 +176,15 @@ def check_update(
 
 
 def check_shards(shards: int, way: Update, network: nn.Module) -> None:
-    """Refuse what does not learn from several shards as from one.
+    """Refuse what would learn differently from several shards than from one.
 
     Args:
-        shards: that each batch comes from.
+        shards: number of shards of each batch.
         way: in which updates are computed.
         network: that learns.
 
     Raises:
-        ConfigError: saying what.
+        ConfigError: names it.
 
     """
     if shards == 1:
@@ -203,15 +203,15 @@ def check_shards(shards: int, way: Update, network: nn.Module) -> None:
 
 
 def check_priority(priority: Tensor | None, objective: str, sampler: str) -> None:
-    """Refuse a sampler that asks for priorities where an objective gives none.
+    """Refuse a sampler that needs priorities if the objective returns none.
 
     Args:
-        priority: what the objective says of 2 transitions.
+        priority: the objective's priorities of 2 transitions.
         objective: its name.
         sampler: its name.
 
     Raises:
-        ConfigError: saying so.
+        ConfigError: if there are none, or they have another shape.
 
     """
     if priority is None or priority.shape != (2,):

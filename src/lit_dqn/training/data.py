@@ -49,53 +49,54 @@ log = logging.getLogger("lit_dqn")
 
 
 class ReplayDataModule(PrefilledData):
-    """Everything around the agent: envs, replay, and how they feed the updates.
+    """Everything around the agent: envs and replay, and how they feed the updates.
 
     Args:
         env_id: a Gymnasium env with discrete actions, one or several at once; `module:id` imports the module first.
-        env_kwargs: handed to `gymnasium.make`; for ALE's games, the fields of `AtariProtocol`.
-        wrappers: classes of Gymnasium wrappers that are put around the env, the first one innermost.
-        action_mask: the env says by `info["action_mask"]`, one number for each action, which are allowed; it is asked
-            with every observation, and a forbidden action is neither played nor thought of where values are learned.
-        num_envs: envs that are played side by side.
-        shards: parts that envs, replay and each batch are shared by: each has its own of the envs, keeps its part of
-            `capacity`, and gives its part of every batch, whose gradients are added up in an order of their own. A
-            power of two. It is what a run in several processes is shared by; 1 is one part, with the sums of one.
-        env_processes: play each of them in a process of its own, which pays where a step takes milliseconds.
-        place: where envs are played, `RayActors`; None: in this process. What is learned is the same wherever they are.
+        env_kwargs: passed to `gymnasium.make`; for ALE's games, the fields of `AtariProtocol`.
+        wrappers: classes of Gymnasium wrappers for the env, the first one innermost.
+        action_mask: the env reports the allowed actions in `info["action_mask"]`, one number per action, with every
+            observation. A forbidden action is never played, and never used in the targets of learning.
+        num_envs: number of envs that are played in parallel.
+        shards: number of parts into which envs, replay and each batch are split, a power of two. Each part has its own
+            envs, its part of `capacity` and its part of every batch, and their gradients are added in a fixed order.
+            The processes of a run share the shards; 1 is an ordinary run.
+        env_processes: play each env in its own process, which pays off if a step takes milliseconds.
+        place: where envs are played, `RayActors`; None: in this process. The result of learning does not depend on it.
         frame_stack: frames in an observation.
-        capacity: timesteps that the replay keeps, over all envs; of a `Rollout` all that a training step plays.
-        replay_device: where batches are put together: `cuda` keeps a copy of all frames on the GPU and sends it new
-            ones only, `cpu` sends whole batches, `auto` takes the GPU that learns, if the frames fit there.
-        prefill: demonstrations, `Play` or `MinariEpisodes`, which the replay is filled with before the first step of a
-            run; they are no env steps of the agent's, but they count in `min_replay_size`.
-        min_replay_size: timesteps before the first update: env steps that are played by `warm_up_policy`, besides
-            those of `prefill`; 0 with a `Rollout`.
-        env_steps_per_update: env steps, over all envs, for each update; 0: learn offline, from `prefill` alone. What
-            goes by env steps (schedules, curves, limits) then goes by updates.
-        gradient_steps: updates for each training step of Lightning; their env steps are played before the first of
-            them. 1 is the textbook loop, more is faster where the network is small.
-        play_ahead: play the env steps of the next training step while this one learns, by the weights from before its
-            updates, on a thread. It pays where a core is free for it: set OMP_NUM_THREADS one below their number. Off,
-            acting always has the newest weights.
+        capacity: timesteps that the replay keeps, over all envs; with a `Rollout`, the timesteps of a training step.
+        replay_device: where batches are built: `cuda` keeps a copy of all frames on the GPU and copies only new ones to
+            it, `cpu` copies whole batches, `auto` uses the GPU that learns, if the frames fit there.
+        prefill: demonstrations, `Play` or `MinariEpisodes`, with which the replay is filled before the first step of a
+            run; they are not env steps of the agent, but they count towards `min_replay_size`.
+        min_replay_size: timesteps in the replay before the first update: those of `prefill`, and env steps played by
+            `warm_up_policy`; 0 with a `Rollout`.
+        env_steps_per_update: env steps, over all envs, per update; 0: learn offline, from `prefill` alone. Schedules,
+            curves and limits then count updates instead of env steps.
+        gradient_steps: updates per training step of Lightning; their env steps are played before the first of them. 1
+            is the textbook loop, more is faster for small networks.
+        play_ahead: play the env steps of the next training step while this one learns, with the weights from before its
+            updates, on a thread. It pays off if a core is free: set OMP_NUM_THREADS to the number of cores minus 1.
+            Without it, the newest weights always act.
         batch_size: transitions in a batch.
         updates_per_epoch: updates in an epoch, after which Lightning may evaluate and save.
         gamma: γ, per step, a number or a schedule over env steps.
-        n_step: steps in a transition's window (Sutton & Barto 2020, section 7.1), a number or a schedule, which is
-            rounded. The replay is laid out for the longest window, and a timestep is drawn once that is complete.
+        n_step: number of steps in a transition's window (Sutton & Barto 2020, section 7.1), a number or a schedule,
+            which is rounded. The replay has room for the longest window, and a timestep can be drawn once that is
+            complete.
         reward_clip: each step's reward is clipped to [-reward_clip, reward_clip] for learning (Mnih et al. 2015: 1);
-            None for no clipping. Returns are reported as the env gave them.
-        policy: how the agent acts while it learns.
-        warm_up_policy: how it acts before the first update. Policy evaluation wants the policy itself, so that the
+            None: no clipping. Reported returns are never clipped.
+        policy: how the agent acts during training.
+        warm_up_policy: how it acts before the first update. For policy evaluation use the policy itself, so that the
             replay is on-policy from the start.
-        sampler: which transitions make a batch.
-        eval_episodes: episodes of an evaluation.
-        eval_envs: envs that play them side by side; the episodes are the same for any number.
-        eval_max_steps: cap on the agent steps of an evaluation episode; a greedy policy can loop for ever.
-        eval_policy: how the agent acts while it is evaluated; a schedule in it stays at its start.
-        resume_env: what becomes of the episodes that were running when a run is resumed: `exact` plays them again from
-            their seeds and actions; `new_episode` cuts them, for envs that are not deterministic.
-        seed: of episodes, exploration and sampling; None takes the one of `seed_everything`.
+        sampler: chooses the transitions of a batch.
+        eval_episodes: number of episodes of an evaluation.
+        eval_envs: number of envs that play them in parallel; the episodes do not depend on it.
+        eval_max_steps: cap on the agent steps of an evaluation episode; a greedy policy can loop endlessly.
+        eval_policy: how the agent acts in evaluations; a schedule in it keeps its start value.
+        resume_env: how a resumed run treats the episodes that were running: `exact` plays them again from their seeds
+            and actions; `new_episode` truncates them, for envs that are not deterministic.
+        seed: of episodes, exploration and sampling; None: that of `seed_everything`.
 
     Raises:
         ConfigError: if a value is out of its range, or the env cannot be played.
@@ -127,7 +128,7 @@ class ReplayDataModule(PrefilledData):
         reward_clip: float | None = None,
         policy: Policy = EpsilonGreedy(),  # noqa: B008 - policies have no state
         warm_up_policy: Policy = UniformRandom(),  # noqa: B008
-        sampler: Sampler = Uniform(),  # noqa: B008 - nor have samplers
+        sampler: Sampler = Uniform(),  # noqa: B008 - samplers have no state
         eval_episodes: int = 10,
         eval_envs: int = 1,
         eval_max_steps: int = 27_000,
@@ -193,23 +194,23 @@ class ReplayDataModule(PrefilledData):
         self._play_ahead: PlayAhead | None = None
         self.store: Replay | RolloutStore | ShardedReplay | None = None
         self.prefilled = 0
-        self.stopped = False  # set from outside when the run shall end: filling the replay then ends, too
+        self.stopped = False  # set by callbacks to end the run, even during the warm-up
         self._refill = False
-        self.processes = 1  # of the run, each with its share of the shards
+        self.processes = 1  # number of processes of the run, which share the shards
         self._sampling = [sampling_generator(self.seed, shard) for shard in range(shards)]
 
     @property
     def blank_observation(self) -> np.ndarray:
-        """An observation of zeros, as the agent is shown them: [1, *observation_shape], or a row of its parts."""
+        """An observation of zeros in the agent's form: [1, *observation_shape], or a row of its parts."""
         return np.zeros((1, *self._row_shape), self._frame_dtype)
 
     @property
     def env_steps_per_chunk(self) -> int:
-        """Env steps, over all envs, that are played for each training step."""
+        """Env steps, over all envs, per training step."""
         return self.gradient_steps * self.env_steps_per_update
 
     def setup(self, stage: str) -> None:
-        """Build the envs and the replay of training, once for each fit.
+        """Build the envs and the replay for training, once per fit.
 
         Raises:
             ConfigError: if the processes cannot share the shards, or the replay does not fit.
@@ -218,7 +219,7 @@ class ReplayDataModule(PrefilledData):
         if self.trainer is not None:
             check_ranks(self.trainer, self.shards)
         if stage == "fit" and (self.collector is None or self.collector.closed):
-            self.collector = self.store = None  # and with them the replay of a fit before this one
+            self.collector = self.store = None  # frees the replay of an earlier fit
             self.prefilled = 0
             self.processes = Ranks.now().count
             self.check_memory()
@@ -228,10 +229,10 @@ class ReplayDataModule(PrefilledData):
             self._play_ahead = PlayAhead(self.collector) if self.play_ahead else None
 
     def train_dataloader(self) -> ReplayDataset:
-        """The dataset itself: it gives whole chunks and plays in this process, so a DataLoader has nothing to do.
+        """The dataset itself: it yields whole chunks and plays in this process, so a DataLoader has nothing to do.
 
         Raises:
-            ConfigError: if the demonstrations cannot be had, or are too few to learn from offline.
+            ConfigError: if the demonstrations are not available, or too few for offline learning.
             TrainingError: if the run resumes from a checkpoint that has no replay.
 
         """
@@ -263,13 +264,13 @@ class ReplayDataModule(PrefilledData):
         )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """As Lightning has it, but where there is nothing to move, looking through a chunk would take time."""
+        """As in Lightning, but skipped if there is nothing to move, because traversing a chunk takes time."""
         is_there = device.type == "cpu" or (isinstance(batch, Chunk) and isinstance(batch.batches, StaticBatches))
         return batch if is_there else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def teardown(self, stage: str) -> None:
-        """Close the envs; the replay stays, for whoever looks at it after the run."""
-        with contextlib.ExitStack() as closing:  # all of them, also if one cannot be closed
+        """Close the envs; the replay is kept for inspection after the run."""
+        with contextlib.ExitStack() as closing:  # close all of them, even if one fails
             while self._evaluation_envs:
                 closing.callback(self._evaluation_envs.pop().close)
             if stage == "fit" and self.collector is not None:
@@ -280,11 +281,11 @@ class ReplayDataModule(PrefilledData):
                     closing.callback(self._play_ahead.close)
 
     def on_exception(self, exception: BaseException) -> None:
-        """Close the envs here, too: Lightning tears nothing down after an exception, such as a signal's."""
+        """Also close the envs here: Lightning skips teardown after an exception, such as that of a signal."""
         try:
             self.teardown("fit")
         except Exception as error:
-            log.warning("an env could not be closed: %s", error)  # what ended the run matters more
+            log.warning("an env could not be closed: %s", error)  # the error that ended the run matters more
 
 
 def _argument_names(cls: type) -> list[str]:

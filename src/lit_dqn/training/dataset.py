@@ -12,24 +12,24 @@ from lit_dqn.types import Chunk, CopiedAgent, Drawn, Store
 
 
 class ReplayDataset(IterableDataset[Chunk]):
-    """Play, store, draw: one chunk per training step. All state is on objects, for `__iter__` runs every epoch.
+    """Play, store, draw: one chunk per training step. All state is on objects, because `__iter__` runs every epoch.
 
-    Its length keeps Lightning from fetching a chunk ahead, which would be played with old weights.
+    It has a length so that Lightning does not prefetch a chunk, which would be played with old weights.
 
     Args:
-        collector: that plays.
-        store: where timesteps go.
-        agent: that acts.
-        draw: the batches of a training step, at an env step.
-        batch_size: transitions that the store must hold before the first of them; of shards each one's.
-        env_steps_per_chunk: that are played for a training step; 0: it learns offline.
-        updates_per_chunk: of a training step, by which offline the clock goes on.
-        chunks_per_epoch: training steps in an epoch.
-        min_replay_size: env steps that are played before the first update; 0: none.
-        warm_up_policy: how actions are chosen then.
-        refill: whether the store is empty though the run is not at its start.
-        stopped: whether the run shall end.
-        play_ahead: plays while the agent learns; None: in turn.
+        collector: plays the envs.
+        store: receives the timesteps.
+        agent: the agent that acts.
+        draw: returns the batches of a training step, at an env step.
+        batch_size: transitions that the store, or each shard's store, must hold before the first batch.
+        env_steps_per_chunk: env steps per training step; 0: offline learning.
+        updates_per_chunk: updates per training step, by which the clock advances offline.
+        chunks_per_epoch: training steps per epoch.
+        min_replay_size: env steps before the first update; 0: none.
+        warm_up_policy: how actions are chosen before the first update.
+        refill: whether the store is empty although the run has started before.
+        stopped: returns whether the run should end.
+        play_ahead: plays during the updates; None: playing and learning alternate.
 
     """
 
@@ -94,7 +94,7 @@ class ReplayDataset(IterableDataset[Chunk]):
         batches, start = self.draw(env_step)
 
         def settle(priority: Tensor | None) -> None:
-            wait()  # the store is the player's until then
+            wait()  # until then the player may write to the store
             if priority is not None:
                 self.store.settle(start, priority)
 
@@ -103,4 +103,4 @@ class ReplayDataset(IterableDataset[Chunk]):
 
 
 def _nothing() -> None:
-    """One collector has all episodes."""
+    """A single collector already has all episodes."""

@@ -19,28 +19,29 @@ from lit_dqn.types import Batch, LossOutput
 
 
 class LitDQN(LitAgent):
-    """Deep Q-learning: an online network that learns and acts, and a target network that grades s'.
+    """Deep Q-learning: an online network that learns and acts, and a target network that evaluates s'.
 
-    One training step takes a chunk and makes one update for each batch in it (`LitAgent.training_step`).
+    One training step takes a chunk and makes one update per batch (`LitAgent.training_step`).
 
     Args:
         observation_shape: of one observation, frames stacked; on the command line it comes from the data.
-        num_actions: likewise.
+        num_actions: of the env; on the command line it comes from the data.
         network: (observation_shape, num_actions) -> module from [B, *observation_shape] to [B, num_actions].
         objective: the loss of a batch.
         optimizer: called with the parameters of the online network.
-        learning_rate: of the optimiser, a number or a schedule over env steps; None keeps the optimiser's own.
-        weight_decay: likewise; how it decays weights is the optimiser's business: AdamW's does not go by the gradient.
-        resets: when and how both networks begin partly anew (`ShrinkAndPerturb`); None: never.
-        target_update_period: updates from one update of the target network to the next (Mnih et al. 2015: C). None:
-            there is none, and the online network grades s' itself (Mnih et al. 2013), where anything is graded.
-        target_update_tau: τ of target <- τ online + (1 - τ) target; 1 copies. For Polyak averaging take a small τ
-            with the period 1.
-        max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
+        learning_rate: of the optimiser, a number or a schedule over env steps; None: the optimiser's default.
+        weight_decay: the same for its weight decay, whose meaning depends on the optimiser: AdamW's is decoupled from
+            the gradient.
+        resets: when and how both networks are partly reset (`ShrinkAndPerturb`); None: never.
+        target_update_period: updates between two updates of the target network (Mnih et al. 2015: C). None: there is no
+            target network, and the online network evaluates s' (Mnih et al. 2013), if the objective needs it.
+        target_update_tau: τ of target <- τ online + (1 - τ) target; 1 copies. For Polyak averaging use a small τ with
+            period 1.
+        max_grad_norm: the gradient is scaled down to this Euclidean norm; None: it is not clipped.
         update: how updates are computed: `graph` captures one as a CUDA graph and replays it, `eager` computes
-            operation by operation, `auto` takes `graph` on a GPU where it can.
-        init_from: a checkpoint or a `.safetensors` file: both networks start with its online weights, and nothing
-            else of it is used.
+            operation by operation, `auto` uses `graph` on a GPU if possible.
+        init_from: a checkpoint or a `.safetensors` file: both networks start with its online weights; nothing else in
+            it is used.
 
     Raises:
         ConfigError: if a value is out of its range, the network does not take the observations, or the weights do
@@ -89,7 +90,7 @@ class LitDQN(LitAgent):
         self._try_objective()
 
     def _try_objective(self) -> None:
-        """Two transitions of nothing: what does not fit together is told now, not after the warm-up."""
+        """Try two transitions of zeros, so that a misfit is reported now and not after the warm-up."""
         name = type(self.objective).__name__
         try:
             shape = tuple(self.loss_of_blanks().loss.shape)
@@ -106,11 +107,11 @@ class LitDQN(LitAgent):
             )
 
     def batch_loss(self, batch: Batch) -> LossOutput:
-        """What the objective says of a batch."""
+        """The objective's loss of a batch."""
         return self.objective(self.online, self.target_network, batch)
 
     def q_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
-        """Q(s, ·) by the online network.
+        """Q(s, ·) of the online network.
 
         Args:
             observation: [N, *observation_shape].

@@ -10,49 +10,49 @@ from lit_dqn.types import Episode
 
 
 class Evaluated(lightning.LightningModule):
-    """A module that is graded by evaluation episodes: what happens to them in `validate`, `test` and `predict`."""
+    """A module that is evaluated by episodes: how `validate`, `test` and `predict` use them."""
 
     env_step: int
     _loss_watch: LossWatch
 
     scores: tuple[str, ...] = ("eval/mean_reward",)
-    """What a run of it is judged by, by the names of the log."""
+    """The metrics by which its runs are compared, by the names of the log."""
 
     def __init__(self) -> None:
         super().__init__()
         self._evaluated: list[Episode] = []
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the episodes of an evaluation that was interrupted; nothing is graded that learned from no number."""
+        """Discard the episodes of an interrupted evaluation, and check the last losses before an evaluation."""
         self._loss_watch.settle()
         self._evaluated.clear()
 
     def on_test_epoch_start(self) -> None:
-        """Likewise."""
+        """As `on_validation_epoch_start`."""
         self._evaluated.clear()
 
     def validation_step(self, episode: Episode, batch_idx: int) -> None:
-        """Take note of an evaluation episode."""
+        """Record an evaluation episode."""
         self._evaluated.append(episode)
 
     def test_step(self, episode: Episode, batch_idx: int) -> None:
-        """Take note of an evaluation episode."""
+        """Record an evaluation episode."""
         self._evaluated.append(episode)
 
     def predict_step(self, trajectory: Any, batch_idx: int) -> Any:
-        """The trajectory as it was played."""
+        """The trajectory, unchanged."""
         return trajectory
 
     def on_validation_epoch_end(self) -> None:
-        """Log what the evaluation episodes say together."""
+        """Log the metrics of the evaluation episodes."""
         self._log_evaluation()
 
     def on_test_epoch_end(self) -> None:
-        """Log what the evaluation episodes say together."""
+        """Log the metrics of the evaluation episodes."""
         self._log_evaluation()
 
     def evaluation_metrics(self, episodes: list[Episode]) -> dict[str, float]:
-        """What the evaluation episodes say together, by the names of the log."""
+        """The metrics of the evaluation episodes, by the names of the log."""
         returns = np.array([episode.total_reward for episode in episodes])
         return {
             "eval/mean_reward": float(returns.mean()),
@@ -63,10 +63,10 @@ class Evaluated(lightning.LightningModule):
         }
 
     def grade(self, metrics: Mapping[str, Tensor]) -> float | None:
-        """How good an evaluation was, by which the best checkpoint is chosen: the mean return; None if it says nothing.
+        """The score of an evaluation, which selects the best checkpoint: the mean return; None if there is none.
 
         Args:
-            metrics: what was logged, by name.
+            metrics: the logged metrics, by name.
 
         """
         return metrics["eval/mean_reward"].item() if "eval/mean_reward" in metrics else None
@@ -76,11 +76,11 @@ class Evaluated(lightning.LightningModule):
             return
         metrics = self.evaluation_metrics(self._evaluated)
         if self.trainer.state.fn != "fit":
-            self.log_dict(metrics)  # validate and test print what is logged as a table
+            self.log_dict(metrics)  # validate and test print the logged metrics as a table
             return
-        # During training for those who monitor a metric; the curves have env steps on the x-axis, which Lightning's
-        # own logging does not know.
+        # During training this is for callbacks that monitor a metric; the curves have env steps on the x-axis, which
+        # Lightning's own logging does not support.
         self.log_dict(metrics, logger=False)
-        del metrics["eval/episodes"]  # a line as flat as the config
+        del metrics["eval/episodes"]  # constant, and already in the config
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.env_step)

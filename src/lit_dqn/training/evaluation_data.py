@@ -17,7 +17,7 @@ from lit_dqn.types import CopiedAgent, Episode
 
 
 class EvaluationData(lightning.LightningDataModule):
-    """Data that grade an agent: the episodes of `validate`, `test` and `predict`, and what they are compared by."""
+    """Data for evaluating an agent: the episodes of `validate`, `test` and `predict`, and their protocol."""
 
     env_id: str
     env_kwargs: dict[str, Any]
@@ -36,7 +36,7 @@ class EvaluationData(lightning.LightningDataModule):
         self._evaluation_envs: list[gymnasium.Env | VectorEnv] = []
 
     def val_dataloader(self) -> PlayedDataset[Episode] | SharedDataset[Episode]:
-        """`eval_episodes` episodes with the same seeds each time, in envs of their own."""
+        """`eval_episodes` episodes with the same seeds each time, in separate envs."""
         return self._evaluation_episodes(EVALUATION_ENV)
 
     def test_dataloader(self) -> PlayedDataset[Episode] | SharedDataset[Episode]:
@@ -48,7 +48,8 @@ class EvaluationData(lightning.LightningDataModule):
         seeds = self._seeds(env)[ranks.rank :: ranks.count]
         played = None
         if seeds:
-            # As many as in one process, also where some have nothing to play: bits depend on the rows of a batch.
+            # As many envs as in one process, even if some have nothing to play: bits depend on the number of rows of a
+            # batch.
             envs = self._make_vec(min(self.eval_envs, self.eval_episodes))
             self._evaluation_envs.append(envs)
             played = PlayedDataset(envs, seeds, partial(play_episodes, **self._evaluation()))
@@ -57,26 +58,26 @@ class EvaluationData(lightning.LightningDataModule):
         return SharedDataset(played, self.eval_episodes, ranks)
 
     def predict_dataloader(self) -> PlayedDataset[Trajectory]:
-        """The same episodes as `test_dataloader`, with pictures where the env can render them."""
+        """The same episodes as `test_dataloader`, with pictures if the env can render them."""
         env = make_env_with_pictures(self.env_id, self.env_kwargs, self.wrappers, action_mask=self.action_mask)
         self._evaluation_envs.append(env)
         return PlayedDataset(env, self._seeds(TEST_ENV), partial(play_trajectories, **self._evaluation()))
 
     @property
     def evaluation_seeds(self) -> list[int]:
-        """Of the evaluation episodes during training."""
+        """The seeds of the evaluation episodes during training."""
         return self._seeds(EVALUATION_ENV)
 
     @property
     def test_seeds(self) -> list[int]:
-        """Of the episodes of `test`, and of `predict`."""
+        """The seeds of the episodes of `test` and `predict`."""
         return self._seeds(TEST_ENV)
 
     def _seeds(self, env: int) -> list[int]:
         return evaluation_seeds(self.seed, env, self.eval_episodes)
 
     def evaluation_protocol(self) -> dict[str, Any]:
-        """What must be known of the evaluation episodes to compare their returns, as plain values."""
+        """The protocol of the evaluation episodes, which must be known to compare their returns, as plain values."""
         protocol: dict[str, Any] = {
             "episodes": self.eval_episodes,
             "max_steps": self.eval_max_steps,
@@ -114,5 +115,5 @@ class EvaluationData(lightning.LightningDataModule):
         )
 
     def _agent(self) -> CopiedAgent:
-        # The policy acts by the weights of the module, which this room must not import.
+        # The policy acts with the weights of the module, whose class this file must not import.
         return cast(CopiedAgent, self.trainer.lightning_module)  # type: ignore[union-attr]

@@ -1,4 +1,6 @@
-"""Signs of life between the processes of one run: one that goes silent would otherwise be waited for half an hour."""
+"""Heartbeats between the processes of one run: without them, the others would wait half an hour for a silent
+process.
+"""
 
 import os
 import threading
@@ -13,7 +15,7 @@ BEAT_SECONDS, SILENT_SECONDS = 3.0, 40.0
 
 
 def connect(patience: timedelta) -> Store:
-    """The store by which the processes of a run find each other.
+    """The store through which the processes of a run find each other.
 
     Args:
         patience: how long an answer may take.
@@ -24,14 +26,14 @@ def connect(patience: timedelta) -> Store:
 
 
 class Heartbeat:
-    """Says on a thread that this process lives, and ends it when another has not been heard for 40 seconds.
+    """Sends heartbeats on a thread, and ends this process when another has sent none for 40 seconds.
 
-    A process that ends is noticed by its closed connections. This is for a machine that hangs or is cut off, and for
-    one process that dies while the others evaluate or wait for a disk. Between two signs of life a process may take as
-    long as it likes.
+    Closed connections reveal a process that ends. This is for a machine that hangs or loses its network, and for a
+    process that dies while the others evaluate or wait for a disk. A process that sends heartbeats may take any time
+    for its work.
 
     Args:
-        ranks: the processes, which are connected.
+        ranks: the connected processes.
 
     """
 
@@ -39,7 +41,7 @@ class Heartbeat:
         self._ranks = ranks
         self._ended = threading.Event()
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        # A connection of its own: that of torch waits for answers, and would let this one wait for them, too.
+        # A separate connection: torch's blocks while it waits for answers.
         self._store = PrefixStore(f"lit_dqn/alive/{attempt}", connect(timedelta(seconds=SILENT_SECONDS)))
         self._heard = {rank: (b"", time.monotonic()) for rank in range(ranks.count) if rank != ranks.rank}
         self._store.set(str(ranks.rank), "0")
@@ -47,7 +49,7 @@ class Heartbeat:
             threading.Thread(target=work, daemon=True).start()
 
     def stop(self) -> None:
-        """From here on this process ends by itself."""
+        """From now on this process does not watch the others."""
         self._ended.set()
 
     def _beat(self) -> None:
@@ -61,12 +63,12 @@ class Heartbeat:
                     if now != before:
                         self._heard[rank] = (now, time.monotonic())
             except RuntimeError:
-                pass  # the first process holds the store: it is as silent as the others then
+                pass  # the first process holds the store; if it does not answer, it counts as silent
 
     def _listen(self) -> None:
         while not self._ended.wait(1):
             silent = [rank for rank, (_, at) in self._heard.items() if time.monotonic() - at > SILENT_SECONDS]
             if silent:
-                # The main thread waits where no exception reaches it.
+                # The main thread is blocked where no exception reaches it.
                 os.write(2, f"error: {LOST} (process {silent[0]} is silent for {SILENT_SECONDS:.0f} s)\n".encode())
                 os._exit(2)

@@ -10,17 +10,17 @@ from lit_dqn.training.td import LitTD
 
 
 def load_agent(checkpoint: str | Path, trust: Sequence[type] = ()) -> LitAgent:
-    """The agent of a checkpoint, of whichever class it is, on the CPU.
+    """The agent of a checkpoint, of any class, on the CPU.
 
-    A checkpoint may be a stranger's, so it names only parts that lit_dqn, torch and Gymnasium bring, and yours.
+    A checkpoint may come from a stranger, so it may name only parts of lit_dqn, torch and Gymnasium, and yours.
 
     Args:
         checkpoint: a `.ckpt` file.
         trust: your own classes that the checkpoint may name, such as its network: `trust=[MyNetwork]`.
 
     Raises:
-        ConfigError: if the file is missing or damaged, its weights are no numbers, its agent is of a class that is not
-            known here, or a part of it is of a class that is not trusted, or cannot be made.
+        ConfigError: if the file is missing or damaged, its weights are not finite, the class of its agent is unknown,
+            or the class of a part is not trusted or cannot be created.
 
     """
     found = Checkpoint.read(checkpoint)

@@ -15,18 +15,18 @@ from lit_dqn.types import ActionPreferences, Timestep
 
 
 class Play(Demonstrations):
-    """What a policy plays, as a rule that of a trained agent, in envs of its own before the learner's first step.
+    """Demonstrations that a policy, usually of a trained agent, plays in separate envs before the learner's first step.
 
-    Episodes that run at its end are cut as by a truncation.
+    Episodes that are running at its end are truncated.
 
     Args:
-        env_steps: that are played over all envs; less a remainder, if they are no multiple of their number.
-        checkpoint: a `.ckpt` file, or a run's folder for its newest one; None: a policy that asks no agent plays.
-        policy: how actions follow from what that agent prefers; a schedule in it stays at its start.
+        env_steps: number of env steps over all envs, rounded down to a multiple of the number of envs.
+        checkpoint: a `.ckpt` file, or a run's folder for its newest one; None: the policy needs no agent.
+        policy: how actions follow from that agent's preferences; a schedule in it keeps its start value.
         trust: your own classes that the checkpoint may name, such as its network.
 
     Raises:
-        ConfigError: if `env_steps` is below 1, or a policy that asks an agent has none.
+        ConfigError: if `env_steps` is below 1, or the policy needs an agent and there is no checkpoint.
 
     """
 
@@ -50,13 +50,13 @@ class Play(Demonstrations):
         self.trust = trust
 
     def check(self, task: Task) -> int:
-        """Env steps that will be played.
+        """Number of env steps that will be played.
 
         Args:
             task: of the learner.
 
         Raises:
-            ConfigError: if there is no such checkpoint, it is of another task, or the env steps are too few.
+            ConfigError: if there is no such checkpoint, it belongs to another task, or there are too few env steps.
 
         """
         if self.env_steps < task.num_envs:
@@ -68,7 +68,7 @@ class Play(Demonstrations):
         return self.env_steps // task.num_envs * task.num_envs
 
     def timesteps(self, task: Task, number: int) -> Iterator[Timestep]:
-        """Step by step, of all envs at once."""
+        """The timesteps of all envs, step by step."""
         agent, first_env = self._agent(task), demonstration_env(number * task.num_envs)
         generators = [exploration_generator(task.seed, first_env + env) for env in range(task.num_envs)]
         envs = task.make_envs()
@@ -90,7 +90,7 @@ class Play(Demonstrations):
         agent = load_agent(find_checkpoint(str(path), path).path if path.is_dir() else path, self.trust)
         sees = agent.observation_shape if agent.parts is None else agent.parts.described()
         shown = task.observation_shape
-        # The order of parts says where they lie in a row.
+        # The order of the parts determines their places in a row.
         if (sees, list(sees), agent.num_actions) != (shown, list(shown), task.num_actions):
             raise ConfigError(
                 f"prefill: the agent of {path} sees {sees} and has {agent.num_actions} actions, and "

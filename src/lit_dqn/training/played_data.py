@@ -37,12 +37,14 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
     _distant: DistantPlayers | None = None
 
     first_env = 0
-    """The number of the first env over the whole run, which its seeds follow from; here this process plays all envs."""
+    """The number of the first env over the whole run, which determines its seeds; here this process plays all envs."""
 
     def _make_shards(
         self, device: torch.device | None
     ) -> tuple[Collector | ShardedCollector, Replay | RolloutStore | ShardedReplay]:
-        """What plays and what is played, of one shard as it is, with frames on a device, too, if there is one."""
+        """The collector and the store: of a single shard directly, and with a copy of the frames on a device, if there
+        is one.
+        """
         ranks = Ranks.now()
         here = ranks.shards(self.shards)
         stores = [self._make_store(device) for _ in here]
@@ -53,7 +55,7 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
         return ShardedCollector(collectors, ranks), ShardedReplay(replays)
 
     def check_place(self) -> None:
-        """Refuse what cannot be played elsewhere, if anything shall; nothing is begun.
+        """Refuse data that `place` cannot play, without starting anything.
 
         Raises:
             ConfigError: such as for a package that is missing.
@@ -69,10 +71,10 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
             )
 
     def begin_place(self) -> None:
-        """Begin what plays elsewhere, if anything shall: what cannot be begun is told before there is a run.
+        """Start the actors of `place`, if there is one, so that errors are reported before the run starts.
 
         Raises:
-            ConfigError: if it cannot.
+            ConfigError: if they cannot be started.
 
         """
         if self.place is None or self._distant is not None:

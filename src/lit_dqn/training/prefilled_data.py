@@ -1,4 +1,4 @@
-"""The replay is filled before learning begins: once, at the start of a run."""
+"""Filling the replay before learning begins: once, at the start of a run."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ log = logging.getLogger("lit_dqn")
 
 
 class PrefilledData(PlayedData):
-    """Data whose replay may hold demonstrations before the agent has played a step."""
+    """Data whose replay may hold demonstrations before the agent's first step."""
 
     prefill: Sequence[Demonstrations]
     env_steps_per_update: int
@@ -27,7 +27,7 @@ class PrefilledData(PlayedData):
 
     @property
     def task(self) -> Task:
-        """What demonstrations are to show."""
+        """What demonstrations must match."""
         return Task(
             env_id=self.env_id,
             frame_shape=self._frame_shape,
@@ -42,13 +42,13 @@ class PrefilledData(PlayedData):
         )
 
     def check_prefill(self) -> int:
-        """Refuse demonstrations that cannot be had, or do not fit; a run that is resumed has no need of them.
+        """Refuse demonstrations that are not available or do not fit; a resumed run does not need them.
 
         Returns:
-            How many timesteps they are.
+            Their number of timesteps.
 
         Raises:
-            ConfigError: naming what would do.
+            ConfigError: names a remedy.
 
         """
         count = sum(demonstrations.check(self.task) for demonstrations in self.prefill)
@@ -69,13 +69,13 @@ class PrefilledData(PlayedData):
             )
 
     def fill(self, store: Replay | RolloutStore | ShardedReplay) -> None:
-        """Fill a store with the demonstrations, in their order, each episode ended; no more than it has room for.
+        """Fill a store with the demonstrations, in their order, with every episode ended, up to its capacity.
 
         Args:
-            store: of the shards here, which take their part of what is of all envs.
+            store: of this process's shards, which take their part of all envs.
 
         Raises:
-            ConfigError: if they cannot be had, or are too few to learn from offline.
+            ConfigError: if they are not available, or too few for offline learning.
 
         """
         stores = store.replays if isinstance(store, ShardedReplay) else {0: store}
@@ -92,7 +92,7 @@ class PrefilledData(PlayedData):
                 returns += total[timestep.last].tolist()
                 total[timestep.last] = 0
             for one in stores.values():
-                one.cut_episodes()  # what follows is an episode of somebody else
+                one.cut_episodes()  # the next step belongs to another player's episode
             mean = f", mean return {np.mean(returns):,.1f}" if returns else ""
             log.info(
                 "prefill: %s, %s timesteps in all, %s episodes to their end%s",
@@ -104,7 +104,7 @@ class PrefilledData(PlayedData):
         self._check_enough(self.prefilled)
 
     def _as_fits(self, demonstrations: Demonstrations, number: int) -> Iterator[Timestep]:
-        """Timesteps of demonstrations as long as the replay overwrites none of them."""
+        """Number of timesteps of demonstrations while the replay has overwritten none of them."""
         if self.prefilled + self.num_envs > self.capacity:
             return
         for timestep in demonstrations.timesteps(self.task, number):
@@ -114,7 +114,7 @@ class PrefilledData(PlayedData):
 
 
 def _parts(timestep: Timestep, shards: int) -> list[Timestep]:
-    """A timestep of all envs as those of the envs of each shard."""
+    """Split a timestep of all envs into those of the envs of each shard."""
     if shards == 1:
         return [timestep]
     given = {name: array for name, array in timestep._asdict().items() if array is not None}

@@ -1,4 +1,4 @@
-"""What agents know of the data that they learn from. What data know of agents is `CopiedAgent` of `types.py`."""
+"""The interface of data for agents. The interface of agents for data is `CopiedAgent` of `types.py`."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -15,7 +15,7 @@ from lit_dqn.replay import Horizon, Sampler
 
 @runtime_checkable
 class Data(Protocol):
-    """Data that are played: by whom, of what env, and how much of it is learned from. `ReplayDataModule` is one."""
+    """Data that are played: by which policy, in which env, and how they feed the updates. `ReplayDataModule` is one."""
 
     env_id: str
     env_kwargs: dict[str, Any]
@@ -36,7 +36,7 @@ class Data(Protocol):
 
     @property
     def horizon(self) -> Horizon:
-        """How far what is drawn looks ahead."""
+        """The horizon (n and γ) of drawn transitions."""
         ...
 
     @property
@@ -46,16 +46,16 @@ class Data(Protocol):
 
     @property
     def evaluation_seeds(self) -> list[int]:
-        """Of the evaluation episodes during training."""
+        """The seeds of the evaluation episodes during training."""
         ...
 
     @property
     def test_seeds(self) -> list[int]:
-        """Of the episodes of `test`."""
+        """The seeds of the episodes of `test`."""
         ...
 
 
 def data_of(trainer: lightning.Trainer) -> Data | None:
-    """The data of a run; None where they are somebody's own, of which an agent knows nothing but the chunks."""
+    """The data of a run; None for custom data, of which an agent uses only the chunks."""
     data = getattr(trainer, "datamodule", None)
     return data if isinstance(data, Data) else None

@@ -10,15 +10,14 @@ from lit_dqn.training.strategy import ShardedStrategy
 
 
 def check_ranks(trainer: lightning.Trainer, shards: int) -> None:
-    """Refuse to be one of several processes that would each play and learn by themselves, and save over each other.
+    """Refuse several processes that would each play and learn independently, and overwrite each other's checkpoints.
 
     Args:
         trainer: of the run.
         shards: of its data.
 
     Raises:
-        ConfigError: if it runs in several that are not Lightning's as they are needed here, or that cannot share the
-            shards alike.
+        ConfigError: if there are several processes without `ShardedStrategy`, or they cannot share the shards equally.
 
     """
     count = trainer.world_size
@@ -31,10 +30,10 @@ def check_ranks(trainer: lightning.Trainer, shards: int) -> None:
 
 
 def check_share(count: int, shards: int) -> None:
-    """Refuse a number of processes that cannot share the shards alike.
+    """Refuse a number of processes that cannot share the shards equally.
 
     Raises:
-        ConfigError: naming a number of shards that they can.
+        ConfigError: names a number of shards that they can share.
 
     """
     if shards % count:
@@ -47,7 +46,7 @@ def check_share(count: int, shards: int) -> None:
 
 
 def shards_of(trainer: lightning.Trainer) -> Shards | None:
-    """The shards that a run learns from; None where there is but one."""
+    """The shards of a run; None if there is only one."""
     data = data_of(trainer)
     if data is None or data.shards == 1:
         return None

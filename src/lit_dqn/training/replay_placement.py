@@ -15,20 +15,20 @@ log = logging.getLogger("lit_dqn")
 
 
 class ReplayDevice(Enum):
-    """Where a replay's frames lie, besides in the memory of the machine."""
+    """Where a second copy of a replay's frames is kept."""
 
     auto = "auto"
     """On the GPU that learns, if there is one and they fit."""
 
     cpu = "cpu"
-    """Nowhere else: batches are put together by the CPU."""
+    """Nowhere: the CPU builds the batches."""
 
     cuda = "cuda"
     """On the GPU that learns."""
 
 
 class ReplayPlacement(lightning.LightningDataModule):
-    """Data whose replay must find room: in the memory of the machine, and its frames on a GPU, too, if they shall."""
+    """Data whose replay must fit into the memory of the machine, and optionally its frames into that of a GPU."""
 
     num_envs: int
     num_actions: int
@@ -46,11 +46,11 @@ class ReplayPlacement(lightning.LightningDataModule):
 
     @property
     def horizon(self) -> Horizon:
-        """How far what is drawn looks ahead."""
+        """The horizon (n and γ) of drawn transitions."""
         return Horizon(self.n_step, self.gamma)
 
     def replay_bytes(self, capacity: int) -> int:
-        """Memory of a full replay of so many timesteps with what its sampler keeps of them, in bytes."""
+        """Memory of a full replay of this capacity, including its sampler, in bytes."""
         priorities = (
             self.shards * self.sampler.bytes_for(capacity // self.shards)
             if isinstance(self.sampler, PrioritySampler)
@@ -68,11 +68,11 @@ class ReplayPlacement(lightning.LightningDataModule):
 
     @property
     def num_masked_actions(self) -> int | None:
-        """Actions in the masks that are stored with each timestep; None: there are no masks."""
+        """Number of actions in the stored masks; None: there are no masks."""
         return self.num_actions if self.action_mask else None
 
     def device_frames_bytes(self, capacity: int) -> int:
-        """Memory that the frames of a full replay of so many timesteps take on a GPU of this process, in bytes."""
+        """GPU memory of the frames of this process's full replay of this capacity, in bytes."""
         return (
             self.shards
             // self.processes
@@ -87,38 +87,38 @@ class ReplayPlacement(lightning.LightningDataModule):
         )
 
     def check_memory(self, here: int = 1) -> None:
-        """Refuse a replay that does not fit, before it is allocated; only training has one.
+        """Refuse a replay that does not fit, before it is allocated; only training needs one.
 
         Args:
-            here: processes on this machine, each with its share of the replay.
+            here: number of processes on this machine, each with its share of the replay.
 
         Raises:
-            ConfigError: naming the capacity that would fit.
+            ConfigError: names a capacity that fits.
 
         """
         check_fits(self.capacity, lambda capacity: self.replay_bytes(capacity) * here // self.processes)
 
     def check_device(self, device: torch.device) -> None:
-        """Refuse a device that the replay's frames shall lie on and cannot.
+        """Refuse a device that cannot hold the replay's frames.
 
         Args:
-            device: that learns.
+            device: of the training.
 
         Raises:
-            ConfigError: naming what would do.
+            ConfigError: names a remedy.
 
         """
         if self.replay_device is ReplayDevice.cuda:
             self.device_of_frames(device)
 
     def device_of_frames(self, device: torch.device) -> torch.device | None:
-        """Where the replay's frames lie besides in the memory of the machine; None: nowhere.
+        """The device with a second copy of the replay's frames; None: there is none.
 
         Args:
-            device: that learns.
+            device: of the training.
 
         Raises:
-            ConfigError: if they shall lie on a GPU that is not there, or where they do not fit.
+            ConfigError: if `replay_device` asks for a GPU and there is none, or they do not fit.
 
         """
         if self.replay_device is ReplayDevice.cpu or (
@@ -140,7 +140,7 @@ class ReplayPlacement(lightning.LightningDataModule):
         if self.replay_device is ReplayDevice.auto:
             log.info("batches are put together by the CPU: %s", sentence)
             return None
-        # Less than what fits now, for others take memory, too, until it is typed.
+        # Less than what fits now, because other processes may take memory before the user tries it.
         fits = (bisect.bisect_right(range(self.capacity), free, key=self.device_frames_bytes) - 1) * 97 // 100
         raise ConfigError(
             f"replay_device: {sentence}; set --data.replay_device cpu, or --data.capacity {max(fits, 1)} or less."

@@ -1,4 +1,4 @@
-"""What the settings of `ReplayDataModule` must keep to where a `Rollout` is learned from."""
+"""Checks of the settings of `ReplayDataModule` with a `Rollout`."""
 
 import math
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from lit_dqn.training.replay_placement import ReplayDevice
 
 
 def check_rollout(settings: Mapping[str, Any]) -> None:
-    """Refuse what a rollout has no use for, and sizes that do not go into each other.
+    """Refuse settings that a rollout does not use, and sizes that are not multiples of each other.
 
-    A chunk is a rollout: gradient_steps x env_steps_per_update timesteps, passed over batch_size / env_steps_per_update
-    times.
+    A chunk is a rollout: gradient_steps x env_steps_per_update timesteps, used in batch_size / env_steps_per_update
+    passes.
 
     Args:
-        settings: the arguments of `ReplayDataModule` by their names.
+        settings: the arguments of `ReplayDataModule` by name.
 
     Raises:
-        ConfigError: naming the first key that does not fit, its value, and one that does.
+        ConfigError: names the first key that does not fit, its value, and one that does.
 
     """
     for key, fits, reason in (
@@ -65,7 +65,7 @@ def check_rollout(settings: Mapping[str, Any]) -> None:
 
 
 def _more_envs(rollout: int) -> int:
-    """The fewest envs that play so many env steps in no more than `LONGEST` each."""
+    """The smallest number of envs that plays a rollout with at most `LONGEST` steps each."""
     envs = -(-rollout // LONGEST)
     while rollout % envs:
         envs += 1

@@ -9,7 +9,7 @@ from lit_dqn.schedules import Schedule
 
 
 class Scheduled(lightning.LightningModule):
-    """A module whose updates change with the env step: how, follows from that alone, so there is no state to save."""
+    """A module whose updates depend on the env step, and on nothing else, so there is no state to save."""
 
     env_step: int
     learning_rate: Schedule | None
@@ -19,18 +19,20 @@ class Scheduled(lightning.LightningModule):
     _learner: Learner | None
 
     def follow_schedules(self, learner: Learner) -> None:
-        """Set what updates take from schedules at this env step: in tensors, for a captured update reads no numbers."""
+        """Set the scheduled values at this env step: in tensors, because a captured update cannot read Python
+        numbers.
+        """
         if self.learning_rate is not None:
             learner.set_learning_rate(self.learning_rate(self.env_step))
         if self.weight_decay is not None:
             learner.set_weight_decay(self.weight_decay(self.env_step))
 
     def reset_if_due(self, learner: Learner, before: int) -> None:
-        """Reset what learns, if a reset has become due since an env step.
+        """Reset the networks, if a reset has become due since an env step.
 
         Args:
-            learner: of the networks.
-            before: the env step of the updates before.
+            learner: has the networks.
+            before: the env step of the previous updates.
 
         """
         if self.resets is None or learner.updates == 0:
@@ -41,6 +43,6 @@ class Scheduled(lightning.LightningModule):
 
     @property
     def current_learning_rate(self) -> float:
-        """Of the optimiser, while it is trained."""
+        """The optimiser's learning rate, during training."""
         assert self._learner is not None
         return self._learner.learning_rate

@@ -1,4 +1,4 @@
-"""What the settings of `ReplayDataModule` must keep to, by themselves and together."""
+"""Checks of the settings of `ReplayDataModule`, each and in combination."""
 
 import math
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ from lit_dqn.playing.policies import Policy
 from lit_dqn.schedules import bounds
 
 MOST = 10**15
-"""More than any machine can count through; what comes after it is a slip of the keyboard."""
+"""More than any machine can count to; a larger number must be a typing error."""
 
 LARGEST_SEED = 2**32 - 1
-"""Of Lightning's `seed_everything`."""
+"""The limit of Lightning's `seed_everything`."""
 
 COUNTS = (
     "shards",
@@ -40,10 +40,10 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     """Refuse settings that cannot work, before anything is built.
 
     Args:
-        settings: the arguments of `ReplayDataModule` by their names.
+        settings: the arguments of `ReplayDataModule` by name.
 
     Raises:
-        ConfigError: naming the first key that is out of its range, its value, and one that fits.
+        ConfigError: names the first key that is out of its range, its value, and one that fits.
 
     """
     is_rollout = settings["sampler"].is_rollout
@@ -71,13 +71,13 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
 
 def check_prefill(settings: Mapping[str, Any]) -> None:
-    """Refuse demonstrations that nobody would learn from, and to learn from them alone where there are none.
+    """Refuse demonstrations that would not be used, and offline learning without demonstrations.
 
     Args:
-        settings: as of `check_settings`.
+        settings: as for `check_settings`.
 
     Raises:
-        ConfigError: naming what fits.
+        ConfigError: names a value that fits.
 
     """
     if settings["prefill"] and settings["sampler"].is_rollout:
@@ -97,13 +97,13 @@ def check_prefill(settings: Mapping[str, Any]) -> None:
 
 
 def check_shards(settings: Mapping[str, Any]) -> None:
-    """Refuse shards that do not share alike, or whose sum has no order that is the same wherever they are.
+    """Refuse shards that cannot be equal, or whose sum has no fixed order.
 
     Args:
-        settings: as of `check_settings`.
+        settings: as for `check_settings`.
 
     Raises:
-        ConfigError: naming what fits.
+        ConfigError: names a value that fits.
 
     """
     shards = settings["shards"]
@@ -219,7 +219,7 @@ def _check_chunk(settings: Mapping[str, Any]) -> None:
 
 
 def stacked_parts(parts: Parts, frame_stack: int) -> Parts:
-    """The parts of an observation of so many frames; images alone have frames.
+    """The parts of an observation of `frame_stack` frames; only images are stacked.
 
     Raises:
         ConfigError: if no part is an image.
@@ -234,16 +234,16 @@ def stacked_parts(parts: Parts, frame_stack: int) -> Parts:
 
 
 def check_policies(policies: Mapping[str, Policy], env_id: str, observation: NDArray[Any], num_actions: int) -> None:
-    """Refuse policies that do not ask the agent and cannot play the env by themselves.
+    """Refuse policies that do not use the agent and cannot play the env.
 
     Args:
-        policies: by the keys of their settings.
+        policies: by the key of their setting.
         env_id: of the env.
-        observation: any one, [1, *observation_shape].
+        observation: any observation, [1, *observation_shape].
         num_actions: of the env.
 
     Raises:
-        ConfigError: naming the key and what the policy says.
+        ConfigError: names the key and the policy's error.
 
     """
     for key, policy in policies.items():
@@ -255,7 +255,7 @@ def check_policies(policies: Mapping[str, Policy], env_id: str, observation: NDA
 
 
 class Nobody:
-    """The agent of policies that do not ask it."""
+    """A stand-in for policies that do not need an agent."""
 
     def __init__(self, num_actions: int) -> None:
         self.num_actions = num_actions

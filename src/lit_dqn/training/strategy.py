@@ -20,23 +20,23 @@ from lit_dqn.ranks import Ranks
 from lit_dqn.saving.random_state import random_state, set_random_state
 from lit_dqn.training.heartbeat import Heartbeat, connect
 
-# The newer name of torch's.
+# The newer name of torch's option.
 set_timeout = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
 
 WATCH_SECONDS = 0.2
 
 MEET_MINUTES, WAIT_MINUTES = 5, 30
-"""How long processes wait for all to be there, and for each other later, as in the save of a large replay."""
+"""How long processes wait for all to start, and later for each other, for example while one saves a large replay."""
 
 
 class ShardedStrategy(DDPStrategy):
-    """Lightning's processes of DDP without its wrapper: the learner exchanges gradients itself, in a fixed order.
+    """DDP's processes without its wrapper: the learner exchanges gradients itself, in a fixed order.
 
-    Every process writes its part of a checkpoint. On CPUs they talk by gloo, on GPUs by NCCL.
+    Every process writes its part of a checkpoint. Communication uses gloo on CPUs, NCCL on GPUs.
 
     Args:
-        settings: of this process, by key, which must be those of all.
-        begin: what the first process does when all are there and alike, before anything is built.
+        settings: of this process, by key, which must be equal in all processes.
+        begin: called by the first process when all have started with equal settings, before anything is built.
 
     """
 
@@ -47,7 +47,7 @@ class ShardedStrategy(DDPStrategy):
         self._heartbeat: Heartbeat | None = None
 
     def _get_process_group_backend(self) -> str:
-        # What the host tells is on the CPU, whatever the device.
+        # The host communicates tensors on the CPU, whatever the device.
         return "gloo" if self.root_device.type == "cpu" else f"cpu:gloo,{self.root_device.type}:nccl"
 
     def _configure_launcher(self) -> None:
@@ -55,7 +55,7 @@ class ShardedStrategy(DDPStrategy):
         self._launcher = _Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
 
     def setup_distributed(self) -> None:
-        """As Lightning has it, which seeds the generators once more; the weights have been drawn from them already.
+        """As in Lightning, which seeds the generators again; the weights have already been drawn from them.
 
         Raises:
             ConfigError: if the processes were started with different settings, or their port is taken.
@@ -86,7 +86,7 @@ class ShardedStrategy(DDPStrategy):
         ranks.on_first(self.begin or (lambda: None))
 
     def _meet_anew(self) -> None:
-        """After a restart by torchrun, whose store still has the addresses of before: look for those of now."""
+        """After a restart torchrun's store still has the old addresses: use a new prefix to find the present ones."""
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         if attempt == "0" or not isinstance(self.cluster_environment, TorchElasticEnvironment):
             return
@@ -101,28 +101,28 @@ class ShardedStrategy(DDPStrategy):
         )
 
     def configure_ddp(self) -> None:
-        """The model stays as it is."""
+        """The model, without a wrapper."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-        """All write, each what it has."""
+        """All processes write, each its own part."""
         self.checkpoint_io.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
 
     def teardown(self) -> None:
-        """From here on the processes end by themselves."""
+        """From now on the processes end independently."""
         if self._heartbeat is not None:
             self._heartbeat.stop()
         super().teardown()
 
 
 def check_alike(ranks: Ranks, settings: Mapping[str, str]) -> None:
-    """Refuse processes that would not make the same run together.
+    """Refuse processes with different settings.
 
     Args:
         ranks: the processes.
-        settings: of this one, by key.
+        settings: of this process, by key.
 
     Raises:
-        ConfigError: naming the first key that differs, in all processes.
+        ConfigError: in all processes, names the first key that differs.
 
     """
     first, *others = ranks.gather(dict(settings))
@@ -136,10 +136,10 @@ def check_alike(ranks: Ranks, settings: Mapping[str, str]) -> None:
 
 
 class _Launcher(_SubprocessScriptLauncher):
-    """Starts the other processes on this machine, and watches them until they can be talked to.
+    """Starts the other processes on this machine, and watches them until they are connected.
 
-    Lightning's own watches them until the end, and kills the first one when another has ended, also after a signal
-    that all of them have saved at.
+    Lightning's own launcher watches them until the end, and kills the first process when another has ended, even after
+    a signal at which all have saved.
     """
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
@@ -152,7 +152,7 @@ class _Launcher(_SubprocessScriptLauncher):
             result = function(*args, **kwargs)
         except BaseException:
             has_failed.set()
-            if not dist.is_initialized():  # they would look for this process, such as at a port that another one has
+            if not dist.is_initialized():  # they would wait for this process without end
                 self.kill(signal.SIGTERM)
             raise
         for process in self.procs:

@@ -22,23 +22,23 @@ from lit_dqn.types import Batch, Episode, LossOutput
 class LitTD(LitAgent):
     """Policy evaluation: a network learns V, the value of the policy that plays (Sutton & Barto 2020, chapter 9).
 
-    The policy is `data.policy` and does not depend on what is learned: uniformly random, or an agent from a
-    checkpoint (`CheckpointPolicy`). After each evaluation the log knows how far V is from the truth (`value_errors`).
+    The policy is `data.policy` and does not depend on what is learned: uniformly random, or an agent from a checkpoint
+    (`CheckpointPolicy`). After each evaluation the error of V is logged (`value_errors`).
 
     Args:
         observation_shape: of one observation, frames stacked; on the command line it comes from the data.
-        num_actions: likewise.
+        num_actions: of the env; on the command line it comes from the data.
         network: (observation_shape, 1) -> module from [B, *observation_shape] to [B, 1].
         objective: the loss of a batch.
         optimizer: called with the parameters of the online network.
-        learning_rate: of the optimiser, a number or a schedule over env steps; None keeps the optimiser's own.
-        target_update_period: updates from one update of the target network to the next. 1 is the book's
-            semi-gradient TD, where the network that learns also grades s'; None is the same without a copy.
+        learning_rate: of the optimiser, a number or a schedule over env steps; None: the optimiser's default.
+        target_update_period: updates between two updates of the target network. 1 is the book's semi-gradient TD, where
+            the online network also evaluates s'; None is the same without a copy.
         target_update_tau: τ of target <- τ online + (1 - τ) target; 1 copies.
-        max_grad_norm: the gradient is scaled down to this Euclidean norm; None leaves it as it is.
+        max_grad_norm: the gradient is scaled down to this Euclidean norm; None: it is not clipped.
         update: how updates are computed: `graph` captures one as a CUDA graph and replays it, `eager` computes
-            operation by operation, `auto` takes `graph` on a GPU where it can.
-        init_from: a checkpoint or a `.safetensors` file with the weights to begin with.
+            operation by operation, `auto` uses `graph` on a GPU if possible.
+        init_from: a checkpoint or a `.safetensors` file with the initial weights.
 
     Raises:
         ConfigError: if a value is out of its range, the network does not take the observations, or the weights do
@@ -83,14 +83,14 @@ class LitTD(LitAgent):
         )
 
     def batch_loss(self, batch: Batch) -> LossOutput:
-        """What the objective says of a batch."""
+        """The objective's loss of a batch."""
         return self.objective(self.online, self.target_network, batch)
 
     def check_can_learn_from(self, data: Data) -> None:
-        """Refuse policies that ask the agent which action it prefers: V alone does not say.
+        """Refuse policies that use the agent's preferences: V prefers no action.
 
         Raises:
-            ConfigError: naming the key and the policy.
+            ConfigError: names the key and the policy.
 
         """
         super().check_can_learn_from(data)
@@ -103,7 +103,7 @@ class LitTD(LitAgent):
                 )
 
     def preferences(self, observation: NDArray[Any]) -> NDArray[np.float32]:
-        """There are none.
+        """Not defined for state values.
 
         Raises:
             ConfigError: always.
@@ -118,7 +118,7 @@ class LitTD(LitAgent):
         return self._outputs(observation)[:, 0]
 
     def evaluation_metrics(self, episodes: list[Episode]) -> dict[str, float]:
-        """Besides what the episodes say: how far V is from the truth."""
+        """The metrics of the episodes, and the error of V."""
         data = data_of(self.trainer)
         if data is None:
             return super().evaluation_metrics(episodes)
@@ -139,6 +139,6 @@ class LitTD(LitAgent):
         return {**super().evaluation_metrics(episodes), **errors}
 
     def grade(self, metrics: Mapping[str, Tensor]) -> float | None:
-        """The error of V, with a minus, for the return is that of a policy that does not learn; -inf without one."""
+        """The negative error of V, because the policy's return does not change; -inf if there is no error."""
         errors = [metrics[name] for name in ("eval/value_rms_error", "eval/return_rms_error") if name in metrics]
         return -errors[0].item() if errors else float("-inf")
