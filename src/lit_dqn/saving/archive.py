@@ -1,4 +1,4 @@
-"""A `.ckpt` as torch reads it, once it is sure that reading runs no code and takes no more memory than the file has."""
+"""Reads a `.ckpt` with torch, after checks that reading runs no code and takes no more memory than the file's size."""
 
 import io
 import pickle
@@ -11,18 +11,18 @@ from typing import Any
 import torch
 
 RECORDS = 100_000
-"""Parts of a `.ckpt`, which has one for each tensor."""
+"""The most parts of a `.ckpt`, which has one part per tensor."""
 
 READABLE = ("collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter")
-"""What a pickle may name besides torch's types. torch itself lets through more, such as a `bytearray` of any size."""
+"""What a pickle may name in addition to torch's types. torch itself allows more, such as a `bytearray` of any size."""
 
 
 def read_archive(path: Path) -> Any:
-    """What was saved, all of it compared with its checksums.
+    """The saved contents, after comparison with all checksums.
 
     Raises:
         pickle.UnpicklingError: if it holds more than tensors and plain values.
-        Exception: of many other types, saying what else is wrong.
+        Exception: of many other types, for other defects.
 
     """
     _check_archive(path)
@@ -30,10 +30,10 @@ def read_archive(path: Path) -> Any:
 
 
 def glance_at_archive(path: Path) -> Any:
-    """What was saved, with tensors that are not looked at: they are read from the disk when they are used.
+    """The saved contents with unread tensors, which are read from the disk on use.
 
     Raises:
-        Exception: as `read_archive`.
+        Exception: as for `read_archive`.
 
     """
     _check_archive(path, checksums=False)
@@ -41,10 +41,10 @@ def glance_at_archive(path: Path) -> Any:
 
 
 def _check_archive(path: Path, checksums: bool = True) -> None:
-    """Refuse what is damaged, and what would take more memory than its size says.
+    """Refuse a damaged file, and one that would take more memory than its size.
 
     Raises:
-        OSError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError: saying what is wrong.
+        OSError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError: names the defect.
 
     """
     _check_outline(path)
@@ -54,23 +54,23 @@ def _check_archive(path: Path, checksums: bool = True) -> None:
             raise ValueError("its parts are compressed, or too many")
         if sum(part.file_size for part in parts) > path.stat().st_size:
             raise ValueError("its parts are larger than the file")
-        # torch reads on over flipped bits; the checksums of its zip file tell.
+        # torch does not notice flipped bits; the checksums of its zip file do.
         damaged = archive.testzip() if checksums else None
         if damaged is not None:
             raise OSError(f"its part {damaged} does not match its checksum")
         for part in parts:
-            if part.filename.lower().endswith(".pkl"):  # torch finds names in either case
+            if part.filename.lower().endswith(".pkl"):  # torch ignores the case of names
                 _check_pickle(archive.read(part))
 
 
 def _check_outline(path: Path) -> None:
-    """Refuse a file that torch could read otherwise than Python, by which it is checked.
+    """Refuse a file that torch could read differently from Python, which checks it.
 
-    What does not begin as a zip file torch takes for a pickle. And there are several ways to find the list of parts,
-    which agree if it is the last thing before the end.
+    Torch reads a file that does not begin as a zip file as a pickle. And there are several ways to find the list of
+    parts; they agree if it is the last thing before the end.
 
     Raises:
-        ValueError: saying so.
+        ValueError: if that is possible.
 
     """
     with path.open("rb") as file:

@@ -13,12 +13,12 @@ from lit_dqn.saving.sidecar import Sidecar
 
 
 class Checkpoint(Contents):
-    """A checkpoint: where it lies, what it holds, and the segments of its replay.
+    """A checkpoint: its path, its contents, and the segments of its replay.
 
-    It is read once, by `Checkpoint.read`, and handed on.
+    It is read once, by `Checkpoint.read`, and passed on.
 
     Args:
-        contents: as Lightning has them.
+        contents: Lightning's dictionary.
         path: of the `.ckpt`.
 
     """
@@ -26,16 +26,16 @@ class Checkpoint(Contents):
     def __init__(self, contents: dict[str, Any], path: Path) -> None:
         super().__init__(contents)
         self.path = path
-        self._segments: list[Sidecar] | None = None  # once they were opened
+        self._segments: list[Sidecar] | None = None  # None until they are opened
 
     @classmethod
     def read(cls, path: str | Path) -> "Checkpoint":
-        """Read a `.ckpt`, without its replay, and bring what an older release wrote to today's form.
+        """Read a `.ckpt`, without its replay, and migrate the contents of an older release.
 
-        Nothing in it is executed: only tensors and plain values are read, and never more than the file is long.
+        Nothing in it is executed: only tensors and plain values are read, and never more than the file's size.
 
         Raises:
-            ConfigError: if it is missing, damaged, or no checkpoint of lit_dqn.
+            ConfigError: if it is missing, damaged, or not a checkpoint of lit_dqn.
 
         """
         path = Path(path)
@@ -50,7 +50,7 @@ class Checkpoint(Contents):
                 f"ckpt_path: {path} holds more than tensors and plain values, and reading it could run code of whoever "
                 "made it; only checkpoints of lit_dqn can be continued."
             ) from error
-        except Exception as error:  # torch.load says what is wrong by exceptions of many types
+        except Exception as error:  # torch.load raises exceptions of many types
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ConfigError(
                 f"ckpt_path: {path} is damaged or no checkpoint ({reason}); take an earlier one."
@@ -63,10 +63,10 @@ class Checkpoint(Contents):
 
     @classmethod
     def glance(cls, path: Path) -> "Checkpoint":
-        """A `.ckpt` whose tensors are not read, whose contents are not checked, and which may be of an older form.
+        """A `.ckpt` with unread tensors and unchecked contents, possibly of an older release.
 
         Raises:
-            Exception: of many types, if it cannot be read; `read` says what is wrong.
+            Exception: of many types, if it cannot be read; `read` names the defect.
 
         """
         return cls(glance_at_archive(path), path)
@@ -75,14 +75,14 @@ class Checkpoint(Contents):
 
     @property
     def replay_folders(self) -> list[Path]:
-        """Where the segments of each shard lie; none if there are none."""
+        """The folders of the segments of each shard; empty if there are none."""
         return [self.path.with_name(replay[REPLAY_FOLDER]) for replay in self.replays if REPLAY_FOLDER in replay]
 
     def segments(self) -> list[Sidecar]:
-        """The arrays of each shard's replay on disk; none if it was saved without one, or holds them itself.
+        """The arrays of each shard's replay on disk; empty if it was saved without replay, or contains the arrays.
 
         Raises:
-            ConfigError: if they are missing or damaged, as far as their manifests tell.
+            ConfigError: if they are missing or damaged, as far as their manifests reveal.
 
         """
         if self._segments is None:
@@ -100,10 +100,10 @@ class Checkpoint(Contents):
         return segments
 
     def attach_segments(self) -> list[Sidecar]:
-        """Let the stores find their arrays on disk, if they are there.
+        """Let the stores find their arrays on disk, if they exist.
 
         Raises:
-            ConfigError: as `segments`.
+            ConfigError: as for `segments`.
 
         """
         segments = self.segments()
@@ -117,14 +117,14 @@ class Checkpoint(Contents):
         """Check all of it.
 
         Args:
-            replay: whether its replay counts, too.
-            training: whether a run shall be resumed from it, which takes more than its agent; None: as `replay`.
+            replay: whether to check its replay, too.
+            training: whether it must be possible to resume a run, which needs more than its agent; None: as `replay`.
 
         Returns:
-            Itself.
+            The checkpoint itself.
 
         Raises:
-            ConfigError: if a part is missing or damaged, or its run's folder holds what would lead elsewhere.
+            ConfigError: if a part is missing or damaged, or its run's folder contains a link or pipe.
 
         """
         run = run_of_checkpoint(self.path)

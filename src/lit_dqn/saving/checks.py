@@ -10,11 +10,11 @@ from torch import Tensor
 LARGEST = 2**63 - 1
 
 Check = Callable[[Any, str], None]
-"""(value, where it stands): raises ValueError if it is none that may stand there."""
+"""(value, its place): raises ValueError if the value is not valid there."""
 
 
 def refuse(where: str, why: str) -> None:
-    """Say what is wrong.
+    """Raise the error.
 
     Raises:
         ValueError: always.
@@ -24,7 +24,7 @@ def refuse(where: str, why: str) -> None:
 
 
 def whole(low: int = 0, high: int = LARGEST) -> Check:
-    """A whole number in [low, high]."""
+    """An integer in [low, high]."""
 
     def check(value: Any, where: str) -> None:
         if type(value) is not int or not low <= value <= high:
@@ -59,13 +59,13 @@ def text(value: Any, where: str) -> None:
 
 
 def mapping(value: Any, where: str) -> None:
-    """A dictionary of whatever."""
+    """A dictionary with any contents."""
     if not isinstance(value, Mapping):
         refuse(where, f"is {short(value)}, not a dictionary")
 
 
 def list_of(check: Check, length: int | None = None) -> Check:
-    """A list or tuple of so many values."""
+    """A list or tuple of this length."""
 
     def check_all(value: Any, where: str) -> None:
         if not isinstance(value, list | tuple):
@@ -79,11 +79,11 @@ def list_of(check: Check, length: int | None = None) -> Check:
 
 
 def of_each_shard(check: Check, shards: int | None = None) -> Check:
-    """A check of what there is once, or, of several shards, a list of.
+    """A check of a single value or, for several shards, of a list of values.
 
     Args:
-        check: of each.
-        shards: as many as there must be; None: any number.
+        check: for each value.
+        shards: the required number; None: any number.
 
     """
 
@@ -108,7 +108,7 @@ def sequence_of(*checks: Check) -> Check:
 
 
 def record(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
-    """A dictionary with these keys, and maybe others."""
+    """A dictionary with at least these keys."""
 
     def check(value: Any, where: str) -> None:
         mapping(value, where)
@@ -136,7 +136,7 @@ def either(first: str, second: str, check: Check) -> Check:
 
 
 def all_of(*checks: Check) -> Check:
-    """What passes each of them."""
+    """A value that passes all checks."""
 
     def check_all(value: Any, where: str) -> None:
         for check in checks:
@@ -146,7 +146,7 @@ def all_of(*checks: Check) -> Check:
 
 
 def optional(check: Check) -> Check:
-    """None, or what passes the check."""
+    """None, or a value that passes the check."""
 
     def check_some(value: Any, where: str) -> None:
         if value is not None:
@@ -156,7 +156,7 @@ def optional(check: Check) -> Check:
 
 
 def tensor(dtypes: tuple[torch.dtype, ...], axes: int = 1, length: int | None = None) -> Check:
-    """A tensor of one of these types, with so many axes, the first one of this length."""
+    """A tensor of one of these dtypes, with this number of axes, the first one of this length."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, Tensor) or value.dtype not in dtypes or value.dim() != axes:
@@ -168,7 +168,7 @@ def tensor(dtypes: tuple[torch.dtype, ...], axes: int = 1, length: int | None = 
 
 
 def short(value: Any) -> str:
-    """A value in a few words."""
+    """A short description of a value."""
     if isinstance(value, Tensor):
         return f"a tensor {value.dtype} {tuple(value.shape)}"
     if isinstance(value, bool | int | float | str | None):

@@ -1,4 +1,4 @@
-"""What a checkpoint holds. Its keys are known here and to the checks in `schema.py`, and nowhere else."""
+"""The contents of a checkpoint. Only this file and the checks in `schema.py` know its keys."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
@@ -13,38 +13,38 @@ OPTIMIZERS, LOOPS_STATE, CALLBACKS_STATE = "optimizer_states", "loops", "callbac
 """Lightning's."""
 
 AGENT_NAME, ENV_STEP, RANDOM_STATE, THREADS, DEVICE = "agent", "env_step", "random", "threads", "device"
-"""What lit_dqn adds."""
+"""Keys that lit_dqn adds."""
 
 DATA_STATE = "ReplayDataModule"
-"""Where Lightning keeps the state of the data module: the name of its class."""
+"""Lightning's key for the state of the data module: the name of its class."""
 
 REPLAY_STATE, REPLAY_FOLDER, MANIFEST_CRC32 = "replay", "folder", "manifest_crc32"
-"""In the state of the data module the replay, and in that where its arrays are."""
+"""The key of the replay in the state of the data module, and of its arrays' places in that."""
 
 ONLINE = "online."
-"""How the names of the online network's weights begin."""
+"""The prefix of the online network's weights."""
 
 MAX_SESSIONS = 2**40
 
 INSTANTIATOR_KEY = "_instantiator"
-"""Among the settings of an agent Lightning's word for how it builds it."""
+"""Lightning's key among the settings of an agent for how to build it."""
 
 SEGMENTS = "sidecar"
-"""In the state of a replay that is being loaded, where its arrays lie on disk."""
+"""The key, in the state of a replay that is being loaded, of its arrays on disk."""
 
 
 class Settings(NamedTuple):
-    """What a run was made of: plain values, `{"class_path": ..., "init_args": {...}}` for classes and objects."""
+    """The settings of a run: plain values, `{"class_path": ..., "init_args": {...}}` for classes and objects."""
 
     agent: dict[str, Any]
     data: dict[str, Any]  # empty if the agent was trained without `ReplayDataModule`
 
 
 class Contents:
-    """The contents of a checkpoint, as Lightning's hooks hand them out while it is saved or loaded.
+    """The contents of a checkpoint, which Lightning's hooks pass while it is saved or loaded.
 
     Args:
-        contents: Lightning's dictionary; what is written here is written there.
+        contents: Lightning's dictionary, which is changed in place.
 
     """
 
@@ -64,13 +64,13 @@ class Contents:
 
     @property
     def settings(self) -> Settings:
-        """What agent and data were made of."""
+        """The settings of agent and data."""
         agent = {key: value for key, value in self.contents[AGENT_SETTINGS].items() if key != INSTANTIATOR_KEY}
         return Settings(agent, dict(self.contents.get(DATA_SETTINGS, {})))
 
     @property
     def seed(self) -> int | None:
-        """Of the run; None if the agent was trained without `ReplayDataModule`."""
+        """The env step of the run; None if the agent was trained without `ReplayDataModule`."""
         seed: int | None = self.contents.get(DATA_STATE, {}).get("seed")
         return seed
 
@@ -85,7 +85,7 @@ class Contents:
 
     @property
     def optimizer_states(self) -> list[dict[str, Any]]:
-        """One state for each optimiser, as torch has it; none before training has begun."""
+        """One state per optimiser, in torch's form; empty before training has begun."""
         states: list[dict[str, Any]] = self.contents.get(OPTIMIZERS, [])
         return states
 
@@ -103,12 +103,12 @@ class Contents:
 
     @property
     def threads(self) -> int:
-        """With so many torch has computed."""
+        """The number of torch's threads."""
         return int(self.contents[THREADS])
 
     @property
     def device(self) -> str | None:
-        """The kind of device that it was trained on; None if an earlier release wrote it."""
+        """The kind of device on which it was trained; None if an earlier release wrote it."""
         return self.contents.get(DEVICE)
 
     def has_callback(self, name: str) -> bool:
@@ -117,10 +117,11 @@ class Contents:
 
     @property
     def session(self) -> int:
-        """Counted over all starts and resumes of the run's name; 0 before there was a count.
+        """The number of the session, over all starts and resumes of the run's name; 0 if an earlier release did not
+        count.
 
         Raises:
-            ValueError: if it is none.
+            ValueError: if it is invalid.
 
         """
         session = int(self._checkpoints_state.get("session", 0))
@@ -135,7 +136,7 @@ class Contents:
 
     @property
     def _checkpoints_state(self) -> dict[str, Any]:
-        """Of the callback `Checkpoints`."""
+        """The state of the callback `Checkpoints`."""
         state: dict[str, Any] = self.contents.get(CALLBACKS_STATE, {}).get("Checkpoints", {})
         return state
 
@@ -143,18 +144,18 @@ class Contents:
 
     @property
     def replays(self) -> list[dict[str, Any]]:
-        """The state of the store of each shard; none if it was saved without."""
+        """The state of each shard's store; empty if it was saved without replay."""
         return replays_of(self.contents.get(DATA_STATE, {}).get(REPLAY_STATE))
 
     def drop_replay(self) -> None:
-        """Go without the replay."""
+        """Remove the replay."""
         self.contents.get(DATA_STATE, {}).pop(REPLAY_STATE, None)
 
     def detach_arrays(self, segments: Mapping[int, Sidecar]) -> None:
-        """Keep of the arrays of the stores what is needed to find them again: they have been written.
+        """Replace the arrays of the stores, which have been written, by references to them.
 
         Args:
-            segments: of each store, by its place in `replays`.
+            segments: of each store, by its index in `replays`.
 
         """
         for shard, own in segments.items():
@@ -166,18 +167,18 @@ class Contents:
     # --- what is written into it ---
 
     def migrate(self) -> Self:
-        """Bring what an older release wrote to today's form.
+        """Migrate the contents of an older release.
 
         Returns:
-            Itself.
+            The contents themselves.
 
         """
         for key in (AGENT_SETTINGS, DATA_SETTINGS):
             if key in self.contents:
-                self.contents[key] = with_public_paths(self.contents[key])  # 0.1.0 named the files of its day
-        self.contents.setdefault(AGENT_NAME, "LitDQN")  # there was no other before agents were named
+                self.contents[key] = with_public_paths(self.contents[key])  # 0.1.0 named modules that have moved
+        self.contents.setdefault(AGENT_NAME, "LitDQN")  # the only agent before agents were named
         state = self._checkpoints_state
-        if "best_mean_reward" in state:  # the mean return was the only grade once, and gave it its name
+        if "best_mean_reward" in state:  # the old name, when the mean return was the only score
             state["best_grade"] = state.pop("best_mean_reward")
         if state:
             state.setdefault("best_env_step", None)
@@ -185,24 +186,24 @@ class Contents:
         return self
 
     def describe(self, agent: str, env_step: int) -> None:
-        """Say whose it is, by the name of the agent's class, and when it was made."""
+        """Record the agent's class, and when the checkpoint was made."""
         self.contents[AGENT_NAME], self.contents[ENV_STEP] = agent, env_step
 
     def set_process_state(self, random_state: Mapping[str, Any], threads: int, device: str) -> None:
-        """Keep the global generators, the number of torch's threads and the kind of device."""
+        """Record the global generators, the number of torch's threads and the kind of device."""
         self.contents[RANDOM_STATE], self.contents[THREADS], self.contents[DEVICE] = random_state, threads, device
 
 
 def replays_of(state: Any) -> list[dict[str, Any]]:
-    """The state of each store in what a checkpoint holds of them: a list where there are several shards."""
+    """The states of all stores; a checkpoint holds a list of them if there are several shards."""
     return state if isinstance(state, list) else [] if state is None else [state]
 
 
 def lacks_segments(state: Any) -> bool:
-    """Whether a replay's arrays lie on disk, and whoever has read the checkpoint did not look for them.
+    """Whether a replay's arrays are on disk, and the reader of the checkpoint did not open them.
 
     Args:
-        state: what the checkpoint holds of it.
+        state: of the replay in the checkpoint.
 
     """
     return any(REPLAY_FOLDER in replay and SEGMENTS not in replay for replay in replays_of(state))

@@ -1,7 +1,7 @@
-"""Files that survive a crash: whatever a reader finds under a final name is whole, and was on the disk before.
+"""Files that survive a crash: a file under its final name is always complete and has reached the disk.
 
-Every change of a file system goes through here, so that tests can fail or kill each one that a checkpoint makes. What
-other libraries write themselves (curves, pictures, ONNX) does not: no run is resumed from that.
+Every change of the file system goes through here, so that tests can let each one of a checkpoint fail, or kill the
+process before it. Files that other libraries write (curves, pictures, ONNX) do not: no run is resumed from them.
 """
 
 import contextlib
@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 TEMPORARY = ".tmp"
-"""How the names of unfinished files end."""
+"""The suffix of unfinished files."""
 
 LONGEST_NAME = 255
-"""Bytes in a name of a file, on the file systems that are common."""
+"""The longest file name on common file systems, in bytes."""
 
 READ_BYTES = 4 * 2**20
 
 
 class Content(NamedTuple):
-    """What a file holds, in short. CRC-32 sees every single flipped bit, and is six times as fast as BLAKE2."""
+    """A summary of a file's contents. CRC-32 detects every single flipped bit, and is six times as fast as BLAKE2."""
 
     size: int  # bytes
     crc32: int
@@ -35,11 +35,11 @@ def write_file(path: Path, parts: Iterable[memoryview]) -> Content:
     """Write a new file and wait until it is on the disk.
 
     Raises:
-        OSError: if it cannot be written whole.
+        OSError: if it cannot be written completely.
 
     """
     size, crc32 = 0, 0
-    # Never through a link, which could lead anywhere.
+    # Never through a link, which could point anywhere.
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
@@ -57,10 +57,10 @@ def write_file(path: Path, parts: Iterable[memoryview]) -> Content:
 
 
 def replace_file(path: Path, parts: Iterable[memoryview]) -> Content:
-    """Write a file beside its place, read it again, and move it there: a reader sees the old file or the new one.
+    """Write a file under a temporary name, read it again, and move it: a reader sees the old file or the new one.
 
     Raises:
-        OSError: if it cannot be written whole; the old file stays.
+        OSError: if it cannot be written completely; the old file is kept.
 
     """
     temporary = path.with_name(path.name + TEMPORARY)
@@ -72,20 +72,20 @@ def replace_file(path: Path, parts: Iterable[memoryview]) -> Content:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """As `replace_file`, of a text.
+    """As `replace_file`, for a text.
 
     Raises:
-        OSError: if it cannot be written whole; the old file stays.
+        OSError: if it cannot be written completely; the old file is kept.
 
     """
     replace_file(path, [memoryview(text.encode())])
 
 
 def append_text(path: Path, text: str) -> None:
-    """Add to the end of a file, in one piece or not at all; without waiting for the disk.
+    """Append to a file, completely or not at all, without waiting for the disk.
 
     Raises:
-        OSError: if it cannot be written; the file stays as it was.
+        OSError: if it cannot be written; the file is unchanged.
 
     """
     size = None
@@ -101,7 +101,7 @@ def append_text(path: Path, text: str) -> None:
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """A file for what a process says, after what is in it.
+    """A file, opened for appending, for the output of a process.
 
     Raises:
         OSError: if it cannot be written.
@@ -111,10 +111,10 @@ def open_to_append(path: Path) -> BinaryIO:
 
 
 def verify(path: Path, content: Content) -> None:
-    """Read a file and compare.
+    """Read a file and compare it with its expected contents.
 
     Raises:
-        OSError: if it does not hold what it should.
+        OSError: if they differ.
 
     """
     found = content_of(path)
@@ -138,7 +138,7 @@ def content_of(path: Path) -> Content:
 
 
 def link_file(source: Path, path: Path) -> None:
-    """Give a file another name.
+    """Give a file a second name.
 
     Raises:
         OSError: if it is missing, or the file system has no hard links.
@@ -148,10 +148,10 @@ def link_file(source: Path, path: Path) -> None:
 
 
 def link_or_copy(source: Path, path: Path) -> None:
-    """Give a file another name, or copy it where links are impossible, as between two disks.
+    """Give a file a second name, or copy it if links are impossible, for example between two disks.
 
     Raises:
-        OSError: if neither can be done.
+        OSError: if neither is possible.
 
     """
     try:
@@ -161,41 +161,41 @@ def link_or_copy(source: Path, path: Path) -> None:
 
 
 def point(alias: Path, target: Path) -> None:
-    """Let a name mean the file `target`, at every moment the old one or the new one.
+    """Point a name to the file `target`; at every moment it points to the old file or the new one.
 
     Raises:
-        OSError: if it cannot be done; the name keeps its old meaning.
+        OSError: if that fails; the name still points to the old file.
 
     """
     temporary = alias.with_name(alias.name + TEMPORARY)
     remove_file(temporary)
     link_or_copy(target, temporary)
     os.replace(temporary, alias)
-    # Two names of one file stay two names when one is moved onto the other.
+    # Renaming one name of a file onto another name of the same file does nothing.
     remove_file(temporary)
     sync_folder(alias.parent)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it.
+    """Create a folder and its parents.
 
     Raises:
-        OSError: if it cannot be made.
+        OSError: if it cannot be created.
 
     """
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     for parent in reversed(missing):
-        with contextlib.suppress(FileExistsError):  # another process has just made it
+        with contextlib.suppress(FileExistsError):  # another process has just created it
             os.mkdir(parent)
         sync_folder(parent.parent)
 
 
 def claim_folder(folder: Path) -> None:
-    """Make a folder and those above it, this one for oneself alone.
+    """Create a folder, which must not exist, and its parents.
 
     Raises:
-        FileExistsError: if it is there, for another process may have just made it.
-        OSError: if it cannot be made.
+        FileExistsError: if it exists; another process may have just created it.
+        OSError: if it cannot be created.
 
     """
     make_folder(folder.parent)
@@ -204,7 +204,7 @@ def claim_folder(folder: Path) -> None:
 
 
 def move_folder(folder: Path, place: Path) -> None:
-    """Give a folder its place, whole, on the same file system.
+    """Move a complete folder to its place, on the same file system.
 
     Raises:
         OSError: if it cannot be moved, or the place is taken.
@@ -217,7 +217,7 @@ def move_folder(folder: Path, place: Path) -> None:
 def sync_folder(folder: Path) -> None:
     """Wait until the names in a folder are on the disk."""
     if os.name == "nt":
-        return  # folders cannot be opened there
+        return  # Windows cannot open folders
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -226,7 +226,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_can_be_made(folder: Path) -> None:
-    """Try whether a folder can be made and written to, and leave no trace.
+    """Test whether a folder can be created and written to, and leave no trace.
 
     Raises:
         OSError: if it cannot.
@@ -240,7 +240,7 @@ def check_can_be_made(folder: Path) -> None:
 
 
 def strange_files(folder: Path) -> Iterator[Path]:
-    """What lies in a folder and below and is a link, a pipe or the like: what is written there lands elsewhere."""
+    """Links, pipes and the like in a folder and below: writing to them would change other places."""
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             found = Path(parent) / name
@@ -250,13 +250,13 @@ def strange_files(folder: Path) -> Iterator[Path]:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file if it is there."""
+    """Remove a file if it exists."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder of files, if it is there; of a link, the link alone."""
+    """Remove a folder of files, if it exists; if it is a link, only the link."""
     if folder.is_symlink():
         remove_file(folder)
     elif folder.is_dir():
@@ -266,7 +266,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder and all below it; of a link, the link alone."""
+    """Remove a folder and everything below it; if it is a link, only the link."""
     if folder.is_symlink():
         remove_file(folder)
     else:
@@ -274,5 +274,5 @@ def remove_tree(folder: Path) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """What the file system of a folder has left."""
+    """The free space of the file system of a folder, in bytes."""
     return shutil.disk_usage(folder).free

@@ -12,23 +12,23 @@ log = logging.getLogger("lit_dqn")
 
 
 class Found(NamedTuple):
-    """A checkpoint that a run can be resumed from."""
+    """A checkpoint from which a run can be resumed."""
 
     checkpoint: Checkpoint
     replay_is_whole: bool
 
     @property
     def path(self) -> Path:
-        """Of the checkpoint."""
+        """The path of the checkpoint."""
         return self.checkpoint.path
 
 
 def find_checkpoint(ckpt_path: str, runs: Path, replay: bool = False) -> Found:
-    """The checkpoint that `--ckpt_path` means.
+    """The checkpoint that `--ckpt_path` selects.
 
     Args:
-        ckpt_path: `last` for the newest whole one over all versions in `runs`; `best` for the best one of the newest
-            version that has one; a run folder for the newest whole one in it; or a file.
+        ckpt_path: `last` for the newest intact one over all versions in `runs`; `best` for the best one of the newest
+            version that has one; a run folder for the newest intact one in it; or a file.
         runs: the folder that holds the run's versions.
         replay: whether its replay is needed.
 
@@ -60,24 +60,24 @@ def find_checkpoint(ckpt_path: str, runs: Path, replay: bool = False) -> Found:
 
 
 def _newest_first(runs: Path) -> list[CheckpointFolder]:
-    """The checkpoints of all versions of a run: that first which was started or resumed last."""
+    """The checkpoint folders of all versions of a run, the one that was started or resumed last first."""
     folders = [CheckpointFolder(path) for path in checkpoints_of_versions(runs)]
     return sorted(folders, key=_age, reverse=True)
 
 
 def _age(folder: CheckpointFolder) -> tuple[float, int, int]:
     session = folder.session()
-    # Versions from before sessions were counted are told apart by their number, else by their time.
+    # Versions from before sessions were counted are ordered by their number, otherwise by their time.
     number = VERSION.fullmatch(folder.path.parent.name)
     return (
-        math.inf if session is None else session,  # what cannot be read is named before another is taken
+        math.inf if session is None else session,  # a version that cannot be read is named before another is used
         int(number[1]) if number else -1,
         folder.path.stat().st_mtime_ns,
     )
 
 
 def _first_whole(found: list[Path], replay: bool) -> Found:
-    """The first that is whole; failing that, the first whose replay alone is damaged."""
+    """The first intact checkpoint; if there is none, the first with damage only in its replay."""
     reasons: list[tuple[Path, ConfigError]] = []
     for path in found:
         try:

@@ -19,28 +19,28 @@ from lit_dqn.saving.layout import (
 
 
 class Moment(NamedTuple):
-    """Where a checkpoint stands among all of a run's name; a later one is greater.
+    """The order of a checkpoint among all of a run's name; a later one is greater.
 
-    Times of files say nothing: files are touched and copied, and clocks go back.
+    File times are unreliable: files are touched and copied, and clocks are set back.
     """
 
-    session: int  # counted over all starts and resumes of the run's name; 0 in checkpoints of before there was a count
+    session: int  # counted over all starts and resumes of the run's name; 0 in checkpoints without a count
     env_step: int
-    is_best: bool = False  # of its run, when it was made
+    is_best: bool = False  # the best of its run when it was made
 
 
 def moment_of(path: Path) -> Moment | None:
-    """When a checkpoint was made, read without its tensors; None if that cannot be read."""
+    """The order of a checkpoint, read without its tensors; None if that fails."""
     try:
         checkpoint = Checkpoint.glance(path)
         return Moment(checkpoint.session, checkpoint.env_step, checkpoint.is_best)
-    except Exception:  # whoever reads all of it says what is wrong
+    except Exception:  # reading it completely names the defect
         return None
 
 
 class CheckpointFolder:
-    """The `checkpoints/` of a run: `env_step_<n>.ckpt` for each that is kept, `last.ckpt` and `best.ckpt` as second
-    names of one of them, and the replays of all.
+    """The `checkpoints/` of a run: `env_step_<n>.ckpt` for each kept checkpoint, `last.ckpt` and `best.ckpt` as second
+    names, and the replays of all.
 
     Args:
         path: the folder.
@@ -51,46 +51,46 @@ class CheckpointFolder:
         self.path = path
 
     def numbered(self) -> list[Path]:
-        """The checkpoints that are kept, oldest env step first."""
+        """The kept checkpoints, oldest env step first."""
         found = [path for path in self.path.glob(f"*{CKPT_SUFFIX}") if NUMBERED.fullmatch(path.name)]
         return sorted(found, key=env_step_of)
 
     def path_at(self, env_step: int) -> Path:
-        """Where the checkpoint of an env step stands."""
+        """The path of the checkpoint of an env step."""
         return self.path / f"{name_at(env_step)}{CKPT_SUFFIX}"
 
     def newest_first(self) -> list[Path]:
-        """All checkpoints, each once: those of the last session first, and of each session the latest env step."""
+        """All checkpoints, each once: the last session first, and within a session the latest env step first."""
         names = [*self.numbered()[::-1], *(self.path / name for name in (LAST, BEST))]
         paths: dict[tuple[int, int], Path] = {}
         for path in names:
-            with contextlib.suppress(OSError):  # it was never there, or whoever trains has just removed it
+            with contextlib.suppress(OSError):  # it never existed, or a training process has just removed it
                 status = path.stat()
                 paths.setdefault((status.st_dev, status.st_ino), path)
         moments = {path: moment_of(path) for path in paths.values()}
         session = max((moment.session for moment in moments.values() if moment is not None), default=0)
 
         def place(path: Path) -> Moment:
-            # One that cannot be read has its turn, too, so that it is named before an older one is taken.
+            # An unreadable one is included, so that it is named before an older one is used.
             env_step = env_step_of(path) if NUMBERED.fullmatch(path.name) else 0
             return moments[path] or Moment(session, env_step)
 
         return sorted(moments, key=place, reverse=True)
 
     def session(self) -> int | None:
-        """The last session that has saved anything here; None if none of it can be read."""
+        """The last session that saved anything here; None if nothing can be read."""
         moments = [moment_of(path) for path in self.path.glob(f"*{CKPT_SUFFIX}")]
         return max((moment.session for moment in moments if moment is not None), default=None)
 
     def check_alone(self, session: int, env_step: int) -> None:
-        """See whether another process has resumed a run, where the file system has no locks that would keep it.
+        """Check whether another process has resumed this run, which is possible on file systems without locks.
 
         Args:
             session: of this process.
-            env_step: that it is at.
+            env_step: of this process.
 
         Raises:
-            TrainingError: if one has, and has come further.
+            TrainingError: if one has, and is further ahead.
 
         """
         last = moment_of(self.path / LAST)
@@ -101,20 +101,20 @@ class CheckpointFolder:
             )
 
     def best(self) -> list[Path]:
-        """What may be the best checkpoint, the likeliest first.
+        """Candidates for the best checkpoint, the likeliest first.
 
-        That is `best.ckpt`, or one that is it and has not got that name yet, for its process was killed.
+        That is `best.ckpt`, or a checkpoint that is the best but has no such name yet because its process was killed.
         """
         best = self.path / BEST
         found = [best] if best.is_file() else []
         newest = next(((path, moment) for path in self.newest_first() if (moment := moment_of(path))), None)
         if newest is not None and newest[1].is_best and not (found and newest[0].samefile(best)):
-            # One that is damaged has its turn, so that it is named.
+            # A damaged one is included, so that it is named.
             found.insert(0 if found and moment_of(best) else len(found), newest[0])
         return found
 
     def bring_best(self, best: Path, env_step: int) -> bool:
-        """Take over the best checkpoint of the run that is resumed, if it was there at that env step.
+        """Take over the best checkpoint of the resumed run, if it existed at that env step.
 
         Raises:
             OSError: if it cannot be linked or copied.
@@ -142,15 +142,15 @@ class CheckpointFolder:
     def remove_all_but(
         self, keep: list[Path], env_step: int, own: set[Path], checkpoint_io: ReplayCheckpointIO
     ) -> None:
-        """Remove the other numbered checkpoints, but for the best, and what is left of broken ones.
+        """Remove other numbered checkpoints, except the best, and remains of damaged ones.
 
-        What is ahead and not our own stays: another process may have resumed the run, and have come further.
+        Checkpoints that are further ahead and not our own are kept: another process may have resumed the run.
 
         Args:
-            keep: those that stay.
+            keep: checkpoints to keep.
             env_step: of the run.
-            own: what this process has written.
-            checkpoint_io: knows the replays.
+            own: checkpoints that this process wrote.
+            checkpoint_io: finds and removes their replays.
 
         Raises:
             OSError: if a file cannot be removed.

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: written whole or not at all, the replay in a folder of its own beside each."""
+"""Checkpoints on disk: written completely or not at all, each with its replay in a separate folder."""
 
 import errno
 import io
@@ -23,19 +23,19 @@ from lit_dqn.saving.sidecar_writer import SidecarWriter
 log = logging.getLogger("lit_dqn")
 
 FREE_BYTES = 64 * 2**20
-"""What a checkpoint leaves to the rest of the system."""
+"""Disk space that a checkpoint must leave to the rest of the system, in bytes."""
 
 
 class ReplayCheckpointIO(CheckpointIO):
-    """Writes the replay's arrays to the folder `<name>.replay` beside `<name>.ckpt`; of shards, to one for each.
+    """Writes the replay's arrays to the folder `<name>.replay` beside `<name>.ckpt`; with shards, to one folder each.
 
     A checkpoint holds weights, optimiser, counters and generators, and the name of its replay folder with the checksum
-    of the manifest in it. The replay is written first and under a new name, so that a checkpoint on disk always has the
-    replay that belongs to it. What did not change since the checkpoint before is a hard link to its file.
+    of its manifest. The replay is written first, under a new name, so that a checkpoint on disk always has its own
+    replay. Segments that have not changed since the previous checkpoint are hard links to its files.
 
     Args:
-        load_replay: whether reading a checkpoint reads its replay; only training needs it.
-        checkpoint: one that has been read, and is not read again when it is loaded.
+        load_replay: whether reading a checkpoint includes its replay; only training needs it.
+        checkpoint: one that has already been read, and is not read again when it is loaded.
 
     """
 
@@ -46,10 +46,10 @@ class ReplayCheckpointIO(CheckpointIO):
         self._references: dict[tuple[int, int], list[str]] = {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint and its replay; what stood under its name goes when the new one stands.
+        """Write a checkpoint and its replay; an old one of that name is removed once the new one is complete.
 
         Raises:
-            OSError: if it cannot be written whole; what stood there stays.
+            OSError: if it cannot be written completely; the old one is kept.
 
         """
         path = Path(path)
@@ -83,12 +83,12 @@ class ReplayCheckpointIO(CheckpointIO):
         try:
             if ranks.rank == 0:
                 remove_unused(path.parent, replaced, self)
-        except OSError as error:  # the checkpoint stands
+        except OSError as error:  # the checkpoint is complete
             log.warning("the replay %s of before stays: %s", replaced[0], error)
 
     @staticmethod
     def _bring_together(contents: Contents, ranks: Ranks, own: dict[int, dict[str, Any]]) -> None:
-        """Let the first process have what the others keep in the checkpoint of their replays."""
+        """Send the other processes' references to their replays to the first process."""
         for part in ranks.gather(own):
             for shard, replay in part.items():
                 contents.replays[shard].update(replay)
@@ -96,14 +96,14 @@ class ReplayCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint; its replay stays on disk until the data module takes it over.
+        """Read a checkpoint; its replay stays on disk until the data module reads it.
 
         Raises:
             ConfigError: if either is missing or damaged.
 
         """
         checkpoint = self.read(path)
-        self._checkpoint = None  # its memory is free once it is loaded
+        self._checkpoint = None  # frees its memory after loading
         self._references[_identity(checkpoint.path)] = [folder.name for folder in checkpoint.replay_folders]
         if self.load_replay:
             self._previous = checkpoint.attach_segments()
@@ -112,7 +112,7 @@ class ReplayCheckpointIO(CheckpointIO):
         return checkpoint.contents
 
     def read(self, path: str | Path) -> Checkpoint:
-        """A checkpoint, which is not read again if it is the one that was handed over.
+        """A checkpoint, which is not read again if it is the one that was passed.
 
         Raises:
             ConfigError: if it is missing or damaged.
@@ -129,7 +129,7 @@ class ReplayCheckpointIO(CheckpointIO):
         remove_unused(path.parent, folders, self)
 
     def replay_folders(self, path: Path) -> list[Path]:
-        """The folders of a checkpoint's replay, one for each shard; none if it has none or cannot be read."""
+        """The folders of a checkpoint's replay, one per shard; empty if it has none or cannot be read."""
         key = _identity(path)
         if key not in self._references:
             try:
@@ -141,26 +141,26 @@ class ReplayCheckpointIO(CheckpointIO):
 
 
 def remove_unused(folder: Path, replays: list[Path], checkpoint_io: ReplayCheckpointIO) -> None:
-    """Remove those of the replays in a folder of checkpoints that no checkpoint refers to."""
+    """Remove the replays in a folder of checkpoints to which no checkpoint refers."""
     if not replays:
         return
     used = {own for path in folder.glob(f"*{CKPT_SUFFIX}") for own in checkpoint_io.replay_folders(path)}
     for replay in replays:
         own = replay.with_name(replay.name.split(".")[0] + CKPT_SUFFIX)
-        # A checkpoint that cannot be read may still be mended, and its replay has its name.
+        # An unreadable checkpoint may still be repaired, and its replay has its name.
         unreadable = own.exists() and not checkpoint_io.replay_folders(own)
         if replay not in used and not unreadable:
             durable.remove_folder(replay)
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """What two names of one file have in common."""
+    """The identity of a file, which all its names share."""
     status = path.stat()
     return status.st_ino, status.st_mtime_ns
 
 
 def _new_folders(path: Path, shards: int) -> list[Path]:
-    """Names that are not taken for the folders of the replays of some shards."""
+    """Unused names for the replay folders of some shards."""
     number = 1
     while True:
         again = "" if number == 1 else f".{number}"
@@ -195,10 +195,10 @@ def _tensor_bytes(part: Any, leave_out: Sequence[Any]) -> int:
 
 
 def _clean_up(path: Path, folders: Sequence[Path]) -> None:
-    """Remove what a failed save has left, as far as that goes."""
+    """Remove the remains of a failed save, as far as possible."""
     try:
         durable.remove_file(path.with_name(path.name + durable.TEMPORARY))
         for folder in folders:
             durable.remove_folder(folder)
     except OSError:
-        pass  # the next save that stands removes it
+        pass  # the next successful save removes it

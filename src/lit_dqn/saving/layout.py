@@ -1,4 +1,4 @@
-"""Where everything lies in the folder of a run, and in that of a study.
+"""The files in the folders of runs, studies and searches.
 
 lightning_logs/cartpole/version_0/     a run, one of all versions of its name
 config.yaml  run.lock  episodes.csv  metrics.csv  results.json
@@ -34,10 +34,10 @@ STUDY, STUDY_LOCK, RUNS, OUTPUT = "study.json", "study.lock", "runs", "log.txt"
 REPORT, SCORES, LINES, FIGURES = "report.md", "report.json", "runs.csv", "figures"
 
 TRIALS, TRIAL_LOCK, PLACE, WINNER = "trials.db", "trial.lock", "place", "winner.yaml"
-"""Of a search."""
+"""Files of a search."""
 
 METRICS = "metrics.csv"
-"""Of Lightning's CSVLogger."""
+"""The file of Lightning's CSVLogger."""
 
 CKPT_SUFFIX, REPLAY_SUFFIX = ".ckpt", ".replay"
 
@@ -48,11 +48,11 @@ VERSION = re.compile(r"version_(\d+)")
 NUMBERED = re.compile(rf"env_step_(\d+){re.escape(CKPT_SUFFIX)}")
 
 OF_AN_ENV_STEP = re.compile(r"env_step_(\d+)\.")
-"""A checkpoint, its replay, or what is left of one that was not finished."""
+"""A checkpoint, its replay, or the remains of an unfinished one."""
 
 
 def version_folder(runs: Path, version: int | str) -> Path:
-    """The folder of a version, by its number or by its own name, as Lightning's loggers call it."""
+    """The folder of a version, by its number or name, as Lightning's loggers name it."""
     return runs / (version if isinstance(version, str) else f"version_{version}")
 
 
@@ -62,7 +62,7 @@ def checkpoints_of_versions(runs: Path) -> Iterator[Path]:
 
 
 def name_at(env_step: int) -> str:
-    """What is made at an env step is called, without a suffix."""
+    """The name, without a suffix, of things made at an env step."""
     return f"env_step_{env_step}"
 
 
@@ -74,14 +74,14 @@ def env_step_of(checkpoint: Path) -> int:
 
 
 def run_of_checkpoint(checkpoint: Path) -> Path | None:
-    """The folder of the run that a checkpoint belongs to; None if it lies alone."""
+    """The folder of a checkpoint's run; None if it is not in one."""
     return checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else None
 
 
 def output_folder(checkpoint: Path, env_step: int, parent: str) -> Path:
-    """Where a verb writes what it makes of a checkpoint: `<run>/<parent>/env_step_<n>`.
+    """The folder for a verb's results about a checkpoint: `<run>/<parent>/env_step_<n>`.
 
-    Of a checkpoint that lies alone, `<parent>/<its name>` beside it.
+    For a checkpoint outside of a run, `<parent>/<its name>` beside it.
     """
     run = run_of_checkpoint(checkpoint)
     if run is None:

@@ -1,4 +1,4 @@
-"""One process at a time: a lock that the system takes from its holder when that ends, however it ends."""
+"""One process at a time: a lock that the system releases when its holder ends, however it ends."""
 
 import errno
 import logging
@@ -12,21 +12,21 @@ from lit_dqn.errors import ConfigError
 log = logging.getLogger("lit_dqn")
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
-"""What some network file systems answer."""
+"""Errors of network file systems without locks."""
 
 WAIT_SECONDS = 1.0
 
 NAME_BYTES = 200
-"""Of the file, which says who holds the lock, in words."""
+"""The most bytes that are read from the file, which names the holder."""
 
 LOCKED_BYTE = 2**30
-"""Windows locks bytes, not files, and nobody else may read them: one far behind the words."""
+"""Windows locks bytes, not files, and locked bytes cannot be read: this one is far behind the text."""
 
 
 class Lock:
     """A lock on a file, held from `acquire` to `release` or to the end of the process.
 
-    The file stays, and says nothing by being there: a process that was killed holds nothing any more.
+    The file is never removed, and its existence means nothing: a killed process holds no lock.
 
     Args:
         path: of the file, in a folder that exists.
@@ -38,13 +38,13 @@ class Lock:
         self._descriptor: int | None = None
 
     def acquire(self, refused: str) -> None:
-        """Take it, once; a file system without locks lets everybody have it, which the log says.
+        """Take the lock; on a file system without locks this always succeeds, with a warning.
 
         Args:
-            refused: what is said if another process has it, with {holder} in place of its name.
+            refused: the message if another process holds it, with {holder} in place of its name.
 
         Raises:
-            ConfigError: if another process has it, or the file cannot be written.
+            ConfigError: if another process holds it, or the file cannot be written.
 
         """
         holder = self._take()
@@ -52,7 +52,7 @@ class Lock:
             raise ConfigError(refused.format(holder=holder))
 
     def wait(self) -> None:
-        """As `acquire`, once whoever has it gives it back or ends.
+        """As `acquire`, but wait until the holder releases it or ends.
 
         Raises:
             ConfigError: if the file cannot be written.
@@ -63,7 +63,7 @@ class Lock:
             time.sleep(WAIT_SECONDS)
 
     def _take(self) -> str | None:
-        """Take it, if it is free; else who has it."""
+        """Take the lock if it is free; otherwise return its holder."""
         if self._descriptor is not None:
             return None
         try:
@@ -93,7 +93,7 @@ class Lock:
         return None
 
     def release(self) -> None:
-        """Give it back, if it is held."""
+        """Release the lock, if it is held."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -1,4 +1,4 @@
-"""What a checkpoint adds to Lightning's own, so that a run resumes as if it had never stopped."""
+"""Additions to Lightning's checkpoints, so that a run resumes as if it had never stopped."""
 
 import logging
 import warnings
@@ -17,17 +17,17 @@ log = logging.getLogger("lit_dqn")
 
 
 def write_position(checkpoint: Contents, trainer: lightning.Trainer) -> None:
-    """Add generators, number of threads and kind of device, and write the position of the loops in one form.
+    """Add generators, number of threads and kind of device, and normalise the position of the loops.
 
-    Lightning's loops save their counters as they are, in the middle of hooks, and then guess on resume where that was;
-    some places it takes for others (an evaluation is lost, or an epoch without a step is made). Here the position is
-    always "k chunks of this epoch are done", with or without the evaluation that is due after them.
+    Lightning's loops save their counters in the middle of hooks, and guess on resume where that was; some guesses are
+    wrong (an evaluation is lost, or an epoch without a step is made). Here the position is always "k chunks of this
+    epoch are done", with or without a due evaluation.
     """
     checkpoint.set_process_state(random_state(), torch.get_num_threads(), trainer.strategy.root_device.type)
     loop = trainer.fit_loop.epoch_loop
     chunks, chunks_per_epoch = loop.batch_progress.total.ready, trainer.num_training_batches
     if not isinstance(chunks_per_epoch, int) or chunks_per_epoch < 1:
-        return  # no fit has begun
+        return  # no fit has started
     due = _evaluation_is_due(trainer)
     epochs, chunks_of_epoch = divmod(chunks, chunks_per_epoch)
     if due and chunks_of_epoch == 0:
@@ -43,13 +43,13 @@ def write_position(checkpoint: Contents, trainer: lightning.Trainer) -> None:
         "current": dict.fromkeys(("ready", "started", "processed", "completed"), chunks_of_epoch),
         "is_last_batch": chunks_of_epoch == chunks_per_epoch,
     }
-    # "In the middle of its first episode" is how Lightning knows that an evaluation has to be made on resume.
+    # Lightning resumes with an evaluation if it seems to have stopped in its first episode.
     begun = {"ready": int(due), "started": int(due), "processed": 0, "completed": 0}
     state["epoch_loop.val_loop.batch_progress"] = {"total": begun, "current": dict(begun), "is_last_batch": False}
 
 
 def count_updates(trainer: lightning.Trainer, updates: int) -> None:
-    """Let Lightning count updates that were made without its own optimiser: `trainer.global_step`."""
+    """Let Lightning count updates that were made without its optimiser wrapper: `trainer.global_step`."""
     progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
     for counts in (progress.total, progress.current):
         counts.ready += updates
@@ -57,7 +57,7 @@ def count_updates(trainer: lightning.Trainer, updates: int) -> None:
 
 
 def _evaluation_is_due(trainer: lightning.Trainer) -> bool:
-    """Whether an evaluation is due after the chunks that are done."""
+    """Whether an evaluation is due after the finished chunks."""
     loop = trainer.fit_loop.epoch_loop
     if trainer.validating and trainer.state.fn == "fit":
         return loop.val_loop.batch_progress.current.completed < sum(loop.val_loop.max_batches)
@@ -75,10 +75,10 @@ def keep_settings_of_optimizer(
     make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
     parameters: Iterable[nn.Parameter],
 ) -> None:
-    """Let the saved optimiser take the settings of this run, such as its learning rate: torch would bring back the old.
+    """Give the saved optimiser the settings of this run, such as its learning rate: torch would restore the old ones.
 
     Raises:
-        ConfigError: if the saved state is that of another optimiser.
+        ConfigError: if the saved state belongs to another optimiser.
 
     """
     settings = make_optimizer(parameters).state_dict()["param_groups"]
@@ -94,11 +94,11 @@ def keep_settings_of_optimizer(
 
 
 def restore_process_state(checkpoint: Contents, device: str) -> None:
-    """Restore the number of threads and, as the last thing before training resumes, the global generators.
+    """Restore the number of threads and, as the last step before training resumes, the global generators.
 
     Args:
-        checkpoint: that is resumed.
-        device: the kind of device that the run is on now; another one than before is told.
+        checkpoint: the resumed checkpoint.
+        device: the present kind of device; a change is logged.
 
     """
     if checkpoint.device not in (None, device):
@@ -118,5 +118,5 @@ def restore_process_state(checkpoint: Contents, device: str) -> None:
         )
         torch.set_num_threads(checkpoint.threads)
     set_random_state(checkpoint.random_state)
-    # Lightning takes an epoch that resumes in its middle for a mistake; the data module's state says where it was.
+    # Lightning warns about resuming in mid-epoch; the data module's state has the exact position.
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")

@@ -1,4 +1,4 @@
-"""Refuses the state of an optimiser that does not fit the weights."""
+"""Refuses an optimiser state that does not fit the weights."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +14,15 @@ MakeOptimizer = Callable[[Sequence[Tensor]], torch.optim.Optimizer]
 
 
 def check_optimizer(state: Mapping[str, Any], weights: Sequence[Tensor], make_optimizer: MakeOptimizer) -> None:
-    """Refuse an optimiser's state that does not fit the weights; torch would take it, and compute what memory holds.
+    """Refuse an optimiser's state that does not fit the weights; torch would accept it, and read arbitrary memory.
 
     Args:
         state: of the optimiser.
-        weights: that it is for.
-        make_optimizer: one of that kind; a step of it on copies of the weights shows what a state has to be like.
+        weights: of its network.
+        make_optimizer: creates one of that kind; its step on copies of the weights shows the form of a valid state.
 
     Raises:
-        ValueError: naming what does not fit.
+        ValueError: names the misfit.
 
     """
     places = [index for group in state["param_groups"] for index in group["params"]]
@@ -35,7 +35,7 @@ def check_optimizer(state: Mapping[str, Any], weights: Sequence[Tensor], make_op
             copy.grad = torch.zeros_like(copy)
         optimizer.step()
     except (TypeError, ValueError, RuntimeError, KeyError):
-        return  # one that cannot be tried like this
+        return  # an optimiser that cannot be tried like this
     for place, index in enumerate(places):
         saved, like = state["state"].get(index, {}), optimizer.state[copies[place]]
         for name, value in like.items() if saved else ():
@@ -48,15 +48,15 @@ def check_optimizer(state: Mapping[str, Any], weights: Sequence[Tensor], make_op
 
 
 def check_saved_optimizer(state: Mapping[str, Any], weights: Sequence[Tensor], class_path: str) -> None:
-    """Refuse what no optimiser has saved, and, where torch has one of that name, what does not fit the weights.
+    """Refuse an invalid state, and, if torch has an optimiser of that name, one that does not fit the weights.
 
     Args:
         state: of the optimiser.
-        weights: all tensors of the network that it is for, among which may be statistics such as batch norm's.
-        class_path: of the optimiser, as the checkpoint says it.
+        weights: all tensors of its network, which may include statistics such as batch norm's.
+        class_path: of the optimiser, from the checkpoint.
 
     Raises:
-        ValueError: naming what is wrong.
+        ValueError: names the defect.
 
     """
     places = {index for group in state["param_groups"] for index in group["params"]}
@@ -67,7 +67,7 @@ def check_saved_optimizer(state: Mapping[str, Any], weights: Sequence[Tensor], c
             if isinstance(value, Tensor) and not (value.is_floating_point() and torch.isfinite(value).all()):
                 raise ValueError(f"its optimiser's {str(name)[:40]} is no number")
     kind = getattr(torch.optim, class_path.rpartition(".")[2], None)
-    # Which of its tensors are weights, and which are statistics, the network alone knows.
+    # Only the network knows which of its tensors are weights, and which are statistics.
     if len(weights) == len(places) and isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
         known = inspect.signature(kind).parameters.keys() - {"params"}
         settings = {key: value for key, value in state["param_groups"][0].items() if key in known}

@@ -1,4 +1,4 @@
-"""Refuses in a checkpoint all but tensors and plain values, and what would grow when it is used."""
+"""Refuses everything in a checkpoint but tensors and plain values, and everything that expands on use."""
 
 import re
 from collections import OrderedDict
@@ -16,11 +16,11 @@ MAX_VALUES = 5_000_000
 
 
 def check_plain(contents: Any) -> None:
-    """Refuse all but tensors and plain values, and what would grow when it is used: views that repeat one value,
-    containers that hold themselves or each other many times over.
+    """Refuse everything but tensors and plain values, and everything that expands on use: views that repeat a value,
+    containers that contain themselves or each other many times.
 
     Raises:
-        ValueError: saying what is wrong, and where.
+        ValueError: names the defect and its place.
 
     """
     left, waiting = MAX_VALUES, [(contents, "it", 0)]
@@ -47,13 +47,15 @@ def check_plain(contents: Any) -> None:
 
 
 def _check_letters(value: Any, where: str) -> None:
-    """Refuse what steers a terminal that shows it, and halves of letters, which no file takes."""
+    """Refuse terminal control characters, and lone surrogates, which cannot be written to a file."""
     if isinstance(value, str) and STEERS.search(value):
         refuse(where, f"has a text with letters that cannot be shown, {ascii(value)[:60]}")
 
 
 def _check_attributes(value: dict[Any, Any], where: str) -> None:
-    """Refuse what hides a dictionary's methods; `state_dict` notes the versions of its modules like this, no more."""
+    """Refuse attributes of dictionaries, which could hide their methods; only a `state_dict` has versions of its
+    modules.
+    """
     attributes = getattr(value, "__dict__", {})
     versions = attributes.get("_metadata", {})
     if attributes.keys() - {"_metadata"} or getattr(versions, "__dict__", {}):

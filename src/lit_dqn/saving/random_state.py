@@ -9,9 +9,9 @@ import torch
 
 
 def random_state() -> dict[str, Any]:
-    """Where the global generators stand."""
+    """The states of the global generators."""
     version, words, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - it is the global one that is meant
+    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - the global generator is intended
     return {
         "python": [version, list(words), gauss],
         "numpy": [name, list(map(int, keys)), position, has_gauss, cached],
@@ -21,7 +21,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Put the global generators where they stood."""
+    """Restore the states of the global generators."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]

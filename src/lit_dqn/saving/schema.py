@@ -1,7 +1,7 @@
-"""What a checkpoint must hold: which keys, of which types, in which ranges. All that is read passes through here.
+"""The schema of checkpoints: which keys, of which types, in which ranges. Everything that is read passes through here.
 
-A checkpoint may be damaged, made by another program, or by a stranger; whoever uses it afterwards may rely on this.
-What older releases wrote passes, too.
+A checkpoint may be damaged, or made by another program or a stranger; later code relies on these checks. Checkpoints of
+older releases pass, too.
 """
 
 import re
@@ -43,18 +43,18 @@ MAX_THREADS = 1024
 
 
 def replay_name(value: Any, where: str) -> None:
-    """The name of a replay's folder, which lies beside its checkpoint and nowhere else."""
+    """The name of a replay's folder, which is always beside its checkpoint."""
     if type(value) is not str or not REPLAY_NAME.fullmatch(value):
         refuse(where, f"is {short(value)}, not the name of a folder beside it that ends with {REPLAY_SUFFIX}")
 
 
 def lightning_version(value: Any, where: str) -> None:
-    """A version of Lightning, which would bring what an older one than 2 has saved into another form."""
+    """A version of Lightning; it would convert the checkpoints of a version before 2."""
     if type(value) is not str or not LIGHTNING_VERSION.fullmatch(value):
         refuse(where, f"is {short(value)}, not a version of Lightning from 2.0 on")
 
 
-# --- what every checkpoint is ---
+# --- every checkpoint ---
 
 EPISODE = sequence_of(whole(), whole(), whole(), number, whole(), flag)
 
@@ -93,13 +93,13 @@ AGENT = record(
 
 
 def check_agent(checkpoint: Any) -> None:
-    """Refuse what holds no agent.
+    """Refuse a checkpoint without a valid agent.
 
     Args:
-        checkpoint: as `torch.load` gives it.
+        checkpoint: from `torch.load`.
 
     Raises:
-        ValueError: saying what is wrong, and where.
+        ValueError: names the defect and its place.
 
     """
     check_plain(checkpoint)
@@ -122,7 +122,7 @@ def _is_row(name: Any, value: Any) -> bool:
     return isinstance(name, str) and isinstance(value, Tensor) and value.is_floating_point() and value.dim() == 1
 
 
-# --- what a run needs besides, to be resumed ---
+# --- additional contents for resuming a run ---
 
 
 def _counts(*names: str) -> Check:
@@ -246,14 +246,14 @@ def _training(num_envs: int, shards: int) -> Check:
 
 
 def check_training(checkpoint: Mapping[str, Any], replay: bool = True) -> None:
-    """Refuse what a run cannot be resumed from.
+    """Refuse a checkpoint from which a run cannot be resumed.
 
     Args:
-        checkpoint: that `check_agent` lets through.
-        replay: whether with its replay, if it was saved with one.
+        checkpoint: one that passes `check_agent`.
+        replay: whether to check its replay, if it was saved with one.
 
     Raises:
-        ValueError: saying what is wrong, and where.
+        ValueError: names the defect and its place.
 
     """
     record({key.DATA_SETTINGS: record({"num_envs": whole(1)}, {"shards": whole(1)})})(checkpoint, "it")

@@ -1,20 +1,21 @@
-"""How the arrays of a store lie on disk: cut into segments, each of them one file.
+"""How the arrays of a store are laid out on disk: divided into segments, each of them one file.
 
-Saved arrays declare themselves. A store's `state_dict` says of each array which of two kinds it is:
+A store's `state_dict` declares for each array which of two kinds it is:
 
     {"arrays": {"observation": ..., "head": ...},  # appended
      "rewritten": {"priority": ...},               # optional
      ...}
 
-*Appended* arrays are the rings of a replay, named in `row_arrays` and `START_ARRAYS`: what was written does not change
-until the ring comes round, so a segment that nothing was added to is a hard link to its file in the checkpoint before.
-*Rewritten* arrays may change anywhere between two checkpoints, as priorities do: each is one segment, written anew with
-every checkpoint. They are contiguous tensors of numbers on the CPU, not empty, and finite; their names are Python's.
+*Appended* arrays are the ring buffers of a replay, named in `row_arrays` and `START_ARRAYS`: written data does not
+change until it is overwritten, so a segment without new data is a hard link to its file in the previous checkpoint.
+*Rewritten* arrays, such as priorities, may change anywhere between two checkpoints: each is one segment, which is
+rewritten with every checkpoint. They are contiguous, non-empty tensors of finite numbers on the CPU; their names are
+Python identifiers.
 
-`load_state_dict` finds both kinds under the same keys, or, where `state["sidecar"]` is a `Sidecar`, on disk:
-`sidecar.layout` and `sidecar.rewritten` tell dtypes and shapes, `sidecar.read_into({name: array, ...})` fills arrays of
+`load_state_dict` finds both kinds under the same keys, or, if `state["sidecar"]` is a `Sidecar`, on disk:
+`sidecar.layout` and `sidecar.rewritten` hold dtypes and shapes, `sidecar.read_into({name: array, ...})` fills arrays of
 either kind. A rewritten array that is not in `sidecar.rewritten` was not saved (another sampler, an earlier release),
-and keeps what it holds. A store checks itself what only it knows of the numbers, such as that priorities are positive.
+and keeps its contents. A store checks conditions that only it knows, such as that priorities are positive.
 """
 
 import math
@@ -25,25 +26,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROW_ARRAYS = ("observation", "action", "reward", "discount", "last", "step", "start_number")
-"""The arrays of every replay that have a row for each timestep of each env, [N, rows, ...]."""
+"""The arrays of every replay with a row for each timestep of each env, [N, rows, ...]."""
 
 OPTIONAL_ROW_ARRAYS = ("action_mask",)
-"""Likewise, but of some replays."""
+"""The same, but only in some replays."""
 
 START_ARRAYS = ("start_column", "start_row")
-"""The arrays of the replay that have a place for each start, [capacity]."""
+"""The arrays of the replay with a place for each start, [capacity]."""
 
 AHEAD = 3
-"""Rows from the head on that `ReplayBuffer.add` may have touched, for the last observation and the next episode."""
+"""Rows at and after the head that `ReplayBuffer.add` may have written, for the last observation and the next
+episode."""
 
 
 def row_arrays(names: Container[str]) -> tuple[str, ...]:
-    """The arrays that have a row for each timestep, out of the names of a replay's arrays."""
+    """The names, among those of a replay's arrays, of the arrays with a row for each timestep."""
     return (*ROW_ARRAYS, *(name for name in OPTIONAL_ROW_ARRAYS if name in names))
 
 
 class Extent(NamedTuple):
-    """How much a replay has written, counted without end."""
+    """How much a replay has written, counted without wrap-around."""
 
     heads: tuple[int, ...]  # rows, of each env
     next_start: int
@@ -53,12 +55,12 @@ class Segment(NamedTuple):
     """A range of the appended arrays that is one file."""
 
     name: str
-    env: int | None  # None: of the ring of starts
-    first: int  # row, or place in the ring
+    env: int | None  # None: the ring buffer of starts
+    first: int  # row, or place in the ring buffer of starts
     parts: tuple[NDArray[Any], ...]  # views of the arrays
 
     def is_used(self, extent: Extent) -> bool:
-        """Whether anything was written there yet."""
+        """Whether anything has been written there."""
         if self.env is None:
             return self.first < extent.next_start
         return self.first < extent.heads[self.env] + AHEAD
@@ -69,7 +71,7 @@ class Segment(NamedTuple):
         if self.env is None:
             size = len(arrays[START_ARRAYS[0]])
             return _overlap(range(before.next_start, after.next_start), range(self.first, last), size)
-        # Windows that were not complete yet reach back, and their starts were numbered since.
+        # Incomplete windows reach back, and their starts have been numbered since.
         written = range(before.heads[self.env] - n_step - 1, after.heads[self.env] + AHEAD)
         return _overlap(written, range(self.first, last), arrays[ROW_ARRAYS[0]].shape[1])
 
@@ -81,7 +83,7 @@ class Rewritten(NamedTuple):
     parts: tuple[NDArray[Any]]
 
     def has_changed(self, before: Extent, after: Extent, arrays: Mapping[str, NDArray[Any]], n_step: int) -> bool:
-        """Always: nobody knows what of it was written."""
+        """Always True: writes to it are not tracked."""
         return True
 
 
@@ -99,7 +101,7 @@ def appended_segments(arrays: Mapping[str, NDArray[Any]], per_segment: tuple[int
 
 
 def rewritten_segments(arrays: Mapping[str, NDArray[Any]]) -> Iterator[Rewritten]:
-    """One segment for each of the rewritten arrays."""
+    """One segment per rewritten array."""
     return (Rewritten(rewritten_file(name), (array,)) for name, array in arrays.items())
 
 
@@ -109,12 +111,12 @@ def rewritten_file(name: str) -> str:
 
 
 def bytes_of(dtype: str, shape: Sequence[int]) -> int:
-    """Of an array."""
+    """Bytes of an array."""
     return np.dtype(dtype).itemsize * math.prod(shape)
 
 
 def _overlap(written: range, segment: range, size: int) -> bool:
-    """Whether a range that goes round a ring of `size` places meets a range of places."""
+    """Whether a range in a ring buffer of `size` places, which may wrap around, overlaps a range of places."""
     if len(written) >= size:
         return True
     begin = written.start % size

@@ -1,10 +1,10 @@
-"""The settings of a checkpoint, read with suspicion: a config file is code, a checkpoint may be a stranger's.
+"""Checks of the settings of a checkpoint: a config file is code, but a checkpoint may come from a stranger.
 
-Settings say by class paths what a run is made of, and whoever turns a path into an object imports a module and calls
-what it finds there. So the paths of a checkpoint are looked up in a dictionary of classes (`Trust`), and nothing else
-is: no module is imported, no attribute is reached through another module, no function is called. Where an argument
-takes any value at all, no class is made; where it takes a class, a text is refused, for the command line takes texts
-for paths of classes and of files.
+Settings name the parts of a run by class paths, and turning a path into an object imports a module and calls what it
+finds there. So the paths of a checkpoint are only looked up in a dictionary of classes (`Trust`): no module is
+imported, no attribute is reached through another module, no function is called. If an argument takes any value at all,
+no class is created for it; if it takes a class, a text is refused, because the command line reads texts as paths of
+classes and of files.
 """
 
 import importlib.util
@@ -29,16 +29,16 @@ from lit_dqn.saving.trust import ENV_OF_A_MODULE, Trust, path_of
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""As the parser's."""
+"""As the parser's limit."""
 
 MAX_DEPTH = 12
-"""Of settings inside settings."""
+"""The deepest nesting of settings."""
 
 MAX_TEXT = 10_000
-"""Letters of a text that is looked into."""
+"""The longest text that is checked, in characters."""
 
 ADDRESSES = {"lit_dqn.RayActors": "address"}
-"""Arguments by classes: whoever answers there sends what is unpickled, so only a config or the command line names one.
+"""Addresses among arguments, by class: their answers are unpickled, so only a config or the command line may set them.
 """
 
 AT_HOME = ("local", "auto")
@@ -51,20 +51,20 @@ ANYTHING = frozenset({Any, object, list, tuple, set, frozenset, Sequence})
 def checked_arguments(
     made: type, arguments: Mapping[str, Any], trust: Trust, *, source: str, remedy: str
 ) -> dict[str, Any]:
-    """The arguments of a class as a checkpoint says them, if they name nothing but what is trusted.
+    """The arguments of a class from a checkpoint, if they name only trusted classes.
 
     Args:
-        made: the class that they are for.
+        made: their class.
         arguments: plain values; `{"class_path": ..., "init_args": {...}}` for classes and objects.
         trust: what they may name.
-        source: whose they are, as the errors begin.
-        remedy: what to do about a class that is the user's own.
+        source: their origin, with which error messages begin.
+        remedy: what to do about the user's own class.
 
     Returns:
-        A copy, in which each class is named by the place where it is defined.
+        A copy, in which each class is named by the module that defines it.
 
     Raises:
-        ConfigError: naming the first argument that could run code.
+        ConfigError: names the first argument that could run code.
 
     """
     close_the_parser()
@@ -72,7 +72,9 @@ def checked_arguments(
 
 
 def close_the_parser() -> None:
-    """A second wall: the parser makes no class where anything may stand, and imports nothing of its deny-list."""
+    """A second line of defence: the parser creates no class for arguments of any type, and imports nothing on its
+    deny-list.
+    """
     set_parsing_settings(instantiate_subclass_spec_in_any=False, import_path_denylist=[])
 
 
@@ -89,7 +91,7 @@ class _Reader:
         takes_more = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(made.__init__).parameters.values())  # type: ignore[misc]
         checked = {}
         for name, value in arguments.items():
-            # What begins with an underscore is a word to Lightning, not an argument.
+            # A leading underscore marks a key for Lightning, not an argument.
             named = isinstance(name, str) and NAME.fullmatch(name) and not name.startswith("_")
             if not named or not (takes_more or name in hints):
                 raise self._refused(where or made.__name__, f"has {str(name)[:80]!r}, which is none of its arguments")
@@ -141,14 +143,14 @@ class _Reader:
             raise self._refused(where, f"has {', '.join(sorted(map(str, extra)))} besides its class and arguments")
         init_args = self.arguments(part, value.get("init_args") or {}, f"{where}.{part.__name__}", depth + 1)
         if type in takes and not init_args:
-            return path_of(part)  # the class itself is meant, and that is how the command line writes one
+            return path_of(part)  # the class itself, in the form of the command line
         return {"class_path": path_of(part)} | ({"init_args": init_args} if init_args else {})
 
     def _text(self, text: str, takes: frozenset[Any], where: str) -> str:
         if takes & ANYTHING:
             self._check_text_for_anything(text, where)
         elif _takes_class(takes):
-            # The parser would take it for the path of a class or of a file with one.
+            # The parser would read it as the path of a class or of a file with one.
             harmless = str in takes and NAME.fullmatch(text) and not os.path.lexists(text)
             if not harmless:
                 raise self._refused(where, f"is the text {text[:80]!r} and takes a class")
@@ -157,12 +159,12 @@ class _Reader:
         return text
 
     def _check_text_for_anything(self, text: str, where: str) -> None:
-        """The command line takes a text for what it says as YAML, and Gymnasium's makers for what it says as an id."""
+        """Refuse a text that the command line would read as YAML, or Gymnasium as an id."""
         if len(text) > MAX_TEXT:
             raise self._refused(where, f"is a text of {len(text):,} letters")
         self._check_env_id(text, where)
         try:
-            # Its form alone: which scalars are numbers or dates, and which dates there are, each reader says otherwise.
+            # Only its form: readers disagree on which scalars are numbers or dates.
             form = yaml.compose(text, Loader=LOADER)
         except yaml.YAMLError:
             return
@@ -186,7 +188,7 @@ class _Reader:
 
 
 def _hints(made: type) -> dict[str, frozenset[Any]]:
-    """The types that each argument of a class takes, those of its base classes included, which `**kwargs` reach."""
+    """The types of each argument of a class, including those of its base classes, which `**kwargs` reach."""
     hints: dict[str, frozenset[Any]] = {}
     for base in reversed(made.__mro__):
         constructor = vars(base).get("__init__")
@@ -194,7 +196,7 @@ def _hints(made: type) -> dict[str, frozenset[Any]]:
             continue
         try:
             known = typing.get_type_hints(constructor)
-        except Exception:  # names that only a type checker knows
+        except Exception:  # names that exist only for type checkers
             known = {}
         for name, parameter in inspect.signature(constructor).parameters.items():
             if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) and name != "self":
@@ -203,7 +205,7 @@ def _hints(made: type) -> dict[str, frozenset[Any]]:
 
 
 def _taken(hint: Any) -> Iterator[Any]:
-    """The types in a type hint, without what a callable takes and gives."""
+    """The types in a type hint, without the arguments and results of callables."""
     origin = typing.get_origin(hint)
     if hint is Callable or origin is Callable:
         yield Callable

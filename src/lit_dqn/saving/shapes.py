@@ -1,4 +1,4 @@
-"""What a checkpoint may say of the observations of its agent."""
+"""Checks of the observation shape in a checkpoint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ PART = record({"shape": SHAPE, "dtype": text, "image": flag, "frames": whole(1, 
 
 
 def observation_shape(value: Any, where: str) -> None:
-    """The shape of one array, or parts by their names.
+    """The shape of one array, or of parts by name.
 
     Raises:
         ValueError: if it is neither.
@@ -30,7 +30,7 @@ def observation_shape(value: Any, where: str) -> None:
             refuse(f"{where}.{name}", "is no part of an observation")
     frames = max(part["frames"] for part in value.values())
     for name, part in value.items():
-        # Frames of images alone are stacked, and those of all alike, along the first axis.
+        # Only frames of images are stacked, equally many in all parts, along the first axis.
         first = part["shape"][0] if part["shape"] else 1
         if part["frames"] != (frames if part["image"] else 1) or first % part["frames"]:
             refuse(f"{where}.{name}", f"has {part['frames']} frames, which do not fit")

@@ -1,4 +1,4 @@
-"""A store's arrays on disk: a folder of segments (`segments.py`), and a manifest that is written last."""
+"""A store's arrays on disk: a folder of segments (`segments.py`), and a manifest, which is written last."""
 
 import json
 import os
@@ -33,10 +33,10 @@ from lit_dqn.saving.segments import (
 MANIFEST = "manifest.json"
 
 MANIFEST_BYTES = 64 * 2**20
-"""More than any manifest has: one segment of 4 MiB takes some 50 bytes of it."""
+"""The largest manifest: a segment of 4 MiB takes about 50 bytes of it."""
 
 THREADS = min(4, os.cpu_count() or 1)
-"""Training waits for the disk, so all cores are free; copying and checksums leave Python's lock alone."""
+"""Training waits for the disk, so all cores are free; copying and checksums release Python's lock."""
 
 DTYPES = {
     "action": "int64",
@@ -47,14 +47,14 @@ DTYPES = {
     "start_number": "int64",
     "start_column": "int32",
     "start_row": "int64",
-    "action_mask": "uint8",  # one bit for each action
+    "action_mask": "uint8",  # one bit per action
 }
-"""Of all appended arrays but the observations."""
+"""Dtypes of all appended arrays but the observations."""
 
 REWRITTEN_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 Layout = dict[str, tuple[str, tuple[int, ...]]]
-"""Dtype and shape of arrays, by their names."""
+"""Dtype and shape of arrays, by name."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class Sidecar:
     """A store's arrays on disk."""
 
     folder: Path
-    identity: str  # of the store, which tells it from others of the same layout
+    identity: str  # of the store, which distinguishes it from others of the same layout
     extent: Extent
-    per_segment: tuple[int, int]  # rows, places in the ring of starts
+    per_segment: tuple[int, int]  # rows, places in the ring buffer of starts
     layout: Layout  # of the appended arrays
     rewritten: Layout  # of the rewritten ones
     contents: dict[str, Content]  # of each segment
@@ -75,7 +75,7 @@ class Sidecar:
         """Read the manifest.
 
         Raises:
-            OSError: if it cannot be read, or is not the one that the checkpoint belongs to.
+            OSError: if it cannot be read, or does not belong to the checkpoint.
 
         """
         _check_is_plain(folder, is_folder=True)
@@ -100,10 +100,10 @@ class Sidecar:
         return sidecar
 
     def _check(self) -> None:
-        """Refuse a manifest that no replay of lit_dqn has, and files that are not those that it names.
+        """Refuse a manifest that is not of a replay of lit_dqn, and files that differ from those that it names.
 
         Raises:
-            OSError: saying what is wrong.
+            OSError: names the defect.
 
         """
         if sorted(self.layout) != sorted((*row_arrays(self.layout), *START_ARRAYS)):
@@ -136,7 +136,7 @@ class Sidecar:
                 raise OSError(f"{self.folder / name} is cut short: it has not {content.size:,} bytes")
 
     def _expected(self, rows: int, capacity: int) -> Iterator[tuple[str, int]]:
-        """The names and sizes of the segments that were written, no more than the manifest names."""
+        """The names and sizes of the written segments, at most as many as the manifest names."""
         per_row = sum(bytes_of(self.layout[name][0], self.layout[name][1][2:]) for name in row_arrays(self.layout))
         per_start = sum(bytes_of(self.layout[name][0], ()) for name in START_ARRAYS)
         yield from ((rewritten_file(name), bytes_of(*array)) for name, array in self.rewritten.items())
@@ -152,13 +152,13 @@ class Sidecar:
             yield f"start_{first}", per_start * (min(first + self.per_segment[1], capacity) - first)
 
     def verify(self, num_actions: int | None = None) -> None:
-        """Read every segment, compare it with its checksum, and look at the numbers that lead somewhere.
+        """Read every segment, compare it with its checksum, and check the ranges of indices.
 
         Args:
-            num_actions: of the env; None: as many as there are in the replay.
+            num_actions: of the env; None: any number.
 
         Raises:
-            OSError: naming the first one that is missing or damaged.
+            OSError: names the first one that is missing or damaged.
 
         """
         with ThreadPoolExecutor(THREADS) as threads:
@@ -171,7 +171,7 @@ class Sidecar:
         places = size // sum(bytes_of(dtype, shape) for dtype, shape in parts.values())
         for part, (dtype, shape) in parts.items():
             if part in limits:
-                # As they are used: a bool of 7 is none.
+                # The raw bytes: 7 is not a valid bool.
                 numbers = np.fromfile(path, np.uint8 if dtype == "bool" else dtype, places, offset=offset)
                 low, high = limits[part]
                 if len(numbers) and not low <= numbers.min() <= numbers.max() <= high:
@@ -179,7 +179,7 @@ class Sidecar:
             offset += places * bytes_of(dtype, shape)
 
     def _parts(self, segment: str) -> Layout:
-        """The arrays that have places in a segment, with the shape of each at one place."""
+        """The arrays of a segment, with the shape of each at one place."""
         for name, (dtype, _) in self.rewritten.items():
             if segment == rewritten_file(name):
                 return {name: (dtype, ())}
@@ -187,7 +187,7 @@ class Sidecar:
         return {name: (self.layout[name][0], self.layout[name][1][axes:]) for name in names}
 
     def _limits(self, num_actions: int | None) -> dict[str, tuple[float, float]]:
-        """What numbers that lead somewhere lie between. Rows that were never written hold zeros."""
+        """The bounds of indices. Rows that were never written hold zeros."""
         envs, rows = self.layout[ROW_ARRAYS[0]][1][:2]
         finite = float(np.finfo(np.float32).max)
         return {
@@ -206,12 +206,11 @@ class Sidecar:
         """Fill arrays of the same layout, without a second copy in memory.
 
         Args:
-            arrays: all appended ones, and those of the rewritten ones that are wanted; what was not saved stays as it
-                is.
+            arrays: all appended arrays, and the requested rewritten ones; arrays that were not saved are unchanged.
 
         Raises:
-            OSError: naming the first segment that is missing or damaged.
-            ValueError: if a rewritten array is of another dtype or shape.
+            OSError: names the first segment that is missing or damaged.
+            ValueError: if a rewritten array has another dtype or shape.
 
         """
         rewritten = {name: arrays[name] for name in self.rewritten if name in arrays}
@@ -241,7 +240,7 @@ def _check_is_plain(path: Path, max_bytes: int | None = None, *, is_folder: bool
     """Refuse links, devices and the like, and files that are larger than expected.
 
     Raises:
-        OSError: naming it.
+        OSError: names it.
 
     """
     status = path.lstat()
@@ -256,12 +255,12 @@ def _layout(arrays: Mapping[str, Any]) -> Layout:
 
 
 def _is_of_numbers(dtype: Any) -> bool:
-    """Whether it is NumPy's name of such a dtype; None would be taken for float64."""
+    """Whether it is NumPy's name of such a dtype; NumPy reads None as float64."""
     return np.dtype(dtype).name == dtype and np.dtype(dtype).kind in "biuf"
 
 
 def _range(dtype: str) -> tuple[float, float]:
-    """Of the finite numbers of a dtype."""
+    """The bounds of the finite numbers of a dtype."""
     if dtype == "bool":
         return 0, 1
     limits = np.finfo(dtype) if np.dtype(dtype).kind == "f" else np.iinfo(dtype)

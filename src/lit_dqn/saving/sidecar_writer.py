@@ -22,25 +22,25 @@ from lit_dqn.saving.segments import (
 from lit_dqn.saving.sidecar import MANIFEST, THREADS, Layout, Sidecar
 
 SEGMENT_BYTES = 4 * 2**20
-"""Small enough that the ends of what each env has played since the last save weigh little: with 4 envs, 4 MiB each."""
+"""Bytes of a segment. Small enough that partly changed segments cost little: with 4 envs, 4 MiB each."""
 
 
 class SidecarWriter:
-    """Writes a store's arrays into a new folder; what did not change since `previous` is linked from there.
+    """Writes a store's arrays into a new folder; segments that have not changed since `previous` are hard links.
 
     Args:
-        arrays: the appended ones.
+        arrays: the appended arrays.
         next_start: the number of the next start.
-        rewritten: the rewritten ones.
-        n_step: steps in the window of a transition.
+        rewritten: the rewritten arrays.
+        n_step: number of steps in the window of a transition.
         identity: of the store.
-        previous: what was written last; it is of use if it is an earlier state of the same store.
+        previous: the last one that was written; it helps if it is an earlier state of the same store.
 
     """
 
     @classmethod
     def of(cls, store: Mapping[str, Any], previous: Sidecar | None = None) -> "SidecarWriter":
-        """A writer of the state of a store, as `segments.py` describes it."""
+        """A writer for the state of a store (`segments.py`)."""
         return cls(
             _as_numpy(store["arrays"]),
             store["next_start"],
@@ -79,12 +79,12 @@ class SidecarWriter:
 
     @property
     def new_bytes(self) -> int:
-        """What has to be written if everything else can be linked."""
+        """Bytes to write if everything else can be linked."""
         new = [segment for segment in self.segments if self._kept(segment) is None]
         return sum(part.nbytes for segment in new for part in segment.parts)
 
     def _kept(self, segment: Segment | Rewritten) -> Path | None:
-        """The file of an earlier state that holds what the segment holds."""
+        """The file of an earlier state with the same contents as the segment."""
         previous = self.previous
         if (
             previous is None
@@ -98,7 +98,7 @@ class SidecarWriter:
         """Write everything, and wait until it is on the disk.
 
         Raises:
-            OSError: if it cannot be written whole.
+            OSError: if it cannot be written completely.
 
         """
         durable.make_folder(folder)
@@ -137,7 +137,7 @@ class SidecarWriter:
         return content
 
     def _link(self, segment: Segment | Rewritten, folder: Path) -> Content | None:
-        """Link the file that is there already; None if it must be written after all."""
+        """Link the existing file; None if the segment must be written after all."""
         kept = self._kept(segment)
         if kept is None or self.previous is None:
             return None
@@ -146,7 +146,7 @@ class SidecarWriter:
             if kept.stat().st_size != content.size:
                 return None
             durable.link_file(kept, folder / segment.name)
-        except OSError:  # it is gone, or there are no hard links here: what memory holds is as good
+        except OSError:  # it was removed, or hard links are impossible here: write it from memory
             return None
         return content
 

@@ -1,4 +1,4 @@
-"""What a checkpoint says of the parts of an agent: class paths and arguments, plain values without pickle."""
+"""Descriptions of parts in a checkpoint: class paths and arguments, plain values without pickle."""
 
 import inspect
 import json
@@ -21,10 +21,10 @@ INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
 
 
 def specification(part: Any) -> Any:
-    """A class, a partial of a class, or an object as the YAML that makes it.
+    """A class, a partial of a class, or an object in the form of the YAML that creates it.
 
     Args:
-        part: a plain value, a container of such, a class, a `functools.partial` of a class, or an object that holds
+        part: a plain value, a container of such, a class, a `functools.partial` of a class, or an object that stores
             each argument of its constructor in an attribute of the same name.
 
     Returns:
@@ -62,9 +62,9 @@ def specification(part: Any) -> Any:
 
 
 def with_defaults(described: Any) -> Any:
-    """What `specification` gives, with each argument that lit_dqn's classes have by default where it is not named.
+    """The result of `specification`, completed by the default arguments of lit_dqn's classes.
 
-    So two descriptions are equal if they mean the same, also where one is of a release that had fewer arguments.
+    So two descriptions are equal if they mean the same, even if one is from a release with fewer arguments.
     """
     if isinstance(described, list | tuple):
         return [with_defaults(part) for part in described]
@@ -76,17 +76,19 @@ def with_defaults(described: Any) -> Any:
         parameters = inspect.signature(getattr(import_module(f"lit_dqn.{PARTS[name]}"), name)).parameters.values()
         defaults = {p.name: with_defaults(specification(p.default)) for p in parameters if p.default is not p.empty}
         given = described.get("init_args", {})
-        described["init_args"] = {**defaults, **given} if isinstance(given, Mapping) else given  # a file's own
+        described["init_args"] = {**defaults, **given} if isinstance(given, Mapping) else given  # from a separate file
     return described
 
 
 def as_typed(described: Any) -> str:
-    """What `specification` gives, as one word of a command line, quoted for a shell."""
+    """The result of `specification` as one argument of a command line, quoted for a shell."""
     return shlex.quote(described if isinstance(described, str) else json.dumps(described))
 
 
 def made_by(part: Any) -> Any:
-    """What a call of `part` makes: of a partial its class, which LightningCLI hands to an instantiator."""
+    """The class that a call of `part` creates; for a partial, its class, which LightningCLI passes to an
+    instantiator.
+    """
     if isinstance(part, partial):
         return next((argument for argument in part.args if isinstance(argument, type)), part.func)
     return part

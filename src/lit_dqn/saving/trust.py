@@ -1,5 +1,5 @@
-"""What the settings of a checkpoint may name: the parts that lit_dqn, torch and Gymnasium bring, and what is named by a
-config, the command line or the calling code.
+"""What the settings of a checkpoint may name: parts of lit_dqn, torch and Gymnasium, and classes that a config, the
+command line or the calling code names.
 """
 
 import re
@@ -43,18 +43,18 @@ WRAPPERS = (
     "TimeAwareObservation",
     "TimeLimit",
 )
-"""Those of Gymnasium that take no function and write no file."""
+"""Gymnasium's wrappers that take no function and write no file."""
 
 
 class Trust(NamedTuple):
     """What the settings of a checkpoint may name."""
 
-    classes: Mapping[str, type]  # by their class paths
-    packages: frozenset[str] = frozenset()  # that an env id may have imported, as `package.module:env_id`
+    classes: Mapping[str, type]  # by class path
+    packages: frozenset[str] = frozenset()  # packages that an env id may import, as `package.module:env_id`
 
     @classmethod
     def registered(cls, named: Iterable[type] = ()) -> "Trust":
-        """The parts of lit_dqn, torch's modules and optimisers, Gymnasium's wrappers, and what else is named.
+        """The parts of lit_dqn, torch's modules and optimisers, Gymnasium's wrappers, and the classes in `named`.
 
         Args:
             named: the caller's own classes.
@@ -64,10 +64,10 @@ class Trust(NamedTuple):
 
     @classmethod
     def of(cls, settings: Any) -> "Trust":
-        """The registered classes and what settings name that somebody else than the checkpoint gave.
+        """The registered classes, and those in settings that do not come from the checkpoint.
 
         Args:
-            settings: plain values of a config that was parsed, so that what it names has been imported.
+            settings: plain values of a parsed config, whose classes have therefore been imported.
 
         """
         texts = list(_texts(settings))
@@ -78,10 +78,10 @@ class Trust(NamedTuple):
         return cls({**known, **{path_of(part): part for part in named}}, frozenset(m.split(".")[0] for m in modules))
 
     def find(self, path: str) -> type | None:
-        """The class of a path, which must be where the class is defined or, for lit_dqn's own, its public name."""
+        """The class of a path, which must be the place of its definition or, for lit_dqn's classes, its public name."""
         found = self.classes.get(public_path(path))
         if found is None and path.startswith("__main__."):
-            # What was defined in a script or notebook has another module where it is imported.
+            # A class from a script or notebook has another module name when it is imported.
             name = path.removeprefix("__main__.")
             own = [part for part in self.classes.values() if part.__qualname__ == name]
             registered = _registered()
@@ -107,7 +107,7 @@ def _is_part(part: Any, module: str, base: type) -> bool:
 
 
 def path_of(part: type) -> str:
-    """The public name of a class of lit_dqn, and where any other is defined."""
+    """The public name of a class of lit_dqn; for any other class the place of its definition."""
     return public_path(f"{part.__module__}.{part.__qualname__}")
 
 
@@ -125,7 +125,7 @@ def _texts(settings: Any) -> Iterator[str]:
 
 
 def imported(text: str) -> Any:
-    """What a dotted name means among the modules that are there already."""
+    """The object of a dotted name in the modules that have already been imported."""
     if DOTTED_NAME.fullmatch(text) is None:
         return None
     names = text.split(".")

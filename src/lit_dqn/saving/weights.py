@@ -10,16 +10,16 @@ from lit_dqn.saving.checkpoint import Checkpoint
 
 
 def check_weights(network: nn.Module, weights: dict[str, Tensor], key: str, source: object) -> None:
-    """Refuse weights that do not fit, or are no numbers.
+    """Refuse weights that do not fit, or are not finite.
 
     Args:
         network: the module that would take the weights.
         weights: by the names of its `state_dict`.
-        key: the config key to blame.
-        source: where the weights came from.
+        key: the config key for the message.
+        source: of the weights, for the message.
 
     Raises:
-        ConfigError: naming the first weight that is missing, unknown, of another shape, or NaN or infinite.
+        ConfigError: names the first weight that is missing, unknown, of another shape, or NaN or infinite.
 
     """
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
@@ -36,7 +36,7 @@ def check_weights(network: nn.Module, weights: dict[str, Tensor], key: str, sour
 
 
 def load_network_weights(network: nn.Module, path: str | Path) -> None:
-    """Give a network the online weights of a checkpoint, or the weights of a `.safetensors` file.
+    """Load the online weights of a checkpoint, or the weights of a `.safetensors` file, into a network.
 
     Raises:
         ConfigError: if the file is missing or damaged, or its weights do not fit.
