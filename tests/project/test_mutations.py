@@ -102,8 +102,8 @@ MUTATIONS = [
     Mutation(
         "a test that was interrupted leaves its episodes to the next",
         "training/evaluated.py",
-        '        """Likewise."""\n        self._evaluated.clear()\n',
-        '        """Likewise."""\n',
+        '        """As `on_validation_epoch_start`."""\n        self._evaluated.clear()\n',
+        '        """As `on_validation_epoch_start`."""\n',
         "training/test_dqn.py::test_an_interrupted_evaluation_leaves_nothing_to_the_next",
     ),
     Mutation(
@@ -130,7 +130,7 @@ MUTATIONS = [
     Mutation(
         "a replay keeps the numbers of starts that it had before it took over another state",
         "replay/buffer.py",
-        "        # Rows that are not stored were never written there.\n        self._start_number.fill(-1)\n",
+        "        # Rows that are not stored were never written.\n        self._start_number.fill(-1)\n",
         "",
         "saving/test_segments.py::test_what_a_replay_held_before_it_took_over_another_state_is_forgotten",
     ),
