@@ -103,7 +103,8 @@ class Parts(Mapping[str, Part]):
             numbers = self._bytes_of(name, rows)
             # A comparison makes bools of bytes, because torch cannot compile a view of bytes as bools.
             typed = numbers != 0 if part.dtype == "bool" else numbers.view(getattr(torch, part.dtype))
-            return typed.reshape(-1, *part.shape)
+            part_rows: Tensor = typed.reshape(-1, *part.shape)
+            return part_rows
 
         return {name: tensor(name, part) for name, part in self.items()}
 

@@ -101,7 +101,8 @@ class Exponential(Schedule):
 
     def __call__(self, env_step: int) -> float:
         start, end = self.start - self.towards, self.end - self.towards
-        return self.towards + start * (end / start) ** min(env_step / self.env_steps, 1.0)
+        distance: float = start * (end / start) ** min(env_step / self.env_steps, 1.0)
+        return self.towards + distance
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,16 @@ def test_a_limit_below_one_is_refused(key):
         StoppingRules(**{key: 0})
 
 
+@pytest.mark.parametrize("limit", [None, 1000, 1001])
+def test_a_limit_of_env_steps_may_end_with_the_warm_up(limit):
+    StoppingRules(max_env_steps=limit).check_warm_up(1000)
+
+
+def test_a_limit_of_env_steps_within_the_warm_up_is_refused():
+    with pytest.raises(ConfigError, match=r"999 is less than the 1000 env steps .* --stop.max_env_steps 1000"):
+        StoppingRules(max_env_steps=999).check_warm_up(1000)
+
+
 def test_the_curves_have_env_steps_on_the_x_axis_and_the_names_that_dashboards_know(tmp_path):
     _, collector = fit(tmp_path, StoppingRules(max_env_steps=200), TrainingStatistics(window=3))
     curves = scalars(tmp_path)

@@ -106,6 +106,7 @@ CASES = [
     CARTPOLE + "--data.batch_size 60000",
     CARTPOLE + "--data.min_replay_size 60000",
     CARTPOLE + "--data.min_replay_size 5",
+    CARTPOLE + "--stop.max_env_steps 500",
     CARTPOLE + "--data.num_envs 60000",
     CARTPOLE + "--data.num_envs 24",
     CARTPOLE + "--data.num_envs 8 --data.sampler Latest --data.gradient_steps 1",

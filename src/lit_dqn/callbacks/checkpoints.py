@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import callbacks
 from lightning.pytorch.loggers import Logger
 
+from lit_dqn.callbacks.datamodule import collector_of, data_of
 from lit_dqn.callbacks.run_folder import check_is_shared, lock_run_folder, run_folder
 from lit_dqn.errors import SIGNALS, ConfigError, Interrupted, TrainingError
 from lit_dqn.ranks import Ranks
@@ -27,21 +28,20 @@ log = logging.getLogger("lit_dqn")
 
 
 class Checkpoints(callbacks.Checkpoint):
-    """Keeps the last checkpoints, to resume from, and the best one, `best.ckpt`.
+    """Keeps the last checkpoints, for resuming, and the best one, `best.ckpt`.
 
-    The best is so by the agent's grade: `eval/mean_reward`, or for `LitTD` the error of V. Both are written after
-    an evaluation, so that the weights and their grade belong together; the newer of two equal grades is kept. The
-    last is also written between evaluations, when the run ends, and when a signal ends it: SIGINT (Ctrl-C), SIGTERM
-    or SIGUSR1 let the chunk that is being played be finished first; a second one of SIGINT ends the run at once.
+    The best is the one with the highest score: `eval/mean_reward`, or for `LitTD` the negative error of V. Both are
+    written after an evaluation, so that the score belongs to the saved weights; of two equal scores the newer
+    checkpoint is kept. The last is also written between evaluations, when the run ends, and when a signal ends it:
+    after SIGINT (Ctrl-C), SIGTERM or SIGUSR1 the run finishes its chunk first; a second SIGINT ends the run at once.
 
     A save that fails does not end the run: it is reported and tried again after the next interval.
 
     Args:
-        every_n_epochs: epochs between two writings of the last checkpoint.
-        keep_last: checkpoints kept besides the best; `last.ckpt` is another name of the newest.
-        save_replay: whether the replay is saved; without it, a resumed run fills it again before it learns on, and is
-            not the run that was saved.
-        max_failed_saves: so many saves in a row may fail; the next one that does ends the run.
+        every_n_epochs: interval of the last checkpoint, in epochs.
+        keep_last: number of checkpoints kept in addition to the best; `last.ckpt` is a second name of the newest.
+        save_replay: whether the replay is saved; without it, a resumed run fills it again, and is not exact.
+        max_failed_saves: number of consecutive saves that may fail; one more failure ends the run.
 
     Raises:
         ConfigError: if a number is out of its range.
@@ -72,7 +72,7 @@ class Checkpoints(callbacks.Checkpoint):
         self._saved_at: tuple[int, int] | None = None  # update, env step
         self._failed_saves = 0
         self._signal: int | None = None
-        self._folder_of_first: Path | None = None  # where the other processes of a run save, which have no logger
+        self._folder_of_first: Path | None = None  # the folder of the other processes of a run, which have no logger
 
     def folder(self, trainer: lightning.Trainer) -> Path | None:
         """`checkpoints/` in the run's folder; None for a run without a logger, which has no folder."""
@@ -85,10 +85,10 @@ class Checkpoints(callbacks.Checkpoint):
         return self._kept[-1] if self._kept else None
 
     def lock_folder(self, trainer: lightning.Trainer) -> None:
-        """See to it that no other process writes to the run's folder, until the end of this fit.
+        """Lock the run's folder until the end of this fit, so that no other process writes to it.
 
         Raises:
-            ConfigError: if one does.
+            ConfigError: if another process holds the lock.
 
         """
         folder = run_folder(trainer)
@@ -103,31 +103,31 @@ class Checkpoints(callbacks.Checkpoint):
     # --- hooks ---
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Lock the folder, unless that is done."""
+        """Lock the folder, unless it is locked."""
         if stage == "fit" and trainer.is_global_zero:
             self.lock_folder(trainer)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Leave the folder to others."""
+        """Release the folder's lock."""
         self._release()
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        """Leave the folder to others; Lightning tears nothing down after an exception."""
+        """Release the folder's lock; Lightning skips teardown after an exception."""
         self._release()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Look at what the folder holds, and listen to signals."""
+        """Read the folder, and handle signals."""
         ranks, self._folder_of_first = Ranks.now(), None
         self._folder_of_first = folder = ranks.on_first(lambda: self.folder(trainer))
         if folder is not None:
             ranks.together(partial(check_is_shared, folder.parent, ranks.rank))
         self._signal, self._kept, self._written = None, [], set()
-        trainer.datamodule.stopped = False  # type: ignore[attr-defined]
+        data_of(trainer).stopped = False
         if folder is not None and ranks.rank == 0:
-            env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
-            # Those ahead of where the run resumes are broken, or of a future that will be another.
+            env_step = collector_of(trainer).env_step
+            # Checkpoints ahead of the resumed one are damaged, or belong to a future that will differ.
             self._kept = [path for path in CheckpointFolder(folder).numbered() if env_step_of(path) <= env_step]
             versions = [CheckpointFolder(path) for path in checkpoints_of_versions(folder.parent.parent)]
             self.session = 1 + max([self.session, *(version.session() or 0 for version in versions)])
@@ -137,8 +137,8 @@ class Checkpoints(callbacks.Checkpoint):
         self._listen(trainer)
 
     def _find_best(self, resumed: Path, folder: Path, env_step: int) -> bool:
-        """Let `best.ckpt` be what the resumed checkpoint takes for the best; whether there is one."""
-        # One that is the best itself may not have got that name yet when its process was killed.
+        """Point `best.ckpt` to the best checkpoint as of the resumed one; return whether there is one."""
+        # If the resumed one is the best, its process may have been killed before `best.ckpt` pointed to it.
         best = resumed if self.best_env_step == env_step else resumed.with_name(BEST)
         if (folder / BEST).exists() and (best.name == BEST or best.samefile(folder / BEST)):
             return True
@@ -149,17 +149,17 @@ class Checkpoints(callbacks.Checkpoint):
             return False
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any) -> None:
-        """End the run if a signal asks for it, and let the last weights be graded if a limit ends it."""
+        """End the run after a signal, and evaluate the last weights if a limit ends it."""
         if trainer.should_stop:
-            # Lightning evaluates a stopped run only if its epoch was due for it. Here all have spoken that can stop a
-            # run: Lightning puts callbacks that save behind the others, its own clock for max_time included.
+            # Lightning evaluates a stopped run only if its epoch was due for it. At this point everything that can stop
+            # a run has run: Lightning orders callbacks that save behind all others, its timer for max_time included.
             trainer.check_val_every_n_epoch = 1
         self._end_if_asked(trainer)
 
     def on_validation_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any
     ) -> None:
-        """End the run if a signal asks for it; the evaluation is made when the run is resumed."""
+        """End the run after a signal; the resumed run makes the evaluation."""
         if trainer.state.fn == "fit":
             self._end_if_asked(trainer)
 
@@ -177,7 +177,7 @@ class Checkpoints(callbacks.Checkpoint):
                 self.best_grade, self.best_env_step = before
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Write the last checkpoint if it is time."""
+        """Write the last checkpoint if it is due."""
         if (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._save_last(trainer)
         self._end_if_asked(trainer)
@@ -189,16 +189,16 @@ class Checkpoints(callbacks.Checkpoint):
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Leave the replay out if it is not wanted."""
+        """Remove the replay if it is not to be saved."""
         if not self.save_replay:
             Contents(checkpoint).drop_replay()
 
     def state_dict(self) -> dict[str, Any]:
-        """The best grade so far, and of when it is; and the count of sessions, by which `last` knows the newest."""
+        """The best score so far and its env step, and the number of sessions, which orders checkpoints."""
         return {"best_grade": self.best_grade, "best_env_step": self.best_env_step, "session": self.session}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them up."""
+        """Restore them."""
         self.best_grade = state_dict["best_grade"]
         self.best_env_step = state_dict["best_env_step"]
         self.session = state_dict["session"]
@@ -206,7 +206,7 @@ class Checkpoints(callbacks.Checkpoint):
     # --- signals ---
 
     def _listen(self, trainer: lightning.Trainer) -> None:
-        # Lightning puts back at the end of a fit what it has found at its start.
+        # At the end of a fit Lightning restores the handlers that it found at its start.
         if threading.current_thread() is not threading.main_thread():
             return
         saves = self.folder(trainer) is not None
@@ -216,10 +216,10 @@ class Checkpoints(callbacks.Checkpoint):
             if number == signal.SIGINT and self._signal == signal.SIGINT:
                 raise KeyboardInterrupt
             self._signal = number
-            trainer.datamodule.stopped = True  # type: ignore[attr-defined]
+            data_of(trainer).stopped = True
             hint = "; Ctrl-C again ends it at once" if number == signal.SIGINT else ""
             sentence = f"{signal.Signals(number).name}: the run {ends}{hint}\n"
-            # Not by the log: the signal may have come while it writes.
+            # Not through the log: the signal may have interrupted a write to it.
             os.write(2, sentence.encode())
 
         for number in SIGNALS:
@@ -239,13 +239,13 @@ class Checkpoints(callbacks.Checkpoint):
 
     @staticmethod
     def _position(trainer: lightning.Trainer) -> tuple[int, int]:
-        return trainer.global_step, trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
+        return trainer.global_step, collector_of(trainer).env_step
 
     def _save(self, trainer: lightning.Trainer, also_as: str | None = None) -> bool:
-        """Write a checkpoint, give it its other names, and only then remove older ones; False if that failed.
+        """Write a checkpoint, add its second names, and only then remove older ones; False if that failed.
 
         Raises:
-            TrainingError: if a weight is no number, or it failed too often.
+            TrainingError: if a weight is not finite, or saving failed too often.
 
         """
         parameters = trainer.lightning_module.parameters()
@@ -261,7 +261,7 @@ class Checkpoints(callbacks.Checkpoint):
         target, ranks = folder.path_at(env_step), Ranks.now()
         ranks.on_first(lambda: folder.check_alone(self.session, env_step))
         try:
-            # So that no point of before is lost with the process.
+            # So that no earlier point is lost if the process is killed.
             ranks.together(partial(_save_all, trainer.loggers))
             self._written.add(target)
             trainer.save_checkpoint(target, weights_only=False)
@@ -294,6 +294,6 @@ def _save_all(loggers: Sequence[Logger]) -> None:
 
 
 def _point(target: Path, names: Sequence[str]) -> None:
-    """Give a checkpoint its other names."""
+    """Add a checkpoint's second names."""
     for name in names:
         durable.point(target.with_name(name), target)

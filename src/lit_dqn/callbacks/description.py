@@ -7,26 +7,27 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
+from lit_dqn.callbacks.datamodule import data_of
 from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.saving.layout import CONFIG
 
 NO_SETTINGS = ("_instantiator", "observation_shape", "num_actions")
-"""Hyper-parameters of an agent that say how Lightning builds it, and what it takes from the env."""
+"""Hyperparameters of an agent that only tell Lightning how to build it, or come from the env."""
 
 
 class RunDescription(Callback):
-    """Tells the loggers what the run is, once at its start.
+    """Sends a description of the run to the loggers, once at its start.
 
-    TensorBoard gets a page HParams, where runs stand beside each other with the agent's scores, and the config as a
-    text; other loggers get the hyper-parameters as they take them.
+    TensorBoard gets a page HParams, which compares runs and their scores, and the config as text; other loggers get the
+    hyperparameters.
     """
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Write it, before Lightning writes the loggers' files for the first time."""
+        """Log it before Lightning writes the loggers' files for the first time."""
         if stage != "fit":
             return
         agent: Any = pl_module
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         settings = {
             "data": dict(data.hparams),
             "model": {key: value for key, value in agent.hparams.items() if key not in NO_SETTINGS},
@@ -39,7 +40,7 @@ class RunDescription(Callback):
             if isinstance(logger, TensorBoardLogger):
                 logger.hparams.update(flat)
                 writer = logger.experiment
-                # Its scores are curves already, so none is logged for the page.
+                # Its scores are already curves, so none is logged for the page.
                 for summary in hparams(flat, dict.fromkeys(agent.scores, 0.0)):
                     writer._get_file_writer().add_summary(summary)
                 writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()))
@@ -48,7 +49,7 @@ class RunDescription(Callback):
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings by dotted key, as numbers and words: a class by its name, with its arguments below it."""
+    """Settings by dotted key, as numbers and texts: a class by its name, with its arguments below it."""
     for key, value in settings.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and "class_path" in value:

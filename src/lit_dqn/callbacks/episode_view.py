@@ -6,6 +6,7 @@ import torch
 from gymnasium.wrappers import RenderCollection
 from lightning.pytorch.callbacks import Callback
 
+from lit_dqn.callbacks.datamodule import collector_of, data_of
 from lit_dqn.callbacks.pictures import send_picture, send_video, takes_pictures
 from lit_dqn.envs import make_env_with_pictures
 from lit_dqn.errors import ConfigError, one_line
@@ -16,15 +17,15 @@ log = logging.getLogger("lit_dqn")
 
 
 class EpisodeView(Callback):
-    """Shows the first evaluation episode as a video, in TensorBoard, W&B or MLflow, or as a file beside a CSV.
+    """Logs the first evaluation episode as a video, to TensorBoard, W&B or MLflow, or to a file with a CSVLogger.
 
-    Where the agent sees images, a picture shows what it sees and looks at in it (`plots.draw_episode_saliency`). The
-    beginning of the episode is played again to be watched, after the first evaluation, every n-th after it, and at
-    the end. Learning continues as if it had not been. Without any of these loggers nothing is played.
+    For agents with image observations, a picture shows what they look at (`plots.draw_episode_saliency`). The beginning
+    of the episode is played again for the video, after the first evaluation, every n-th after it, and at the end. This
+    does not affect learning. Without any of these loggers nothing is played.
 
     Args:
-        every_n_evaluations: evaluations between two videos; None: there are none.
-        max_steps: agent steps of a video.
+        every_n_evaluations: number of evaluations between two videos; None: no videos.
+        max_steps: number of agent steps in a video.
 
     Raises:
         ConfigError: if a number is below 1.
@@ -45,45 +46,45 @@ class EpisodeView(Callback):
         self._gave_up = False
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Show an episode if it is time."""
+        """Show an episode if it is due."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            # What a run shows at its end is in its last checkpoint, so that a resume does not show it again.
+            # The last checkpoint records that the final episode was shown, so that a resume does not show it again.
             due = self.every_n_evaluations is not None and self._evaluations % self.every_n_evaluations == 0
             if due or trainer.should_stop:
                 self._show(trainer, pl_module)
             self._evaluations += 1
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Likewise, where nothing is evaluated."""
+        """Also for runs without evaluations."""
         if trainer.should_stop:
             self._show(trainer, pl_module)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Show what was learned in the end."""
+        """Show the trained agent."""
         self._show(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """The count of evaluations, and when the last episode was shown."""
+        """The number of evaluations, and when the last episode was shown."""
         return {"evaluations": self._evaluations, "shown_at": self._shown_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them up."""
+        """Restore them."""
         self._evaluations = state_dict["evaluations"]
         self._shown_at = state_dict.get("shown_at", -1)
 
     def _show(self, trainer: lightning.Trainer, agent: Any) -> None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        env_step = data.collector.env_step
+        data = data_of(trainer)
+        env_step = collector_of(trainer).env_step
         if self.every_n_evaluations is None or not takes_pictures(trainer) or env_step == self._shown_at:
             return
-        self._shown_at = env_step  # also where nothing can be shown: a resumed run, which tries again, says the same
+        self._shown_at = env_step  # even if nothing can be shown, so that a resumed run behaves the same
         if self._gave_up:
             return
         try:
-            # A network that draws random numbers shall not find other ones afterwards.
+            # The global generators must not change, because the network may draw from them later.
             with torch.random.fork_rng(devices=[]):
                 trajectory = self._play(data, agent)
-        except Exception as error:  # whatever an env does when it is drawn, the run continues without
+        except Exception as error:  # an env may raise anything when it is rendered; the run continues
             self._gave_up = True
             log.warning("there will be no videos of episodes: %s", one_line(error))
             return
@@ -96,7 +97,7 @@ class EpisodeView(Callback):
             send_video(trainer, "episode", Animation(trajectory.pictures, trajectory.fps))
 
     def _play(self, data: Any, agent: Any) -> Trajectory | None:
-        """The episode; None if there is nothing to see."""
+        """The episode; None if it cannot be rendered."""
         env = make_env_with_pictures(data.env_id, data.env_kwargs, data.wrappers, action_mask=data.action_mask)
         try:
             sees_images = data.parts is None and len(data.observation_shape) == 3

@@ -11,9 +11,9 @@ WRITING = ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize")
 
 
 def forgive(logger: Logger) -> None:
-    """Let a run continue whose logger cannot write, as on a full disk: what it loses are points, not days of training.
+    """Let a run continue if its logger cannot write, for example on a full disk: it loses points, not days of training.
 
-    The first failure is a warning. Checkpoints have a rule of their own, `checkpoints.max_failed_saves`.
+    The first failure is a warning. For checkpoints see `checkpoints.max_failed_saves`.
     """
     told = False
 
@@ -24,7 +24,7 @@ def forgive(logger: Logger) -> None:
             try:
                 return write(*args, **kwargs)
             except (OSError, ValueError) as error:
-                # TensorBoard's logger takes whatever goes wrong for a value that is no number.
+                # TensorBoard's logger reports every error as a value that is not a number.
                 cause = error if isinstance(error, OSError) else error.__cause__
                 if not isinstance(cause, OSError):
                     raise

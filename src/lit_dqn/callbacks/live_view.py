@@ -6,6 +6,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 
+from lit_dqn.callbacks.datamodule import collector_of, data_of
 from lit_dqn.callbacks.maze_view import draw_last_episode, grid_world_of
 from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.errors import ConfigError
@@ -17,13 +18,13 @@ DRAWING_SHARE = 0.1
 
 
 class LiveView(Callback):
-    """Pictures in a notebook that change while the agent learns: steps and return per episode, and a grid world with
-    what the agent thinks of it.
+    """Pictures in a notebook that are updated during training: steps and return per episode, and a grid world with the
+    agent's values and actions.
 
-    They are drawn anew at most twice a second, and less often where drawing would take more than a tenth of the time.
+    They are redrawn at most twice a second, and less often if drawing would take more than a tenth of the time.
 
     Raises:
-        ConfigError: if there is no notebook to draw in: IPython is not installed.
+        ConfigError: if IPython is not installed, so there is no notebook.
 
     """
 
@@ -39,7 +40,7 @@ class LiveView(Callback):
         self._next = 0.0
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any) -> None:
-        """Draw if it is time."""
+        """Draw if it is due."""
         if time.monotonic() >= self._next:
             started = time.monotonic()
             self._draw(trainer, pl_module)
@@ -47,19 +48,19 @@ class LiveView(Callback):
             self._next = started + max(LEAST_SECONDS, taken / DRAWING_SHARE)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Draw how it ended."""
+        """Draw the final state."""
         self._draw(trainer, pl_module)
         self._handles.clear()
 
     def _draw(self, trainer: lightning.Trainer, agent: Any) -> None:
-        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
-        if grid_world_of(trainer.datamodule) is not None:  # type: ignore[attr-defined]
-            self._show("grid", draw_last_episode(trainer.datamodule, agent))  # type: ignore[attr-defined]
+        collector = collector_of(trainer)
+        if grid_world_of(data_of(trainer)) is not None:
+            self._show("grid", draw_last_episode(data_of(trainer), agent))
         folder = run_folder(trainer)
         if folder is not None and collector.episodes and (folder / EPISODES).is_file():
             try:
                 self._show("episodes", plot_episodes(folder))
-            except ValueError:  # the first line of the log is not written yet
+            except ValueError:  # the first episode has not been written yet
                 return
 
     def _show(self, name: str, figure: Figure) -> None:

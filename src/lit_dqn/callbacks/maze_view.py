@@ -6,6 +6,7 @@ from gymnasium.vector import SyncVectorEnv
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 
+from lit_dqn.callbacks.datamodule import collector_of, data_of
 from lit_dqn.callbacks.pictures import send_picture
 from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.envs.grid.values import policy_state_values
@@ -20,16 +21,16 @@ MAZE_PNG, ACTIONS_PNG, TRUTH_PNG = "maze.png", "actions.png", "values_beside_tru
 
 
 class MazeView(Callback):
-    """Shows what the agent thinks of a grid world.
+    """Shows an agent's values and actions in a grid world.
 
-    V(s) stands in the cells, with the greedy actions as arrows where the agent prefers some, and the path of the last
-    training episode. It is an image in TensorBoard, or whatever the run logs to, after every n-th evaluation, and
-    `maze.png` in the run's folder at the end. What takes longer to draw is made at the end only: `actions.png`, what
-    each action in each state is worth to the agent (Q(s, a), or an actor's preferences), or where V alone is learned
-    `values_beside_truth.png`, beside the exact values of the policy that played. Other environments are left alone.
+    The cells show V(s), with the greedy actions as arrows if the agent has preferences, and the path of the last
+    training episode. The picture is sent to the run's loggers after every n-th evaluation, and saved as `maze.png` in
+    the run's folder at the end. Slower pictures are drawn only at the end: `actions.png`, the value of each action in
+    each state (Q(s, a), or an actor's preferences), or, if only V is learned, `values_beside_truth.png`, next to the
+    exact values of the policy that played. Other environments are ignored.
 
     Args:
-        every_n_evaluations: evaluations between two images.
+        every_n_evaluations: number of evaluations between two images.
 
     """
 
@@ -38,21 +39,21 @@ class MazeView(Callback):
             raise ConfigError(f"maze_view.every_n_evaluations: {every_n_evaluations} must be at least 1 evaluation.")
         self.every_n_evaluations = every_n_evaluations
         self._evaluations = 0
-        self._shown_at = -1  # env step of the pictures of the end
+        self._shown_at = -1  # env step of the final pictures
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Send the picture if it is time."""
+        """Send the picture if it is due."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         self._evaluations += 1
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         if self._evaluations % self.every_n_evaluations == 0 and grid_world_of(data) is not None:
             send_picture(trainer, "maze", figure_to_array(draw_last_episode(data, pl_module)))
-        if trainer.should_stop:  # before the last checkpoint, so that a resume does not show them again
+        if trainer.should_stop:  # before the last checkpoint, so that a resume does not save them again
             self._show_the_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Likewise, where nothing is evaluated."""
+        """Also for runs without evaluations."""
         if trainer.should_stop:
             self._show_the_end(trainer, pl_module)
 
@@ -61,10 +62,11 @@ class MazeView(Callback):
         self._show_the_end(trainer, pl_module)
 
     def _show_the_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if data.collector.env_step == self._shown_at:
+        data = data_of(trainer)
+        env_step = collector_of(trainer).env_step
+        if env_step == self._shown_at:
             return
-        self._shown_at = data.collector.env_step
+        self._shown_at = env_step
         world = grid_world_of(data)
         folder = run_folder(trainer)
         if folder is None or world is None:
@@ -73,23 +75,23 @@ class MazeView(Callback):
         try:
             draw_last_episode(data, pl_module).savefig(folder / MAZE_PNG, dpi=120)
             figure.savefig(folder / name, dpi=100)
-        except OSError as error:  # the last checkpoint is still to be saved
+        except OSError as error:  # the last checkpoint must still be saved
             log.warning("the pictures of the run cannot be written: %s", error)
         send_picture(trainer, name.removesuffix(".png"), figure_to_array(figure))
 
     def state_dict(self) -> dict[str, Any]:
-        """The count of evaluations, and when the pictures of the end were made."""
+        """The number of evaluations, and when the final pictures were drawn."""
         return {"evaluations": self._evaluations, "shown_at": self._shown_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them up."""
+        """Restore them."""
         self._evaluations = state_dict["evaluations"]
         self._shown_at = state_dict.get("shown_at", -1)
 
 
 def grid_world_of(data: Any) -> GridWorld | None:
-    """The grid world that a data module plays; None if it plays something else, or sees it through wrappers."""
-    envs = getattr(data.collector.players, "envs", None)  # those that are played in this process
+    """The grid world that a data module plays; None if it plays another env, or uses wrappers."""
+    envs = getattr(data.collector.players, "envs", None)  # None if they are played in other processes
     if not isinstance(envs, SyncVectorEnv) or data.wrappers:
         return None
     world = envs.envs[0].unwrapped
@@ -108,7 +110,7 @@ def draw_last_episode(data: Any, agent: Any) -> Figure:
 
 
 def _draw_the_rest(world: GridWorld, agent: Any, data: Any) -> tuple[str, Figure]:
-    """The name of the file, and what goes into it."""
+    """The name of the file, and its figure."""
     env_step = data.collector.env_step
     if agent.has_preferences:
         title = f"env step {env_step:,}"

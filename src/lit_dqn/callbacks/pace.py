@@ -1,4 +1,4 @@
-"""How fast a run goes, and when it will reach its limits."""
+"""The speed of a run, and when it will reach its limits."""
 
 import statistics
 import time
@@ -14,7 +14,7 @@ LEAST_EPISODES = 10
 
 
 class Left(NamedTuple):
-    """What a run has left to each of its limits; None where there is no such limit."""
+    """What remains to each limit of a run; None if there is no such limit."""
 
     env_steps: float | None = None
     updates: float | None = None
@@ -29,13 +29,13 @@ class _Sample(NamedTuple):
 
 
 class Pace:
-    """The speed of the last half minute of training, and the time that a run has left.
+    """The speed of the last half minute of training, and the time left.
 
-    Its clock stands still while evaluations are played, so that they do not pass for slow training; the time left
-    counts them in, as far as they took a share of the time until now.
+    Its clock stops during evaluations, so that they do not count as slow training; the time left includes their share
+    of the time so far.
 
     Args:
-        clock: seconds.
+        clock: returns seconds.
 
     """
 
@@ -53,7 +53,7 @@ class Pace:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for the next sample."""
+        """Whether the next sample is due."""
         return not self._samples or self._training_clock() - self._samples[-1].seconds >= LEAST_SECONDS
 
     def note(self, env_step: float, update: float) -> None:
@@ -62,16 +62,16 @@ class Pace:
         if self._first is None:
             self._first = now
         self._samples.append(_Sample(now, env_step, update))
-        # Those that are left reach back over the whole window.
+        # The remaining samples cover the whole window.
         while len(self._samples) > 2 and now - self._samples[1].seconds >= WINDOW_SECONDS:
             self._samples.popleft()
 
     def evaluation_begins(self) -> None:
-        """The clock of training stops."""
+        """Stop the clock of training."""
         self._evaluating_since = self._clock()
 
     def evaluation_ends(self) -> None:
-        """Start the clock of training again, if it stands."""
+        """Start the clock of training again, if it is stopped."""
         if self._evaluating_since is None:
             return
         self._evaluated += self._clock() - self._evaluating_since
@@ -85,7 +85,7 @@ class Pace:
         return now - self._evaluated
 
     def _rates(self) -> tuple[float, float]:
-        """Env steps and updates per second of training; 0 while they are not known."""
+        """Env steps and updates per second of training; 0 while unknown."""
         if len(self._samples) < 2:
             return 0.0, 0.0
         first, last = self._samples[0], self._samples[-1]
@@ -98,12 +98,12 @@ class Pace:
         return self._rates()[0]
 
     def seconds_left(self, left: Left, lengths: Sequence[int] = ()) -> float | None:
-        """Wall time to the limit that will be reached first; None while it cannot be told.
+        """Wall time to the first limit; None while unknown.
 
         Args:
-            left: to each limit.
-            lengths: of the last episodes, in env steps, the newest last. The mean over the run would tell of a time
-                when the agent knew less: while it learns, episodes become ten times as short, or as long.
+            left: what remains to each limit.
+            lengths: of the last episodes, in env steps, the newest last. The mean over the whole run would be outdated:
+                during learning, episodes can become ten times as short, or as long.
 
         """
         env_steps_per_second, updates_per_second = self._rates()
@@ -115,7 +115,7 @@ class Pace:
         length = typical_length(lengths)
         if left.episodes is not None and env_steps_per_second and length is not None:
             seconds.append(left.episodes * length / env_steps_per_second)
-        # What is left of an allowance of time needs no speed, and evaluations are in it.
+        # The rest of a time limit needs no speed, and includes evaluations.
         ends = [training / max(self._share_of_training, 1e-3) for training in seconds]
         if left.seconds is not None:
             ends.append(left.seconds)
@@ -123,10 +123,10 @@ class Pace:
 
 
 def typical_length(lengths: Sequence[int]) -> float | None:
-    """Env steps of the episodes to come; None before ten have ended.
+    """Expected env steps of the next episodes; None before ten have ended.
 
-    It is the geometric mean of the last five, which follows at once where episodes get shorter, but no more than the
-    median of the last twenty, which waits until an agent that has lost its way is over it.
+    The geometric mean of the last five, which reacts at once when episodes get shorter, but at most the median of the
+    last twenty, which ignores a few long episodes of an agent that is lost.
     """
     if len(lengths) < LEAST_EPISODES:
         return None

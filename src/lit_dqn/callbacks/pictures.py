@@ -1,4 +1,4 @@
-"""Pictures and videos for whatever a run logs to, each logger in its own way."""
+"""Sending pictures and videos to the loggers of a run."""
 
 import contextlib
 import io
@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import Summary
 
+from lit_dqn.callbacks.datamodule import collector_of
 from lit_dqn.plots import Animation
 from lit_dqn.saving import durable
 from lit_dqn.saving.layout import PICTURES, name_at
@@ -20,22 +21,22 @@ TAKES_PICTURES = (TensorBoardLogger, CSVLogger, WandbLogger, MLFlowLogger)
 
 
 def takes_pictures(trainer: lightning.Trainer) -> bool:
-    """Whether a run logs to anything that pictures can be sent to."""
+    """Whether a run has a logger that takes pictures."""
     return any(isinstance(logger, TAKES_PICTURES) for logger in trainer.loggers)
 
 
 def send_picture(trainer: lightning.Trainer, tag: str, picture: NDArray[Any]) -> None:
-    """Show a picture at the env step of now: in TensorBoard, W&B, MLflow; beside a CSV's curves as a file.
+    """Log a picture at the present env step, to TensorBoard, W&B or MLflow; with a CSVLogger as a file.
 
     Args:
         trainer: of the run.
-        tag: what it is called.
+        tag: its name.
         picture: RGB uint8 [height, width, 3].
 
     """
-    env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
+    env_step = collector_of(trainer).env_step
     for logger in trainer.loggers:
-        with contextlib.suppress(OSError):  # of which the curves have told
+        with contextlib.suppress(OSError):  # a full disk is already reported for the curves
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(tag, picture, env_step, dataformats="HWC")
             elif isinstance(logger, WandbLogger):
@@ -47,15 +48,15 @@ def send_picture(trainer: lightning.Trainer, tag: str, picture: NDArray[Any]) ->
 
 
 def send_video(trainer: lightning.Trainer, tag: str, video: Animation) -> None:
-    """Show a video likewise, as a small GIF.
+    """Log a video in the same way, as a small GIF.
 
     Args:
         trainer: of the run.
-        tag: what it is called.
+        tag: its name.
         video: its pictures.
 
     """
-    env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
+    env_step = collector_of(trainer).env_step
     gif, height, width = video.small_gif()
     for logger in trainer.loggers:
         with contextlib.suppress(OSError):

@@ -9,23 +9,24 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
+from lit_dqn.callbacks.datamodule import collector_of, data_of
 from lit_dqn.callbacks.pace import Pace
 from lit_dqn.callbacks.statistics import TrainingStatistics
 from lit_dqn.callbacks.stopping import StoppingRules, clock
 
 LINE_SECONDS = 55.0
-"""Where there is no terminal, no more than a minute passes without a line."""
+"""Without a terminal, the longest time between two lines, in seconds."""
 
 WATCH_SECONDS = 1.0
 FILLING = "filling the replay"
 BAR_WIDTH = 10
 SYMBOLS = {"exploration_rate": "ε", "temperature": "τ"}
 LEAST_IMPORTANT = ("exploration", "speed", "episode", "return")
-"""What a narrow terminal does without, in this order."""
+"""The parts that are left out on a narrow terminal, in this order."""
 
 
 def error_of_values(metrics: Mapping[str, Tensor]) -> str:
-    """What an evaluation says of V's error, if anything, to continue a line with."""
+    """The end of a line with an evaluation's error of V, if there is one."""
     names = {"eval/value_rms_error": "RMS error of V", "eval/return_rms_error": "RMS error of V beside the returns"}
     return "".join(f", {words} {metrics[name].item():.4f}" for name, words in names.items() if name in metrics)
 
@@ -33,12 +34,12 @@ def error_of_values(metrics: Mapping[str, Tensor]) -> str:
 class TrainingProgress(ProgressBar):
     """One line while training: share done, episode, mean return, exploration, env steps/s, time left.
 
-    Each evaluation leaves a line of its own. Where there is no terminal a line comes at least every minute, also while
-    the replay is being filled or an evaluation is played.
+    Each evaluation adds a permanent line. Without a terminal a line is printed at least every minute, even while the
+    replay is filled or an evaluation is played.
 
     Args:
-        statistics: what was watched so far.
-        stopping: how far the run is.
+        statistics: of the training so far.
+        stopping: knows the progress of the run.
 
     """
 
@@ -53,7 +54,7 @@ class TrainingProgress(ProgressBar):
         self._watcher: threading.Thread | None = None
         self._words: dict[str, str] = {}
         self._time_left = ""
-        self._doing = ""  # what no training step tells of
+        self._doing = ""  # an activity without training steps
         self._said = 0.0
 
     def disable(self) -> None:
@@ -61,13 +62,13 @@ class TrainingProgress(ProgressBar):
         self._console.quiet = True
 
     def enable(self) -> None:
-        """The other side of `disable`."""
+        """The opposite of `disable`."""
         self._console.quiet = False
 
     # --- hooks ---
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Show the bar, and begin to watch what has no training steps."""
+        """Show the bar, and start to watch activities without training steps."""
         self._pace.begin()
         self._words, self._time_left, self._said = {}, "", time.monotonic()
         self._doing = FILLING
@@ -87,16 +88,16 @@ class TrainingProgress(ProgressBar):
         self._watcher.start()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
-        """Refresh the bar if it is time."""
+        """Refresh the bar if it is due."""
         if self._pace.due:
             self._refresh(trainer)
 
     def on_train_batch_start(self, *args: Any) -> None:
-        """Training continues, after all that others do with an evaluation: checkpoints, pictures, videos."""
+        """Training continues, after checkpoints, pictures and videos of an evaluation."""
         self._pace.evaluation_ends()
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Say that training waits."""
+        """Show that training is waiting."""
         if self._watches(trainer):
             self._pace.note(self._env_step(trainer), trainer.global_step)
             self._pace.evaluation_begins()
@@ -111,12 +112,12 @@ class TrainingProgress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Say how far the evaluation is."""
+        """Show the progress of the evaluation."""
         if self._watches(trainer):
             self._say_evaluated(trainer, batch_idx + 1)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Leave a line about the evaluation that `fit` has made."""
+        """Print a line about an evaluation of `fit`."""
         if not self._watches(trainer):
             return
         self._doing = ""
@@ -128,7 +129,7 @@ class TrainingProgress(ProgressBar):
         )
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Show where the run ended."""
+        """Show the final state."""
         if self._progress is not None:
             self._doing = ""
             self._describe(trainer)
@@ -136,7 +137,7 @@ class TrainingProgress(ProgressBar):
         self._stop()
 
     def on_exception(self, *args: Any) -> None:
-        """Give the terminal back."""
+        """Release the terminal."""
         self._stop()
 
     # --- words ---
@@ -145,8 +146,8 @@ class TrainingProgress(ProgressBar):
         return self._progress is not None and trainer.state.fn == "fit" and not trainer.sanity_checking
 
     def _describe(self, trainer: lightning.Trainer) -> None:
-        """Put what training is like now into words."""
-        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
+        """Update the text about the present state of training."""
+        collector = collector_of(trainer)
         statistics = self.statistics
         words = {"episode": f"episode {collector.episodes:,}"}
         if statistics.recent:
@@ -162,7 +163,7 @@ class TrainingProgress(ProgressBar):
         self._words, self._time_left = words, "" if seconds is None else f"{clock(seconds)} left"
 
     def _status(self, width: int | None = None) -> str:
-        """What there is to say of training, as far as it fits into a width."""
+        """The text about training, shortened to a width."""
         words = dict(self._words)
         text = " · ".join([*words.values(), *filter(None, [self._time_left])])
         for least in LEAST_IMPORTANT:
@@ -173,7 +174,7 @@ class TrainingProgress(ProgressBar):
         return text
 
     def _say_evaluated(self, trainer: lightning.Trainer, played: int) -> None:
-        episodes = trainer.datamodule.eval_episodes  # type: ignore[attr-defined]
+        episodes = data_of(trainer).eval_episodes
         self._doing = f"evaluating: {played:,} of {episodes:,} episodes"
         self._draw(self._doing)
 
@@ -196,12 +197,12 @@ class TrainingProgress(ProgressBar):
             self._progress.refresh()
 
     def _watch(self, trainer: lightning.Trainer) -> None:
-        """On a thread: filling a replay and evaluating have no training steps, and can take many minutes."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        """Runs on a thread: filling a replay and evaluating have no training steps, and can take many minutes."""
+        data = data_of(trainer)
         while not self._lines_end.wait(WATCH_SECONDS):
             doing = self._doing
             if doing == FILLING:
-                doing += f": {data.collector.env_step:,} of {data.min_replay_size - data.prefilled:,} env steps"
+                doing += f": {self._env_step(trainer):,} of {data.min_replay_size - data.prefilled:,} env steps"
                 self._draw(doing)
             self._say_if_due(doing or self._line(trainer))
 
@@ -214,7 +215,7 @@ class TrainingProgress(ProgressBar):
 
     def _print(self, line: str) -> None:
         self._said = time.monotonic()
-        # A terminal shows whole words; a file has a line for each, to be searched.
+        # A terminal breaks lines at words; in a file each text is one line, for searching.
         self._console.print(line, highlight=False, soft_wrap=not self._console.is_terminal)
 
     def _stop(self) -> None:
@@ -228,4 +229,4 @@ class TrainingProgress(ProgressBar):
 
     @staticmethod
     def _env_step(trainer: lightning.Trainer) -> int:
-        return trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
+        return collector_of(trainer).env_step

@@ -8,6 +8,7 @@ import lightning
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 
+from lit_dqn.callbacks.datamodule import data_of
 from lit_dqn.envs import human_normalised_score
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.saving import durable
@@ -18,16 +19,16 @@ log = logging.getLogger("lit_dqn")
 
 
 class ResultsWriter(Callback):
-    """Writes what `test` has seen, beside the protocol that it was played by, to `results.json` in the run's folder.
+    """Writes the results of `test`, with their protocol, to `results.json` in the run's folder.
 
-    The file is a list with one entry for each test, the newest last.
+    The file is a list with one entry per test, the newest last.
     """
 
     def __init__(self) -> None:
         self._episodes: list[Episode] = []
 
     def on_test_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Begin anew."""
+        """Start a new list of episodes."""
         self._episodes.clear()
 
     def on_test_batch_end(
@@ -39,7 +40,7 @@ class ResultsWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Take note of an episode."""
+        """Record an episode."""
         self._episodes.append(batch)
 
     def on_test_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -49,7 +50,7 @@ class ResultsWriter(Callback):
             ConfigError: if the file cannot be written.
 
         """
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         score = summarize(self._episodes)
         normalised = human_normalised_score(data.env_id, score["mean"])
         protocol = data.evaluation_protocol()
@@ -61,7 +62,7 @@ class ResultsWriter(Callback):
         )
         log.info("protocol: %s", ", ".join(f"{key} {value}" for key, value in protocol.items()))
         if trainer.ckpt_path is None:
-            return  # nobody's result
+            return  # an agent without a run
         checkpoint = Path(trainer.ckpt_path)
         entry = {
             "env_id": data.env_id,
@@ -86,7 +87,7 @@ class ResultsWriter(Callback):
 
 
 def standard_error(spread: float, count: int) -> float | None:
-    """Of a mean over so many numbers; None of a single one, which says nothing of the others.
+    """The standard error of a mean over `count` numbers; None for a single number.
 
     Args:
         spread: the standard deviation of these numbers about their mean (NumPy's `std`).
@@ -97,7 +98,7 @@ def standard_error(spread: float, count: int) -> float | None:
 
 
 def mean_with_error(mean: float, error: float | None, count: int) -> str:
-    """A mean over episodes in words. ± is the standard error of the mean, here and everywhere."""
+    """A mean over episodes as text. ± is always the standard error of the mean."""
     if error is None:
         return f"{mean:,.2f} (1 episode)"
     return f"{mean:,.2f} ± {error:,.2f} (mean and its standard error over {count:,} episodes)"

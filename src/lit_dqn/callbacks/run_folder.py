@@ -14,20 +14,20 @@ SHOWN_SECONDS = 15.0
 
 
 def run_folder(trainer: lightning.Trainer) -> Path | None:
-    """The folder of a run: that of its first logger which has one for each version; None if none has."""
+    """The folder of a run: that of its first logger with a folder per version; None if there is none."""
     logger = _logger_with_a_folder(trainer)
     return None if logger is None else Path(logger.log_dir)
 
 
 def make_run_folder(trainer: lightning.Trainer, version_is_chosen: bool) -> None:
-    """Make the folder of a new run, one that no other process makes at the same moment.
+    """Create the folder of a new run, which no other process creates at the same moment.
 
     Args:
-        trainer: whose logger says where.
-        version_is_chosen: by the user; otherwise it is the next one that is free.
+        trainer: its logger determines the folder.
+        version_is_chosen: whether the user chose the version; otherwise it is the next free one.
 
     Raises:
-        ConfigError: if the chosen one is there already.
+        ConfigError: if the chosen one exists.
 
     """
     logger = _logger_with_a_folder(trainer)
@@ -39,11 +39,11 @@ def make_run_folder(trainer: lightning.Trainer, version_is_chosen: bool) -> None
         except FileExistsError:
             if version_is_chosen:
                 raise already_there(folder) from None
-            logger._version = None  # it asks again which one is free
+            logger._version = None  # so that it looks for a free one again
 
 
 def already_there(folder: Path) -> ConfigError:
-    """What is said of a new run that would write over another."""
+    """The message for a new run that would overwrite another."""
     return ConfigError(
         f"trainer.logger.init_args.version: the run {folder} is there already; resume it by --ckpt_path last, or leave "
         "the version out."
@@ -51,10 +51,10 @@ def already_there(folder: Path) -> ConfigError:
 
 
 def lock_run_folder(folder: Path) -> Lock:
-    """A lock on a run's folder, for whoever writes there.
+    """Lock a run's folder for writing.
 
     Raises:
-        ConfigError: if another process writes there.
+        ConfigError: if another process holds the lock.
 
     """
     durable.make_folder(folder)
@@ -64,14 +64,14 @@ def lock_run_folder(folder: Path) -> Lock:
 
 
 def check_is_shared(folder: Path, rank: int) -> None:
-    """Refuse a run whose processes do not see one folder, for each writes its part of a checkpoint there.
+    """Refuse a run whose processes do not share a folder, because each writes its part of a checkpoint there.
 
     Args:
         folder: of the run.
-        rank: of this process; the first one has made it.
+        rank: of this process; the first one has created the folder.
 
     Raises:
-        ConfigError: if it is not there, also after some seconds, which a network may take to show it.
+        ConfigError: if it does not appear within some seconds, which a network file system may need.
 
     """
     until = time.monotonic() + SHOWN_SECONDS
@@ -92,14 +92,14 @@ def _logger_with_a_folder(trainer: lightning.Trainer) -> TensorBoardLogger | CSV
 
 
 def make_new_folder(folder: Path, key: str) -> Path:
-    """Make the folder, or the first of `<folder>_2`, `<folder>_3`, ... that is not there yet.
+    """Create the folder, or the first of `<folder>_2`, `<folder>_3`, ... that does not exist.
 
     Args:
-        folder: nothing in it is written over.
-        key: of the command line, which names another.
+        folder: nothing in it is overwritten.
+        key: the option that sets another folder.
 
     Raises:
-        ConfigError: if that cannot be done.
+        ConfigError: if that fails.
 
     """
     numbered, number = folder, 1

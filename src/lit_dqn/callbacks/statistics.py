@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from lit_dqn.callbacks.datamodule import collector_of, data_of
 from lit_dqn.callbacks.forgive import forgive
 from lit_dqn.callbacks.run_folder import run_folder
 from lit_dqn.errors import ConfigError
@@ -24,21 +25,22 @@ from lit_dqn.types import Chunk, Episode
 log = logging.getLogger("lit_dqn")
 
 WRITE_SECONDS = 0.25
-"""Between two writings of finished episodes: where they are short, opening a file for each chunk takes longer."""
+"""Seconds between two writes of finished episodes: with short episodes, opening the file for each chunk takes too
+long."""
 
 FIELDS = ("episode", "env_step", "env", "return", "length", "terminated", "seconds")
 
 
 class TrainingStatistics(Callback):
-    """Watches the collector and the updates from outside and writes to the loggers, with env steps on the x-axis.
+    """Reads the collector and the results of updates, and writes to the loggers, with env steps on the x-axis.
 
-    It takes the finished episodes out of the collector, so callbacks that look at them (`StoppingRules`) must stand
-    before it. Every finished episode also becomes a line of `episodes.csv` in the run's folder, a moment later but
-    before any other point and any checkpoint. Means over updates are logged every `trainer.log_every_n_steps` training
-    steps, the share of dormant units at the end of each epoch, on its last batch.
+    It takes the finished episodes out of the collector, so callbacks that read them (`StoppingRules`) must come before
+    it. Every finished episode also becomes a line of `episodes.csv` in the run's folder, slightly later, but before any
+    other point and any checkpoint. Means over updates are logged every `trainer.log_every_n_steps` training steps, the
+    share of dormant units at the end of each epoch, on its last batch.
 
     Args:
-        window: episodes behind `rollout/ep_rew_mean` and `rollout/ep_len_mean`.
+        window: number of episodes in `rollout/ep_rew_mean` and `rollout/ep_len_mean`.
 
     Raises:
         ConfigError: if the window is below 1.
@@ -51,14 +53,14 @@ class TrainingStatistics(Callback):
         self.window = window
         self.recent: deque[Episode] = deque(maxlen=window)
         self._outputs: list[dict[str, Tensor]] = []
-        self._seconds_before = 0.0  # of the sessions that this run was resumed from
+        self._seconds_before = 0.0  # of earlier sessions
         self._started = 0.0
         self._started_at = (0.0, 0)  # seconds, env step
         self._logged_at = (0.0, 0)
         self._unlogged: list[Episode] = []
         self._unwritten: list[tuple[Any, ...]] = []  # lines of episodes.csv
         self._written_at = 0.0  # on the clock of `time.monotonic`
-        self._warned = False  # that they cannot be written
+        self._warned = False  # whether a failure to write them was reported
 
     @property
     def seconds(self) -> float:
@@ -66,17 +68,17 @@ class TrainingStatistics(Callback):
         return self._seconds_before + (time.monotonic() - self._started if self._started else 0.0)
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """A curve that cannot be written shall not end a run."""
+        """A curve that cannot be written must not end a run."""
         if stage == "fit":
             for logger in trainer.loggers:
                 forgive(logger)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Open `episodes.csv`; on resume, drop the episodes that were played after the checkpoint."""
+        """Open `episodes.csv`; on resume, remove the episodes after the checkpoint."""
         self._started = time.monotonic()
-        # They come from a checkpoint, on the CPU, and are put together with those of the device that learns.
+        # Outputs from a checkpoint are on the CPU, and are combined with those of the device.
         self._outputs = [{k: v.to(pl_module.device) for k, v in output.items()} for output in self._outputs]
-        env_step = trainer.datamodule.collector.env_step  # type: ignore[attr-defined]
+        env_step = collector_of(trainer).env_step
         self._started_at = (self.seconds, env_step)
         path = self._csv_path(trainer)
         if path is None:
@@ -84,7 +86,7 @@ class TrainingStatistics(Callback):
         lines: list[Sequence[str]] = [FIELDS]
         if path.is_file():
             text = path.read_text()
-            whole_lines = text[: text.rfind("\n") + 1].splitlines()  # a killed run leaves half a line
+            whole_lines = text[: text.rfind("\n") + 1].splitlines()  # a killed run may leave an incomplete line
             lines += [line for line in list(csv.reader(whole_lines))[1:] if int(line[1]) <= env_step]
         content = io.StringIO(newline="")
         csv.writer(content).writerows(lines)
@@ -98,8 +100,8 @@ class TrainingStatistics(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Take the finished episodes out of the collector, and log if it is time."""
-        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
+        """Take the finished episodes out of the collector, and log if it is due."""
+        collector = collector_of(trainer)
         if collector.finished:
             self._note_episodes(collector.finished)
             collector.finished.clear()
@@ -107,7 +109,7 @@ class TrainingStatistics(Callback):
             self._write_episodes(trainer)
         period: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if period == 0:
-            return  # Lightning's word for never
+            return  # Lightning's value for never
         self._outputs.append(outputs)
         if (trainer.fit_loop.total_batch_idx + 1) % period == 0:
             self._log_means(trainer)
@@ -116,26 +118,26 @@ class TrainingStatistics(Callback):
             self._log_dormant_units(trainer, batch)
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Log the last updates of a run that ends here before a checkpoint is saved, which so knows of that point."""
+        """Log the last updates of a run that ends here, before a checkpoint records the point."""
         if trainer.state.fn == "fit":
             self._write_episodes(trainer)
             if trainer.should_stop:
                 self._log_the_rest(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Likewise, where nothing is evaluated."""
+        """Also for runs without evaluations."""
         if trainer.should_stop:
             self._log_the_rest(trainer)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Likewise, where nobody but the Trainer knew that the run would end."""
+        """Also if only the Trainer knew that the run would end."""
         self._write_episodes(trainer)
         self._log_the_rest(trainer)
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """What the checkpoint counts as played shall be found, also if the process is killed after it."""
+        """Write all episodes that the checkpoint counts, in case the process is killed after it."""
         if self._unlogged or self._unwritten:
             self._write_episodes(trainer)
             for logger in trainer.loggers:
@@ -144,12 +146,12 @@ class TrainingStatistics(Callback):
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        """Nothing of what has been noted shall be missing."""
+        """Write everything that has been recorded."""
         self._write_episodes(trainer)
 
     def _log_the_rest(self, trainer: lightning.Trainer) -> None:
-        """Log the updates since the last point. They stay in the next point of a run that is resumed from here."""
-        if self._outputs and trainer.datamodule.collector.env_step > self._logged_at[1]:  # type: ignore[attr-defined]
+        """Log the updates since the last point. A run that is resumed from here includes them in its next point."""
+        if self._outputs and collector_of(trainer).env_step > self._logged_at[1]:
             self._log_means(trainer)
 
     def _note_episodes(self, episodes: Iterable[Episode]) -> None:
@@ -161,7 +163,7 @@ class TrainingStatistics(Callback):
         ]
 
     def _write_episodes(self, trainer: lightning.Trainer) -> None:
-        """Pass on what has been noted."""
+        """Write everything that has been recorded to the loggers."""
         self._written_at = time.monotonic()
         if self._unwritten:
             path = self._csv_path(trainer)
@@ -176,7 +178,7 @@ class TrainingStatistics(Callback):
         self._unlogged.clear()
 
     def _write(self, path: Path) -> None:
-        """Append the lines that are not in the file yet; those that cannot be written now are tried again later."""
+        """Append the new lines to the file; if that fails, try again later."""
         content = io.StringIO(newline="")
         csv.writer(content).writerows(self._unwritten)
         try:
@@ -192,11 +194,11 @@ class TrainingStatistics(Callback):
             self._warned = False
 
     def _log_means(self, trainer: lightning.Trainer) -> None:
-        self._write_episodes(trainer)  # some loggers take points in the order of their steps only
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self._write_episodes(trainer)  # some loggers take points only in the order of their steps
+        data = data_of(trainer)
         agent: Any = trainer.lightning_module
-        env_step = data.collector.env_step
-        # The speed is that of this session: what a stopped run did not do is no part of it.
+        env_step = collector_of(trainer).env_step
+        # The speed is that of this session, without the time between sessions.
         seconds, (seconds_then, env_step_then) = self.seconds, max(self._logged_at, self._started_at)
         metrics = {
             "time/fps": (env_step - env_step_then) / max(seconds - seconds_then, 1e-9),
@@ -219,9 +221,9 @@ class TrainingStatistics(Callback):
     def _log_dormant_units(self, trainer: lightning.Trainer, chunk: Chunk) -> None:
         agent: Any = trainer.lightning_module
         dormant = dormant_units(agent.online, agent.by_parts(chunk.batches[-1].observation))
-        dormant = Ranks.now().gather(dormant)[-1]  # of the last shard, wherever it is
+        dormant = Ranks.now().gather(dormant)[-1]  # of the last shard, in any process
         if dormant is not None:
-            self._write_episodes(trainer)  # for the order of their steps, as above
+            self._write_episodes(trainer)  # to keep the order of steps, as above
             for logger in trainer.loggers:
                 logger.log_metrics({"train/dormant_units": dormant}, step=chunk.env_step)
 
@@ -241,7 +243,7 @@ class TrainingStatistics(Callback):
         return None if folder is None else folder / EPISODES
 
     def state_dict(self) -> dict[str, Any]:
-        """The episodes and updates behind the next points, and the wall time."""
+        """The episodes and updates for the next points, and the wall time."""
         names = self._outputs[0] if self._outputs else ()
         return {
             "recent": [tuple(episode) for episode in self.recent],
@@ -251,7 +253,7 @@ class TrainingStatistics(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the windows and the wall time."""
+        """Restore them."""
         self.recent.clear()
         self.recent.extend(Episode(*episode) for episode in state_dict["recent"])
         outputs = state_dict["outputs"]

@@ -5,6 +5,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback, Timer
 
+from lit_dqn.callbacks.datamodule import collector_of, data_of
 from lit_dqn.callbacks.pace import Left
 from lit_dqn.errors import ConfigError
 
@@ -12,15 +13,15 @@ log = logging.getLogger("lit_dqn")
 
 
 class StoppingRules(Callback):
-    """Ends a run at the first limit that it reaches, and says in the log which one it was.
+    """Ends a run at the first limit that it reaches, and logs which one it was.
 
-    `trainer.max_steps` (updates), `max_epochs` and `max_time` hold besides.
+    `trainer.max_steps` (updates), `max_epochs` and `max_time` are limits, too.
 
     Args:
-        max_episodes: finished episodes over all envs.
-        max_env_steps: env steps over all envs.
+        max_episodes: number of finished episodes over all envs.
+        max_env_steps: number of env steps over all envs.
         mean_return: goal for the mean return of the last `window` training episodes.
-        window: episodes.
+        window: number of episodes.
 
     Raises:
         ConfigError: if a limit is below 1.
@@ -48,8 +49,24 @@ class StoppingRules(Callback):
         self.reason = ""
         self._returns: deque[float] = deque(maxlen=window)
 
+    def check_warm_up(self, env_steps: int) -> None:
+        """Refuse a limit within the warm-up, which a new run always completes.
+
+        Args:
+            env_steps: number of env steps before the first update.
+
+        Raises:
+            ConfigError: if `max_env_steps` is less.
+
+        """
+        if self.max_env_steps is not None and self.max_env_steps < env_steps:
+            raise ConfigError(
+                f"stop.max_env_steps: {self.max_env_steps} is less than the {env_steps} env steps that are played "
+                f"before the first update (data.min_replay_size); set --stop.max_env_steps {env_steps} or more."
+            )
+
     def limits(self, trainer: lightning.Trainer) -> list[str]:
-        """Where the run can end, in words, the trainer's own limits among them; none if nothing ends it."""
+        """The limits of the run as texts, including the trainer's own; empty if there are none."""
         words = []
         if self.max_episodes is not None:
             words.append(f"{self.max_episodes:,} episodes")
@@ -67,30 +84,30 @@ class StoppingRules(Callback):
         return words
 
     def left(self, trainer: lightning.Trainer) -> Left:
-        """What is left to each limit. When a mean return will be reached nobody knows."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        """What remains to each limit, except to the mean return, for which it is unknown."""
         updates = [trainer.max_steps] if trainer.max_steps >= 0 else []
         if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-            updates.append(trainer.max_epochs * data.updates_per_epoch)
+            updates.append(trainer.max_epochs * data_of(trainer).updates_per_epoch)
+        collector = collector_of(trainer)
         return Left(
-            env_steps=None if self.max_env_steps is None else max(self.max_env_steps - data.collector.env_step, 0),
+            env_steps=None if self.max_env_steps is None else max(self.max_env_steps - collector.env_step, 0),
             updates=max(min(updates) - trainer.global_step, 0) if updates else None,
-            episodes=None if self.max_episodes is None else max(self.max_episodes - data.collector.episodes, 0),
+            episodes=None if self.max_episodes is None else max(self.max_episodes - collector.episodes, 0),
             seconds=time_limit(trainer),
         )
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Do not begin if a resumed run is at its limit already."""
+        """Stop a resumed run that is already at its limit."""
         self._stop_at_limit(trainer)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
-        """Count what was played, and stop the trainer if that is enough."""
-        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
+        """Count the chunk, and stop the trainer at a limit."""
+        collector = collector_of(trainer)
         self._returns.extend(episode.total_reward for episode in collector.finished)
         self._stop_at_limit(trainer)
 
     def _stop_at_limit(self, trainer: lightning.Trainer) -> None:
-        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
+        collector = collector_of(trainer)
         self.reason = self._struck(trainer, collector.episodes, collector.env_step)
         if self.reason:
             log.info("stopping: %s", self.reason)
@@ -112,8 +129,8 @@ class StoppingRules(Callback):
         return ""
 
     def progress(self, trainer: lightning.Trainer) -> float:
-        """The share of the run that is done, by the limit that is nearest, in [0, 1]; 0 if there is none."""
-        collector = trainer.datamodule.collector  # type: ignore[attr-defined]
+        """The finished share of the run, by the nearest limit, in [0, 1]; 0 without limits."""
+        collector = collector_of(trainer)
         shares = [0.0]
         if self.max_episodes is not None:
             shares.append(collector.episodes / self.max_episodes)
@@ -121,8 +138,8 @@ class StoppingRules(Callback):
             shares.append(collector.env_step / self.max_env_steps)
         if trainer.max_steps > 0:
             shares.append(trainer.global_step / trainer.max_steps)
-        if (trainer.max_epochs or 0) > 0:
-            updates = trainer.max_epochs * trainer.datamodule.updates_per_epoch  # type: ignore[attr-defined]
+        if trainer.max_epochs is not None and trainer.max_epochs > 0:
+            updates = trainer.max_epochs * data_of(trainer).updates_per_epoch
             shares.append(trainer.global_step / updates)
         for timer in timers_of(trainer):
             elapsed, remaining = timer.time_elapsed(), timer.time_remaining()
@@ -135,18 +152,18 @@ class StoppingRules(Callback):
         return {"returns": list(self._returns)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the returns in the window."""
+        """Restore them."""
         self._returns.clear()
         self._returns.extend(state_dict["returns"])
 
 
 def timers_of(trainer: lightning.Trainer) -> list[Timer]:
-    """Those that Lightning makes of `max_time`."""
+    """The timers that Lightning creates for `max_time`."""
     return [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
 
 
 def time_limit(trainer: lightning.Trainer) -> float | None:
-    """Seconds that `max_time` leaves to a run; None without it."""
+    """The seconds left until `max_time`; None without it."""
     return min((timer.time_remaining() for timer in timers_of(trainer)), default=None)  # type: ignore[type-var]
 
 

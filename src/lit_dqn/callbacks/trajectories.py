@@ -7,6 +7,7 @@ import numpy as np
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 
+from lit_dqn.callbacks.datamodule import data_of
 from lit_dqn.callbacks.run_folder import make_new_folder
 from lit_dqn.envs import env_name
 from lit_dqn.envs.grid.world import GridWorld
@@ -18,17 +19,17 @@ log = logging.getLogger("lit_dqn")
 
 
 class TrajectoryWriter(Callback):
-    """Saves what `predict` has seen: for each episode a picture that moves, and its numbers as `.npz`.
+    """Saves the episodes of `predict`: for each an animation, and its numbers as `.npz`.
 
-    In a grid world also a picture of the way that the agent went; where the agent sees images, a saliency map at some
-    moments of the first episode. An mp4 is written if imageio-ffmpeg is installed (the extra `video`), a GIF otherwise.
+    In a grid world also a picture of the agent's path; with image observations, saliency maps at selected steps of the
+    first episode. An mp4 is written if imageio-ffmpeg is installed (the extra `video`), a GIF otherwise.
 
-    Each time has a folder of its own, so that nothing is written over: `predictions/env_step_<n>` in the run's folder,
-    and `env_step_<n>_2` if that is there. A checkpoint that lies outside of a run has `predictions/<its name>` beside
-    it, an agent without a checkpoint `predictions/<env>` where the command is given.
+    Each call uses a new folder, so that nothing is overwritten: `predictions/env_step_<n>` in the run's folder, or
+    `env_step_<n>_2` if that exists. A checkpoint outside of a run uses `predictions/<its name>` beside it, an agent
+    without a checkpoint `predictions/<env>` in the working folder.
 
     Args:
-        output_dir: takes the place of `predictions`.
+        output_dir: replaces `predictions`.
 
     """
 
@@ -37,10 +38,10 @@ class TrajectoryWriter(Callback):
         self._folder = Path()
 
     def on_predict_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Make the folder.
+        """Create the folder.
 
         Raises:
-            ConfigError: if that cannot be done.
+            ConfigError: if that fails.
 
         """
         self._folder = make_new_folder(self._folder_of(trainer, pl_module), "trajectories.output_dir")
@@ -67,7 +68,7 @@ class TrajectoryWriter(Callback):
         )
         if batch.pictures:
             Animation(batch.pictures, batch.fps).save(folder / name)
-        seen_as_it_is = not trainer.datamodule.wrappers  # type: ignore[attr-defined]
+        seen_as_it_is = not data_of(trainer).wrappers
         world = trainer.predict_dataloaders.envs.unwrapped if seen_as_it_is else None  # type: ignore[union-attr]
         for suffix, figure in _pictures(world, pl_module, batch, batch_idx):
             figure.savefig(folder / f"{name}{suffix}.png", dpi=100)
@@ -81,26 +82,26 @@ class TrajectoryWriter(Callback):
         )
 
     def on_predict_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Say where it all is."""
+        """Log where the files are."""
         saved = list(self._folder.iterdir())
         kinds = ", ".join(sorted({file.suffix for file in saved}))
         log.info("saved: %s files (%s) in %s", f"{len(saved):,}", kinds, self._folder)
 
     def _observation(self, trainer: lightning.Trainer, batch: Trajectory) -> dict[str, Any]:
-        parts = trainer.datamodule.frame_parts  # type: ignore[attr-defined]
+        parts = data_of(trainer).frame_parts
         if parts is None:
             return {"observation": batch.observation}
         return {f"observation/{name}": array for name, array in parts.arrays(batch.observation).items()}
 
     def _folder_of(self, trainer: lightning.Trainer, agent: Any) -> Path:
-        folder = Path(PREDICTIONS, env_name(trainer.datamodule.env_id))  # type: ignore[attr-defined]
+        folder = Path(PREDICTIONS, env_name(data_of(trainer).env_id))
         if trainer.ckpt_path is not None:
             folder = output_folder(Path(trainer.ckpt_path), agent.env_step, PREDICTIONS)
         return folder if self.output_dir is None else Path(self.output_dir, folder.name)
 
 
 def _pictures(world: Any, agent: Any, trajectory: Trajectory, number: int) -> list[tuple[str, Figure]]:
-    """Figures of an episode, each with the end of its file's name."""
+    """Figures of an episode, each with the suffix of its file name."""
     figures = []
     if isinstance(world, GridWorld):
         path = grid_path(world, trajectory.observation)

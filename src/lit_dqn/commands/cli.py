@@ -264,8 +264,7 @@ class CLI(Verbs):
         """Refuse data or a checkpoint that does not fit the agent before the run makes or changes a folder.
 
         Raises:
-            ConfigError: if the agent cannot learn from these data, the replay does not fit, or the checkpoint was made
-                with another network, or cannot be resumed with these settings of the data.
+            ConfigError: if agent, data, limits, memory and checkpoint do not fit together.
 
         """
         self.model.check_can_learn_from(self.datamodule)
@@ -274,7 +273,8 @@ class CLI(Verbs):
             self.datamodule.processes = self.processes
             self.datamodule.check_memory(self.processes // self.trainer.num_nodes)
             if self.resumed is None:
-                self.datamodule.check_prefill()
+                prefilled = self.datamodule.check_prefill()
+                self.config_init[self.subcommand].stop.check_warm_up(self.datamodule.min_replay_size - prefilled)
             self.datamodule.check_device(self.trainer.strategy.root_device)
         if self.resumed is not None:
             data = self.datamodule if self.subcommand == "fit" else None

@@ -107,7 +107,7 @@ class _WithInputs(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         observation: Any = inputs[0] if self.parts is None else dict(zip(self.parts, inputs, strict=False))
-        outputs = self.network(observation)
+        outputs: Tensor = self.network(observation)
         if not self.masked:
             return outputs
         mask = inputs[-1]

@@ -106,7 +106,7 @@ class Parser(LightningArgumentParser):
 
     def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
         """As jsonargparse's, with defaults that can be written into a file and read from there again."""
-        keys = super().add_class_arguments(*args, **kwargs)
+        keys: list[str] = super().add_class_arguments(*args, **kwargs)
         for action in self._actions:
             if isinstance(action.default, partial):  # jsonargparse would write a sentence instead of it
                 self.set_defaults({action.dest: specification(action.default)})
@@ -118,7 +118,8 @@ class Parser(LightningArgumentParser):
             cfg = cfg.clone()
             name_run(cfg)
             cfg.pop(EXTENDS, None)  # the file that it names is in it
-        return super().dump(cfg, *args, **kwargs)
+        text: str = super().dump(cfg, *args, **kwargs)
+        return text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say it to `explained`.

@@ -39,7 +39,8 @@ def _logger(name: str, run_name: str | None) -> Namespace:
 
 def run_logger(config: Any) -> Namespace:
     """The logger whose folder is the run's, after `give_folder`: the first that has a folder for each version."""
-    return next(filter(has_folder, as_list(config)))
+    logger: Namespace = next(filter(has_folder, as_list(config)))
+    return logger
 
 
 def has_folder(logger: Any) -> bool:

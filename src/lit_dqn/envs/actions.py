@@ -1,4 +1,4 @@
-"""Several discrete actions at once, as one."""
+"""Several simultaneous discrete actions, combined into one."""
 
 from typing import Any
 
@@ -8,20 +8,20 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 MOST_COMBINATIONS = 1024
-"""Of which each is an action with a value of its own."""
+"""The most combinations, each of which is an action with its own value."""
 
 
 class CombinedActions(gymnasium.ActionWrapper):
-    """An env with several discrete actions (`MultiDiscrete`) as one that has an action for each combination of them.
+    """Wraps an env with several discrete actions (`MultiDiscrete`); each combination of them is one action.
 
-    Combinations are numbered as NumPy numbers the places of an array, the last action counting fastest: of actions
-    (a, b) with nvec [3, 2] the numbers 0, 1, 2, ... are (0, 0), (0, 1), (1, 0), ...
+    Combinations are numbered like the elements of a NumPy array, with the last action varying fastest: for actions (a,
+    b) with nvec [3, 2] the numbers 0, 1, 2, ... are (0, 0), (0, 1), (1, 0), ...
 
-    A mask in the infos may be one for each of the actions, a tuple as Gymnasium's `MultiDiscrete.sample` takes it; then
-    a combination is allowed if all its parts are.
+    The infos may have one mask per action, a tuple as for Gymnasium's `MultiDiscrete.sample`; a combination is then
+    allowed if all its parts are.
 
     Args:
-        env: whose action space is `MultiDiscrete`.
+        env: an env with the action space `MultiDiscrete`.
 
     """
 
@@ -34,7 +34,7 @@ class CombinedActions(gymnasium.ActionWrapper):
         self.action_space = spaces.Discrete(num_combinations(space))
 
     def action(self, action: int) -> NDArray[np.integer]:
-        """The parts of an action, as the env takes them."""
+        """The parts of an action, in the form that the env takes."""
         space = self._parts_space
         parts = np.array(np.unravel_index(int(action), self._parts), space.dtype)
         return parts.reshape(space.nvec.shape) + space.start
@@ -45,7 +45,7 @@ class CombinedActions(gymnasium.ActionWrapper):
         return observation, self._with_one_mask(info)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """As the env's, of the parts of an action."""
+        """As the env's, with the parts of the action."""
         observation, reward, terminated, truncated, info = self.env.step(self.action(action))
         return observation, reward, terminated, truncated, self._with_one_mask(info)
 
@@ -60,5 +60,5 @@ class CombinedActions(gymnasium.ActionWrapper):
 
 
 def num_combinations(space: spaces.MultiDiscrete) -> int:
-    """Combinations of its actions."""
+    """The number of combinations of its actions."""
     return int(np.prod(space.nvec, dtype=object))

@@ -1,4 +1,4 @@
-"""What an env gives that cannot be learned from is named when it comes, not when the loss has become NaN of it."""
+"""Checks of an env's output: unusable values are reported at once, not when the loss has become NaN."""
 
 from math import isfinite
 from typing import Any
@@ -14,13 +14,13 @@ from lit_dqn.parts import Parts
 
 
 class CheckedEnv(gymnasium.Wrapper):
-    """Ends the run where the env gives a reward that is no number, or an observation of another shape than it says.
+    """Ends the run if the env returns a reward that is not a number, or an observation of an unexpected shape.
 
-    Whether the numbers of an observation are finite is asked of all envs together (`check_finite`), which is cheaper.
+    `check_finite` checks for all envs together that observations are finite, which is cheaper.
 
     Args:
-        env: whole, with all its wrappers.
-        name: of the env, for the sentences about it.
+        env: with all its wrappers.
+        name: of the env, for messages.
 
     """
 
@@ -34,12 +34,12 @@ class CheckedEnv(gymnasium.Wrapper):
         """As the env's.
 
         Raises:
-            TrainingError: if the observation has another shape, or there is more or less than it and infos.
+            TrainingError: if the observation has another shape, or the result is not (observation, info).
 
         """
         self._steps = 0
         result = self.env.reset(seed=seed, options=options)
-        if not isinstance(result, tuple) or len(result) != 2:  # an array of two numbers could be taken apart, too
+        if not isinstance(result, tuple) or len(result) != 2:  # an array of two numbers could also be unpacked
             raise TrainingError(f"env_id: {self._name} does not return (observation, info) from reset; mend it.")
         if np.shape(result[0]) != self._shape:
             self._refuse_observation(result[0], "after a reset")
@@ -49,7 +49,7 @@ class CheckedEnv(gymnasium.Wrapper):
         """As the env's.
 
         Raises:
-            TrainingError: if the reward is no number, or the observation has another shape.
+            TrainingError: if the reward is not a number, or the observation has another shape.
 
         """
         result = self.env.step(action)
@@ -87,16 +87,16 @@ class CheckedEnv(gymnasium.Wrapper):
 def check_finite(
     frames: NDArray[Any], envs: VectorEnv | gymnasium.Env, step: int | NDArray[np.int64], first_env: int = 0
 ) -> None:
-    """Refuse observations that hold NaN or infinity.
+    """Refuse observations with NaN or infinity.
 
     Args:
-        frames: [N, *shape], as they are stored.
-        envs: that showed them.
-        step: of the episode, for the sentence; also of each env [N].
-        first_env: the number of the first env, likewise.
+        frames: [N, *shape], as stored.
+        envs: their envs.
+        step: of the episode, for the message; a number, or one per env [N].
+        first_env: the number of the first env, for the message.
 
     Raises:
-        TrainingError: naming the env, the step and the value.
+        TrainingError: names the env, the step and the value.
 
     """
     parts: Parts | None = None
@@ -106,7 +106,7 @@ def check_finite(
             return
         parts = space.parts
         frames = parts.numbers(frames)
-    # One call, and a cheap one. It may overflow where all numbers are finite.
+    # A single cheap call. It may overflow although all numbers are finite.
     if isfinite(np.vdot(frames, frames)):
         return
     wrong = ~np.isfinite(frames).reshape(len(frames), -1)
@@ -124,15 +124,15 @@ def check_finite(
 
 
 def check_first_step(env_id: str, env: gymnasium.Env, action_mask: bool = False) -> None:
-    """Refuse an env that cannot even begin, before a run is made for it.
+    """Refuse an env that fails in its first steps, before a run is created.
 
     Args:
         env_id: of the env.
-        env: as `make_env` makes it.
-        action_mask: whether its infos say which actions are allowed.
+        env: from `make_env`.
+        action_mask: whether its infos contain action masks.
 
     Raises:
-        ConfigError: if `reset` or `step` fails, or gives something else than Gymnasium's do.
+        ConfigError: if `reset` or `step` fails, or does not follow Gymnasium's API.
 
     """
     verb, info = "reset", dict[str, Any]()
@@ -153,7 +153,7 @@ def check_first_step(env_id: str, env: gymnasium.Env, action_mask: bool = False)
 
 
 def _wrong_form(env: gymnasium.Env) -> str | None:
-    """What is not as Gymnasium wants it in what an env returns, below its wrappers; None if that is not it."""
+    """How the results of an unwrapped env violate Gymnasium's API; None if they do not."""
     try:
         result: Any = env.reset(seed=0)
         if not isinstance(result, tuple) or len(result) != 2:

@@ -31,24 +31,25 @@ def make_env(
     render_mode: str | None = None,
     number: int = 0,
 ) -> gymnasium.Env:
-    """One env with discrete actions and array observations.
+    """Create one env with discrete actions and array observations.
 
     `Discrete` observations become one-hot vectors, and images (height, width, channels) become (channels, height,
-    width), as networks take them. Observations of several parts (`Dict`, `Tuple`) become rows of bytes, whose
-    `observation_space.parts` says what lies in them (`RowEnv`). Several discrete actions at once (`MultiDiscrete`)
-    become one, with a number for each combination (`CombinedActions`).
+    width), as networks take them. Observations of several parts (`Dict`, `Tuple`) become rows of bytes, whose layout is
+    `observation_space.parts` (`RowEnv`). Several simultaneous discrete actions (`MultiDiscrete`) become one, with a
+    number for each combination (`CombinedActions`).
 
     Args:
         env_id: as registered with Gymnasium; `module:id` imports the module first.
-        env_kwargs: handed to `gymnasium.make`; for ALE's games, the fields of `AtariProtocol`.
-        wrappers: put around the env, the first one innermost.
-        action_mask: whether `info["action_mask"]` is asked which actions are allowed; it is there then after each reset
-            and step, bool [num_actions]. Of observations {"observation": ..., "action_mask": ...} the mask is taken.
-        render_mode: as Gymnasium's; None for an env that is not looked at.
-        number: of the env over the whole run, for the sentences about it.
+        env_kwargs: passed to `gymnasium.make`; for ALE's games, the fields of `AtariProtocol`.
+        wrappers: wrappers of the env, the first one innermost.
+        action_mask: whether to read the allowed actions from `info["action_mask"]`; it is then present after each reset
+            and step, bool [num_actions]. A mask in observations {"observation": ..., "action_mask": ...} is moved
+            there.
+        render_mode: as Gymnasium's; None: no rendering.
+        number: of the env over the whole run, for messages.
 
     Raises:
-        ConfigError: if there is no such env, it cannot be made, or it is none that Q-learning can play.
+        ConfigError: if there is no such env, it cannot be created, or Q-learning cannot play it.
 
     """
     if is_atari(env_id):
@@ -84,7 +85,7 @@ def make_env(
 
 
 def _draw_without_a_screen() -> None:
-    """Where there is no screen, let SDL (pygame) look for none: it would say that it found none."""
+    """Without a screen, tell SDL (pygame) not to look for one, which avoids its message."""
     if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
         os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
@@ -159,10 +160,10 @@ def make_env_with_pictures(
     *,
     action_mask: bool = False,
 ) -> gymnasium.Env:
-    """As `make_env`; if the env can be rendered, `render()` gives the RGB pictures of the episode so far.
+    """As `make_env`; if the env can be rendered, `render()` returns the RGB pictures of the episode so far.
 
     Raises:
-        ConfigError: as `make_env`, and if the env needs a package to draw that is not installed.
+        ConfigError: as for `make_env`, and if rendering needs a package that is not installed.
 
     """
     env = make_env(env_id, env_kwargs, wrappers, action_mask=action_mask)
@@ -188,29 +189,30 @@ def make_vec(
     first_env: int = 0,
     processes: bool = False,
 ) -> VectorEnv:
-    """A vector env of `num_envs` copies that never resets itself: whoever steps it resets what ended.
+    """A vector env of `num_envs` copies that never resets itself: the caller resets finished envs.
 
-    The observations that it gives may be overwritten by its next step; whoever keeps them copies them.
+    Its next step may overwrite the returned observations; copy them to keep them.
 
     Args:
         env_id: as for `make_env`.
-        num_envs: copies.
+        num_envs: number of copies.
         env_kwargs: as for `make_env`.
-        wrappers: likewise.
-        action_mask: likewise; the infos hold the masks of all envs that were stepped or reset, bool [N, num_actions].
-        first_env: the number of the first env over the whole run, for the sentences about it; the others follow.
-        processes: each copy in a process of its own, which pays where a step takes milliseconds; ALE's games have
-            threads of their own instead. Envs that a script registers are not known there: write `module:id`.
+        wrappers: as for `make_env`.
+        action_mask: as for `make_env`; the infos hold the masks of all envs that were stepped or reset, bool [N,
+            num_actions].
+        first_env: the number of the first env over the whole run, for messages; the others follow.
+        processes: each copy runs in its own process, which pays off if a step takes milliseconds; ALE's games use
+            threads instead. Envs that a script registers are unknown there: write `module:id`.
 
     Raises:
-        ConfigError: as `make_env`.
+        ConfigError: as for `make_env`.
 
     """
     if is_atari(env_id):
         return AtariVec(env_id, num_envs, _protocol(env_id, env_kwargs, wrappers, action_mask=action_mask))
-    # Gymnasium's own checker, a call in each step, has seen the one env that was made before; each is checked here.
+    # Gymnasium's own checker, a call in each step, has already checked one such env; each is checked here.
     env_kwargs = {"disable_env_checker": True, **(env_kwargs or {})}
-    # Without auto-reset no step ever joins the end of one episode to the start of the next.
+    # Without auto-reset no step joins the end of one episode to the start of the next.
     numbers = range(first_env, first_env + num_envs)
     makes = [partial(make_env, env_id, env_kwargs, wrappers, action_mask=action_mask, number=n) for n in numbers]
     if processes:
@@ -219,5 +221,5 @@ def make_vec(
 
 
 def env_name(env_id: str) -> str:
-    """The id without the module and the namespace before it, as a folder's name: `Pong-v5` of `ALE/Pong-v5`."""
+    """The id without its module and namespace, for the name of a folder: `Pong-v5` of `ALE/Pong-v5`."""
     return env_id.split(":")[-1].split("/")[-1]

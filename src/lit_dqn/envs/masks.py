@@ -1,4 +1,4 @@
-"""Which actions are allowed: what an env says of it, checked when it comes."""
+"""Action masks of envs, which are checked at every step."""
 
 from typing import Any
 
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 from lit_dqn.errors import TrainingError
 
 ACTION_MASK = "action_mask"
-"""In the infos of an env, by Gymnasium's convention: 1 or True for each action that is allowed, [num_actions]."""
+"""The key in the infos of an env, by Gymnasium's convention: 1 or True for each allowed action, [num_actions]."""
 
 OBSERVATION = "observation"
-"""Beside the mask in the observations of an env, by PettingZoo's convention."""
+"""The key beside the mask in the observations of an env, by PettingZoo's convention."""
 
 
 class MaskedEnv(gymnasium.Wrapper):
     """An env whose infos always hold `action_mask`, bool [num_actions], with at least one allowed action.
 
-    Where an episode has terminated no action follows: all count as allowed, whatever the env says there.
+    After an episode has terminated no action follows, so all count as allowed, and the env's mask is ignored.
 
     Args:
-        env: whole, with all its wrappers.
-        name: of the env, for the sentences about it.
+        env: with all its wrappers.
+        name: of the env, for messages.
 
     """
 
@@ -49,7 +49,7 @@ class MaskedEnv(gymnasium.Wrapper):
         """As the env's.
 
         Raises:
-            TrainingError: as `reset`, but where the episode has terminated.
+            TrainingError: as for `reset`, except after a termination.
 
         """
         observation, reward, terminated, truncated, info = self.env.step(action)
@@ -79,8 +79,8 @@ class MaskedEnv(gymnasium.Wrapper):
 
 
 class MaskFromObservation(gymnasium.Wrapper):
-    """An env that shows which actions are allowed as a part of its observations, `action_mask`, as PettingZoo's do: the
-    mask moves to the infos. Of {"observation": ..., "action_mask": ...} the observation alone is left.
+    """Wraps an env whose observations have a part `action_mask`, like PettingZoo's: moves the mask to the infos. Of
+    {"observation": ..., "action_mask": ...} only the observation remains.
     """
 
     def __init__(self, env: gymnasium.Env) -> None:
@@ -107,5 +107,5 @@ class MaskFromObservation(gymnasium.Wrapper):
 
 
 def holds_a_mask(space: spaces.Space[Any]) -> bool:
-    """Whether observations of a space say which actions are allowed, beside something else."""
+    """Whether the observations of a space contain an action mask and at least one other part."""
     return isinstance(space, spaces.Dict) and ACTION_MASK in space.spaces and len(space.spaces) > 1

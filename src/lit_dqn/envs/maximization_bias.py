@@ -1,4 +1,4 @@
-"""Example 6.7 of Sutton & Barto (2020): two choices where a maximum over noise misleads."""
+"""Example 6.7 of Sutton & Barto (2020): two choices, where a maximum over noise misleads."""
 
 from typing import Any
 
@@ -18,10 +18,10 @@ class MaximizationBias(gymnasium.Env[Any, Any]):
     """Episodes begin in A. Right ends there with reward 0; left leads to B with reward 0. In B every action ends the
     episode with a reward drawn from N(-0.1, 1), so that left costs 0.1 on average.
 
-    The number of actions is the same in both states, as Gymnasium wants it: in A the even ones go left and the odd
-    ones right. Observations are the state's number (A 0, B 1, the end 2).
+    The number of actions is the same in both states, as Gymnasium requires: in A the even ones go left and the odd ones
+    right. Observations are the state's number (A 0, B 1, the end 2).
 
-    Raises ValueError if `num_actions` is odd or below 2: left and right would not be as many.
+    Raises ValueError if `num_actions` is odd or below 2: left and right need the same number.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium declares it so)
@@ -48,6 +48,6 @@ class MaximizationBias(gymnasium.Env[Any, Any]):
 
 
 def register_maximization_bias() -> None:
-    """Make the env known to Gymnasium, once."""
+    """Register the env with Gymnasium, once."""
     if MAXIMIZATION_BIAS_ID not in gymnasium.registry:
         gymnasium.register(MAXIMIZATION_BIAS_ID, entry_point="lit_dqn.envs.maximization_bias:MaximizationBias")

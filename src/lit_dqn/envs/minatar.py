@@ -11,27 +11,27 @@ from numpy.typing import NDArray
 from lit_dqn.errors import ConfigError
 
 GAMES = ("asterix", "breakout", "freeway", "seaquest", "space_invaders")
-"""As the package calls them; the ids say `MinAtar/SpaceInvaders-v1`."""
+"""The package's names; the ids are `MinAtar/SpaceInvaders-v1` and so on."""
 
 NO_OPERATION = 0
 CELL_PIXELS = 16
 
 
 class MinAtarGame(gymnasium.Env[Any, Any]):
-    """A game as the package plays it, seen as bool [channels, 10, 10]: each kind of thing has a channel.
+    """A game of the package, with observations bool [channels, 10, 10]: each kind of object has a channel.
 
-    An episode follows from its seed and its actions, also where actions stick: in the package the last action of an
-    episode can be the first of the next; here "no operation" comes before the first. No episode is ever truncated.
+    An episode is a function of its seed and its actions, even with sticky actions: in the package the last action of an
+    episode can stick into the next; here "no operation" precedes the first action. No episode is truncated.
 
     Args:
         game: one of GAMES.
-        sticky_action_prob: the chance, in each step, that the action before is played again.
-        difficulty_ramping: games become harder as they go on, where the game knows that.
-        use_minimal_action_set: only the actions that do something in this game, in place of all six.
+        sticky_action_prob: the probability, in each step, that the previous action is repeated.
+        difficulty_ramping: games that support it become harder over time.
+        use_minimal_action_set: only the actions with an effect in this game, in place of all six.
         render_mode: `rgb_array`, or None.
 
     Raises:
-        ConfigError: if the package is not installed, or a value is of another type or out of its range.
+        ConfigError: if the package is not installed, or a value has another type or is out of its range.
 
     """
 
@@ -64,7 +64,7 @@ class MinAtarGame(gymnasium.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.bool_], dict[str, Any]]:
-        """Begin an episode; without a seed the game goes on with the generator that it has."""
+        """Begin an episode; without a seed the game continues with its present generator."""
         super().reset(seed=seed)
         self._game.seed(seed)
         self._game.last_action = NO_OPERATION
@@ -79,7 +79,7 @@ class MinAtarGame(gymnasium.Env[Any, Any]):
     def render(self) -> NDArray[np.uint8] | None:
         """The cells in the colours of their channels, uint8 [160, 160, 3]; None without a render mode.
 
-        Where things lie on each other, the one of the first channel is on top: the player, in each game.
+        If objects overlap, the one in the first channel is on top: in each game, the player.
         """
         if self.render_mode is None:
             return None
@@ -88,7 +88,8 @@ class MinAtarGame(gymnasium.Env[Any, Any]):
         return self._colours[first].repeat(CELL_PIXELS, axis=0).repeat(CELL_PIXELS, axis=1)
 
     def _channels_first(self) -> NDArray[np.bool_]:
-        return self._game.state().transpose(2, 0, 1)
+        state: NDArray[np.bool_] = self._game.state()
+        return state.transpose(2, 0, 1)
 
 
 def _check(sticky_action_prob: float, **switches: bool) -> None:
@@ -103,13 +104,13 @@ def _check(sticky_action_prob: float, **switches: bool) -> None:
 
 
 def _colours(channels: int) -> NDArray[np.uint8]:
-    """[channels + 1, 3]: hues as far from each other as they can be, and black for an empty cell."""
+    """[channels + 1, 3]: maximally different hues, and black for an empty cell."""
     hues = [colorsys.hsv_to_rgb(channel / channels, 0.75, 1.0) for channel in range(channels)]
     return (np.array([*hues, (0.0, 0.0, 0.0)]) * 255).astype(np.uint8)
 
 
 def register_minatar() -> None:
-    """Make the package's ids known to Gymnasium: `-v1` with the actions of the game, `-v0` with all six."""
+    """Register the package's ids with Gymnasium: `-v1` with the actions of the game, `-v0` with all six."""
     for game in GAMES:
         for version, minimal in (("v0", False), ("v1", True)):
             env_id = f"MinAtar/{game.title().replace('_', '')}-{version}"

@@ -1,4 +1,6 @@
-"""What observations are by their spaces: images and where their channels are, other arrays, rows of several parts."""
+"""Classification of observations by their spaces: images and their channel axis, other arrays, rows of several
+parts.
+"""
 
 from typing import Any
 
@@ -12,10 +14,10 @@ from lit_dqn.parts import Parts
 
 
 class RowSpace(spaces.Box):
-    """Rows of bytes, each an observation of several parts.
+    """The space of rows of bytes, each an observation of several parts.
 
     Args:
-        parts: that lie in them.
+        parts: the parts of a row.
 
     """
 
@@ -25,15 +27,17 @@ class RowSpace(spaces.Box):
 
 
 def stored_dtype(space: spaces.Space[Any]) -> np.dtype:
-    """What observations are kept as: uint8 and bool images (two axes or more) as they are, all else as float32."""
+    """The dtype in which observations are stored: uint8 and bool images (two axes or more) keep theirs, others get
+    float32.
+    """
     assert space.shape is not None
     as_it_is = isinstance(space, RowSpace) or (space.dtype in (np.uint8, np.bool_) and len(space.shape) >= 2)
     return np.dtype(space.dtype if as_it_is else np.float32)
 
 
 def is_image(space: spaces.Space[Any]) -> bool:
-    """Whether observations are images, whose frames can be stacked: uint8 or bool of two axes or three, or numbers
-    from 0 to 1 of three.
+    """Whether observations are images, whose frames can be stacked: uint8 or bool with two or three axes, or numbers
+    from 0 to 1 with three.
     """
     if not isinstance(space, spaces.Box):
         return False
@@ -44,7 +48,7 @@ def is_image(space: spaces.Space[Any]) -> bool:
 
 
 def channels_last(space: spaces.Box) -> bool:
-    """Whether observations are images as Gymnasium has them, (height, width, channels)."""
+    """Whether observations are images in Gymnasium's order, (height, width, channels)."""
     shape = space.shape
     return is_image(space) and len(shape) == 3 and shape[2] < min(shape[:2])
 
@@ -52,14 +56,14 @@ def channels_last(space: spaces.Box) -> bool:
 class ChannelsFirst(gymnasium.ObservationWrapper):
     """Images (height, width, channels) as (channels, height, width), as networks take them.
 
-    Images of uint8 and bool are turned without being asked for, and parts of several. Floats alone may be anything:
-    where they are images, this wrapper says so.
+    uint8 and bool images, and parts, are converted automatically. Other floats could be anything: use this wrapper if
+    they are images.
 
     Args:
-        env: that shows arrays of three axes.
+        env: an env whose observations are arrays of three axes.
 
     Raises:
-        ConfigError: if it shows something else.
+        ConfigError: if they are not.
 
     """
 

@@ -1,4 +1,4 @@
-"""Envs that show several things at once, `Dict` and `Tuple`, as envs that show rows of bytes (`Parts`)."""
+"""Wraps envs with observations of several parts, `Dict` and `Tuple`; observations become rows of bytes (`Parts`)."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,18 +14,18 @@ from lit_dqn.parts import Part, Parts
 
 
 class RowEnv(gymnasium.Wrapper):
-    """An env with observations `Dict` or `Tuple` as one that shows the rows of their parts.
+    """Wraps an env with observations `Dict` or `Tuple`; observations become the rows of their parts.
 
-    Parts inside of others have both names, `outer/inner`; those of a `Tuple` are called `part_0`, `part_1`, ...
+    Nested parts have both names, `outer/inner`; those of a `Tuple` are called `part_0`, `part_1`, ...
 
     Args:
-        env: whole.
-        env_id: of it, for the sentences about it.
-        name: of the env, likewise.
+        env: with all its wrappers.
+        env_id: of the env, for messages.
+        name: of the env, for messages.
 
     Raises:
-        ConfigError: if a part of its observations is no array and no number, or is empty, two have one name, or there
-            is none.
+        ConfigError: if a part of its observations is neither an array nor a number, or is empty, two have the same
+            name, or there is none.
 
     """
 
@@ -41,19 +41,19 @@ class RowEnv(gymnasium.Wrapper):
         """As the env's.
 
         Raises:
-            TrainingError: if a part of the observation is missing, or not what the env's space says.
+            TrainingError: if a part of the observation is missing, or does not match the env's space.
 
         """
         result = self.env.reset(seed=seed, options=options)
         if not isinstance(result, tuple) or len(result) != 2:
-            return result  # which is refused where all envs are looked at
+            return result  # `CheckedEnv` refuses it
         return self._row(result[0]), result[1]
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """As the env's.
 
         Raises:
-            TrainingError: as `reset`.
+            TrainingError: as for `reset`.
 
         """
         observation, reward, terminated, truncated, info = self.env.step(action)
@@ -79,13 +79,13 @@ class RowEnv(gymnasium.Wrapper):
 
 
 class _Leaf:
-    """A part of an observation: where it stands, and how it becomes an array."""
+    """A part of an observation: its place, and its conversion to an array."""
 
     def __init__(self, path: tuple[Any, ...], names: tuple[str, ...], space: spaces.Space[Any], env_id: str) -> None:
         self.path, self.name, self.space = path, "/".join(names), space
         self.as_array: Callable[[Any], NDArray[Any]] = np.asarray
         if isinstance(space, spaces.Box):
-            shape = space.shape or (1,)  # a number alone
+            shape = space.shape or (1,)  # a single number
             if channels_last(space):
                 self.as_array, shape = _channels_first, (shape[-1], *shape[:-1])
             self.part = Part(shape, stored_dtype(space).name, is_image(space))

@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from lit_dqn.errors import SIGNALS, ConfigError, TrainingError
 
 ANSWER_SECONDS = 60.0
-"""How long an env may take for one step or reset."""
+"""The longest time for one step or reset, in seconds."""
 
 CLOSE_SECONDS = 5.0
-"""How long all envs together may take to close themselves."""
+"""The longest time for closing all envs together, in seconds."""
 
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-"""Forking this process, which holds torch's threads, can hang the children. The fork server has none, and has imported
-already what each env would otherwise import, and keep in memory, for itself. Windows has none.
+"""Forking this process, which has torch's threads, can hang the children. The fork server has no threads, and has
+already imported the modules that each env would otherwise import and keep in memory. Windows has no fork server.
 """
 
 
 def _undisturbed(make: Callable[[], gymnasium.Env]) -> gymnasium.Env:
-    """Make an env whose process does not end by what ends the run: the trainer alone stops, in order."""
+    """Create an env in a process that ignores the signals that end the run: only the trainer handles them."""
     if multiprocessing.parent_process() is not None:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
@@ -37,9 +37,9 @@ def _undisturbed(make: Callable[[], gymnasium.Env]) -> gymnasium.Env:
 
 
 def _start_fork_server() -> None:
-    # Its end would be that of all envs. It inherits what is blocked here, and so does whatever it starts later. One
-    # that runs already stays as it is. The resource tracker, which it would start, lets the signals through again, so
-    # it must be there before.
+    # If the fork server ended, so would all envs. It inherits the signals blocked here, and so do its children; a
+    # running one does not change. The resource tracker, which it would start, unblocks the signals, so it must be
+    # started before.
     from multiprocessing import forkserver
 
     multiprocessing.get_context("forkserver").set_forkserver_preload(["lit_dqn.envs"])
@@ -52,7 +52,7 @@ def _start_fork_server() -> None:
 
 
 def _kill(processes: Sequence[BaseProcess]) -> None:
-    """End processes that ignore whatever asks them to end."""
+    """End processes that ignore signals to end."""
     started = [process for process in processes if process.pid is not None]
     for process in started:
         process.kill()
@@ -60,16 +60,20 @@ def _kill(processes: Sequence[BaseProcess]) -> None:
         process.join()
 
 
+Stepped = tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
+"""Observations, rewards, terminated, truncated and infos of a step."""
+
+
 class ProcessVec(AsyncVectorEnv):
-    """Envs that each live in a process of their own, and never reset themselves.
+    """Envs in separate processes that never reset themselves.
 
     Args:
-        env_id: for the sentences about it.
-        makes: make one env each.
-        first_env: the number of the first env over the whole run, likewise.
+        env_id: for messages.
+        makes: functions that create one env each.
+        first_env: the number of the first env over the whole run, for messages.
 
     Raises:
-        ConfigError: if an env cannot be made in a process of its own.
+        ConfigError: if an env cannot be created in a separate process.
 
     """
 
@@ -95,7 +99,7 @@ class ProcessVec(AsyncVectorEnv):
                 f"env_processes: {env_id!r} cannot be made in a process of its own, though it can in this one; if a "
                 "script registers it, write module:id, else set --data.env_processes false."
             ) from error
-        # Whoever forgets to close them: at its end the interpreter asks them to end, which they ignore, and waits.
+        # If nobody closes them, the interpreter asks them to end when it exits, which they ignore, and waits.
         self._end_with_this_process = util.Finalize(self, _kill, args=(self.processes,), exitpriority=1)
 
     def reset(
@@ -107,11 +111,12 @@ class ProcessVec(AsyncVectorEnv):
             TrainingError: if an env has died or does not answer.
 
         """
-        return self._answer("reset", self.reset_async, self.reset_wait, seed=seed, options=options)
+        answer: tuple[Any, dict[str, Any]] = self._answer(
+            "reset", self.reset_async, self.reset_wait, seed=seed, options=options
+        )
+        return answer
 
-    def step(
-        self, actions: Any
-    ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    def step(self, actions: Any) -> Stepped:
         """As Gymnasium's.
 
         Raises:
@@ -119,7 +124,8 @@ class ProcessVec(AsyncVectorEnv):
 
         """
         self._steps += 1
-        return self._answer("step", self.step_async, self.step_wait, actions=actions)
+        answer: Stepped = self._answer("step", self.step_async, self.step_wait, actions=actions)
+        return answer
 
     def _answer(self, verb: str, ask: Callable[..., Any], wait: Callable[..., Any], **arguments: Any) -> Any:
         try:
@@ -128,9 +134,9 @@ class ProcessVec(AsyncVectorEnv):
             return wait()
         except (EOFError, OSError, TimeoutError) as error:
             if None in self.parent_pipes:
-                raise  # not of the pipe, but of an env that raised it
+                raise  # an env raised it, not the pipe
             for process in self.processes:
-                process.join(0.1)  # one that has just ended is not yet known to have
+                process.join(0.1)  # the end of a process is noticed with a delay
             dead = [index for index, process in enumerate(self.processes) if not process.is_alive()]
             self.close(terminate=True)
             which = f"env {self.first_env + dead[0]}" if dead else f"one of the {self.num_envs} envs"
@@ -140,7 +146,7 @@ class ProcessVec(AsyncVectorEnv):
             ) from error
 
     def _await_answers(self) -> None:
-        """Gymnasium's own waiting does not see that a process has died."""
+        """Wait for answers, and notice dead processes, which Gymnasium does not."""
         deadline = time.monotonic() + ANSWER_SECONDS
         waiting = {pipe: process for pipe, process in zip(self.parent_pipes, self.processes, strict=True)}
         while waiting:
@@ -155,13 +161,13 @@ class ProcessVec(AsyncVectorEnv):
                 del waiting[pipe]
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        """Let the envs close themselves, and end the processes of those that do not.
+        """Let the envs close themselves, and kill the processes of those that do not.
 
-        Gymnasium's own waits for an answer for ever, be the process dead or its env in the middle of a step.
+        Gymnasium's own method waits endlessly if a process is dead or its env is in the middle of a step.
 
         Args:
-            timeout: seconds that they have.
-            terminate: do not ask them.
+            timeout: in seconds.
+            terminate: kill them without asking.
 
         """
         pipes = [pipe for pipe in self.parent_pipes if pipe is not None]

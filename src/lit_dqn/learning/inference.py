@@ -122,4 +122,5 @@ class _CapturedInference:
 
 @torch.inference_mode()
 def _infer(network: nn.Module, observation: Tensor, parts: Parts | None) -> Tensor:
-    return network(observation if parts is None else parts.tensors(observation)).float()
+    outputs: Tensor = network(observation if parts is None else parts.tensors(observation))
+    return outputs.float()

@@ -165,11 +165,12 @@ class DistantPlayers:
             answer = self._actors.answer(call)
             if method == "know_agent":
                 self._compare(answer)
+        played: Played = answer  # of the last call
         if player in self._away:
             self._away.discard(player)
             if self._frames is not None and not self._resimulates:
-                answer = answer._replace(lost=[GIVEN_UP] * self._spec.envs_per_player)
-        return answer
+                played = played._replace(lost=[GIVEN_UP] * self._spec.envs_per_player)
+        return played
 
     def _record(self, played: Sequence[Played], steps: int, recorder: Recorder) -> None:
         if self._frames is None and not self._running:

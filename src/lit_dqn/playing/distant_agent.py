@@ -46,7 +46,8 @@ class DistantAgent:
             everybody = np.zeros((self.among, *observation.shape[1:]), observation.dtype)
             everybody[rows] = observation
             observation = everybody
-        return self.network(torch.as_tensor(observation)).float().numpy()[rows, : self.num_actions]
+        outputs: Tensor = self.network(torch.as_tensor(observation))
+        return outputs.float()[rows, : self.num_actions].numpy()
 
     @torch.no_grad()
     def take(self, weights: NDArray[np.uint8]) -> None:

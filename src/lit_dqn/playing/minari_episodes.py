@@ -54,7 +54,7 @@ class MinariEpisodes(Demonstrations):
             ConfigError: if Minari is not installed, there is no such data set, or it belongs to another task.
 
         """
-        return self._read(task).lengths.sum() // task.num_envs * task.num_envs
+        return int(self._read(task).lengths.sum()) // task.num_envs * task.num_envs
 
     def timesteps(self, task: Task, number: int) -> Iterator[Timestep]:
         """The timesteps of all envs, step by step."""

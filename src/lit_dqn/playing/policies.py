@@ -84,7 +84,8 @@ class Greedy(Policy):
         """Divided equally among the best actions, 0 for all others."""
         preferences = agent.preferences(observation)
         best = preferences == preferences.max(axis=1, keepdims=True)
-        return best / best.sum(axis=1, keepdims=True)
+        shares: NDArray[np.float64] = best / best.sum(axis=1, keepdims=True)
+        return shares
 
     def metrics(self, env_step: int) -> dict[str, float]:
         """The exploration rate, 0."""
@@ -158,16 +159,19 @@ class Softmax(Policy):
         """Actions [N]."""
         cumulative = np.cumsum(self._weights(agent, observation, env_step), axis=1)
         draws = np.array([generator.random() for generator in generators]) * cumulative[:, -1]
-        return (cumulative <= draws[:, None]).sum(axis=1)
+        actions: NDArray[np.int64] = (cumulative <= draws[:, None]).sum(axis=1)
+        return actions
 
     def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
         """The softmax of the preferences."""
         weights = self._weights(agent, observation, env_step)
-        return weights / weights.sum(axis=1, keepdims=True)
+        shares: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
+        return shares
 
     def _weights(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
         logits = agent.preferences(observation).astype(np.float64) / self.temperature(env_step)
-        return np.exp(logits - logits.max(axis=1, keepdims=True))
+        weights: NDArray[np.float64] = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return weights
 
     def metrics(self, env_step: int) -> dict[str, float]:
         """The temperature τ."""
@@ -187,7 +191,7 @@ def _best(
 ) -> NDArray[np.int64]:
     """The actions [N] with the highest values; in the envs of `mask` the generator breaks ties."""
     best = preferences == preferences.max(axis=1, keepdims=True)
-    action = preferences.argmax(axis=1)
+    action: NDArray[np.int64] = preferences.argmax(axis=1)
     if np.count_nonzero(best) == len(best):
         return action  # no ties
     for env in map(int, np.flatnonzero((best.sum(axis=1) > 1) & mask)):

@@ -142,7 +142,8 @@ class Stage:
         """Whether each env's action is allowed in its state, [N]."""
         if self.action_mask is None:
             return np.ones(len(actions), np.bool_)
-        return self.action_mask[np.arange(len(actions)), actions]
+        allowed: NDArray[np.bool_] = self.action_mask[np.arange(len(actions)), actions]
+        return allowed
 
     def step(self, actions: NDArray[np.integer]) -> tuple[Timestep, list[Finished]]:
         """One agent step of every env.

@@ -120,7 +120,8 @@ class Trajectory:
 
     def seen(self, step: int) -> NDArray[Any]:
         """The agent's observation at a step from 0 to T, [*observation_shape]."""
-        return observations_of_episode(self.observation, self.frame_stack, np.array([step]))[0]
+        observation: NDArray[Any] = observations_of_episode(self.observation, self.frame_stack, np.array([step]))[0]
+        return observation
 
     @property
     def has_images(self) -> bool:
@@ -176,4 +177,5 @@ def _as_picture(rendered: NDArray[Any]) -> NDArray[np.uint8]:
     if rendered.dtype == np.uint8:
         return rendered
     scale = 255 if np.issubdtype(rendered.dtype, np.floating) and rendered.max(initial=0) <= 1 else 1
-    return np.clip(np.rint(rendered * scale), 0, 255).astype(np.uint8)
+    picture: NDArray[np.uint8] = np.clip(np.rint(rendered * scale), 0, 255).astype(np.uint8)
+    return picture

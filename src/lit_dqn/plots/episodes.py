@@ -112,7 +112,8 @@ def _spread_the_best(axes: Axes, returns: Sequence[NDArray[np.float64]]) -> None
         return -np.sign(distance) * np.log1p(np.abs(distance))
 
     def returns_at(heights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return best + unit * np.sign(heights) * np.expm1(np.abs(heights))
+        returns: NDArray[np.float64] = best + unit * np.sign(heights) * np.expm1(np.abs(heights))
+        return returns
 
     axes.set_yscale("function", functions=(height, returns_at))
     low, high = height(worst), height(best)
@@ -163,7 +164,8 @@ def moving_mean(numbers: NDArray[np.float64], window: int) -> NDArray[np.float64
     sums = np.concatenate([[0.0], np.cumsum(numbers)])
     ends = np.arange(1, len(numbers) + 1)
     starts = np.maximum(ends - window, 0)
-    return (sums[ends] - sums[starts]) / (ends - starts)
+    means: NDArray[np.float64] = (sums[ends] - sums[starts]) / (ends - starts)
+    return means
 
 
 def read_episodes(

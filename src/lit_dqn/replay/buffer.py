@@ -210,17 +210,15 @@ class ReplayBuffer:
         return np.concatenate(written) if written else np.zeros(0, np.int64)
 
     def last_episode(self, env: int) -> NDArray[Any]:
-        """The frames of an env's last finished episode, [T + 1, *shape], as far as they have not been overwritten.
-
-        Empty if none has ended yet.
-        """
+        """The frames of an env's last finished episode, [T + 1, *shape], as far as they are kept; empty without one."""
         head, first_row = int(self._head[env]), int(self._first_row[env])
         final_row = head - int(self._step[first_row + head % self._rows]) - 1
         if final_row < 0:
             return self._observation[env, :0]
         length = int(self._step[first_row + final_row % self._rows])
         oldest_row = max(final_row - length, head - self._rows + 1)
-        return self._observation[env, np.arange(oldest_row, final_row + 1) % self._rows]
+        frames: NDArray[Any] = self._observation[env, np.arange(oldest_row, final_row + 1) % self._rows]
+        return frames
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that determines the next draws; the tensors share the buffer's memory."""

@@ -59,7 +59,8 @@ class Prioritized(PrioritySampler):
 
     def sample(self, starts: range, batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
         """[batch_size], each start with the probability P(i)."""
-        return self.sample_many(starts, 1, batch_size, generator)[0]
+        batch: NDArray[np.int64] = self.sample_many(starts, 1, batch_size, generator)[0]
+        return batch
 
     def sample_many(
         self, starts: range, count: int, batch_size: int, generator: np.random.Generator
@@ -75,7 +76,8 @@ class Prioritized(PrioritySampler):
         """[K, B], importance weights; the largest of each batch is 1."""
         leaves = self._leaves_of(start)
         # N and the sum of all priorities cancel out.
-        return (leaves.min(axis=-1, keepdims=True) / leaves) ** np.float32(self.beta(env_step))
+        ratio: NDArray[np.float32] = leaves.min(axis=-1, keepdims=True) / leaves
+        return ratio ** np.float32(self.beta(env_step))
 
     def settle(self, start: NDArray[np.int64], priority: NDArray[np.float32]) -> None:
         """Set the priorities of starts that have not been overwritten.

@@ -51,7 +51,8 @@ class Rollout(Sampler):
 
     def sample(self, starts: range, batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
         """[batch_size], the first ones of a pass."""
-        return self.sample_many(starts, 1, batch_size, generator)[0]
+        batch: NDArray[np.int64] = self.sample_many(starts, 1, batch_size, generator)[0]
+        return batch
 
     def sample_many(
         self, starts: range, count: int, batch_size: int, generator: np.random.Generator

@@ -48,7 +48,8 @@ def rows_of_stack(
         return (first_row + row)[:, None]
     back = np.arange(frame_stack - 1, -1, -1)
     back = np.minimum(back, step[first_row + row][:, None])  # not beyond the episode's first frame
-    return first_row[:, None] + (row[:, None] - back) % rows
+    places: NDArray[np.int64] = first_row[:, None] + (row[:, None] - back) % rows
+    return places
 
 
 def observations_of_episode(

@@ -131,4 +131,7 @@ class LitDQN(LitAgent):
     ) -> NDArray[np.float32]:
         """V(s) of the greedy policy, max_a Q(s, a) over the allowed actions, as [N]."""
         q_values = self.q_values(observation)
-        return (q_values if action_mask is None else np.where(action_mask, q_values, np.float32(-np.inf))).max(axis=1)
+        if action_mask is not None:
+            q_values = np.where(action_mask, q_values, np.float32(-np.inf))
+        values: NDArray[np.float32] = q_values.max(axis=1)
+        return values

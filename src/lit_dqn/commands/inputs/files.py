@@ -170,7 +170,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
                     None, None, f"{key.value} is there twice, first in line {seen[key.value]}", key.start_mark
                 )
             seen[key.value] = key.start_mark.line + 1
-        return super().construct_mapping(node, deep)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float | int:

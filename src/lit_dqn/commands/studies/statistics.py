@@ -23,7 +23,8 @@ def interquartile_mean(scores: ArrayLike) -> NDArray[np.float64]:
     """
     ordered = np.sort(np.asarray(scores, np.float64), axis=-1)
     cut = ordered.shape[-1] // 4
-    return ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
+    means: NDArray[np.float64] = ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
+    return means
 
 
 def optimality_gap(scores: ArrayLike, target: float = 1.0) -> NDArray[np.float64]:
@@ -34,7 +35,8 @@ def optimality_gap(scores: ArrayLike, target: float = 1.0) -> NDArray[np.float64
         target: the score that is enough.
 
     """
-    return np.maximum(target - np.asarray(scores, np.float64), 0.0).mean(axis=-1)
+    gaps: NDArray[np.float64] = np.maximum(target - np.asarray(scores, np.float64), 0.0).mean(axis=-1)
+    return gaps
 
 
 def probability_of_improvement(ours: Sequence[ArrayLike], theirs: Sequence[ArrayLike]) -> NDArray[np.float64]:
@@ -51,7 +53,8 @@ def probability_of_improvement(ours: Sequence[ArrayLike], theirs: Sequence[Array
     for one, other in zip(ours, theirs, strict=True):
         a, b = np.asarray(one, np.float64)[..., :, None], np.asarray(other, np.float64)[..., None, :]
         shares.append(((a > b) + 0.5 * (a == b)).mean(axis=(-2, -1)))
-    return np.mean(shares, axis=0)
+    mean: NDArray[np.float64] = np.mean(shares, axis=0)
+    return mean
 
 
 def confidence_interval(

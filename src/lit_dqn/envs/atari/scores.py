@@ -1,4 +1,4 @@
-"""What a random player and a human tester score, to measure other scores by."""
+"""The scores of a random player and a human tester, for normalising other scores."""
 
 RANDOM_AND_HUMAN = {
     "Alien": (227.8, 7127.7),
@@ -63,13 +63,13 @@ RANDOM_AND_HUMAN = {
 
 
 def random_and_human(env_id: str) -> tuple[float, float] | None:
-    """What a random player and a human tester score.
+    """The scores of a random player and a human tester.
 
     Args:
         env_id: such as `ALE/Pong-v5`.
 
     Returns:
-        None if the env is none of the 57 games.
+        None if the env is not one of the 57 games.
 
     """
     game = env_id.removeprefix("ALE/").split("-")[0]
@@ -81,10 +81,10 @@ def human_normalised_score(env_id: str, score: float) -> float | None:
 
     Args:
         env_id: such as `ALE/Pong-v5`.
-        score: a mean return, rewards as the game gave them.
+        score: a mean return of unclipped rewards.
 
     Returns:
-        None if the env is none of the 57 games.
+        None if the env is not one of the 57 games.
 
     """
     scores = random_and_human(env_id)

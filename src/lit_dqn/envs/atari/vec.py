@@ -1,4 +1,4 @@
-"""Atari games, played by ALE's own C++ vector env (ale-py), under a protocol that is written down."""
+"""Atari games, played by ALE's own C++ vector env (ale-py), with an explicit protocol."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from lit_dqn.worker import Worker
 SCREEN_HEIGHT, SCREEN_WIDTH = 210, 160
 
 ANSWER_SECONDS = 60.0
-"""How long an env may take for one step; the slowest games take milliseconds."""
+"""The longest time for one step, in seconds; the slowest games take milliseconds."""
 
 
 def is_atari(env_id: str) -> bool:
@@ -27,23 +27,24 @@ def is_atari(env_id: str) -> bool:
 
 @dataclass(frozen=True)
 class AtariProtocol:
-    """How a game is played and shown: what `env_kwargs` of an ALE id may hold.
+    """How a game is played and rendered: the possible `env_kwargs` of an ALE id.
 
     The defaults are those of `ALE/...-v5` (Machado et al. 2018), with the image of Mnih et al. (2015).
 
     Args:
-        frameskip: frames that each action is held for; one agent step.
-        repeat_action_probability: "sticky actions": the chance, in each frame, that the action before is held on.
-        full_action_space: all 18 actions of the joystick in place of those that the game knows.
+        frameskip: number of frames for which each action is repeated; one agent step.
+        repeat_action_probability: "sticky actions": the probability, in each frame, that the previous action is
+            repeated.
+        full_action_space: all 18 actions of the joystick in place of those that the game uses.
         max_num_frames_per_episode: frames after which a game is truncated.
-        noop_max: a game begins with 1 to `noop_max` frames without action, drawn with its seed; 0 for none.
-        fire_reset: begin a game by pressing fire where it waits for that.
-        life_loss_is_terminal: the loss of a life has no future *for learning*, while the game goes on.
+        noop_max: a game begins with 1 to `noop_max` frames without action, drawn with its seed; 0: none.
+        fire_reset: press fire at the beginning of a game that waits for it.
+        life_loss_is_terminal: the loss of a life has no future *for learning*, but the game continues.
         screen_size: height and width of the grey image, pixels.
         maxpool: each image is the maximum of the last two frames, against flicker.
 
     Raises:
-        ConfigError: if a value is of another type or out of its range.
+        ConfigError: if a value has another type or is out of its range.
 
     """
 
@@ -80,7 +81,7 @@ class AtariProtocol:
 
     @classmethod
     def of(cls, env_id: str, env_kwargs: Mapping[str, Any]) -> "AtariProtocol":
-        """What an id means, changed by `env_kwargs`.
+        """The protocol of an id, changed by `env_kwargs`.
 
         Raises:
             ConfigError: if there is no such game or key, or a value is out of its range.
@@ -98,7 +99,7 @@ class AtariProtocol:
         return replace(cls(**meant), **env_kwargs)
 
     def describe(self) -> dict[str, Any]:
-        """The protocol as plain values, to be written beside a score."""
+        """The protocol as plain values, for reporting it with a score."""
         return asdict(self)
 
 
@@ -110,7 +111,7 @@ def _game_spec(env_id: str) -> Any:
             f"env_id: {env_id!r} needs the package ale-py, which is not installed; install the extra atari: "
             "pip install 'lit-dqn[atari]', in a clone pip install -e '.[atari]'."
         ) from error
-    gymnasium.register_envs(ale_py)  # importing it is what registers the games
+    gymnasium.register_envs(ale_py)  # importing it registers the games
     if env_id not in gymnasium.registry:
         games = [name for name in gymnasium.registry if is_atari(name)]
         near = difflib.get_close_matches(env_id, games, n=3, cutoff=0.6)
@@ -126,16 +127,16 @@ def _game_spec(env_id: str) -> Any:
 
 
 class AtariVec(VectorEnv):
-    """N games side by side on ALE's own threads, one grey frame [screen_size, screen_size] each.
+    """N parallel games on ALE's own threads, with one grey frame [screen_size, screen_size] each.
 
-    It does not reset itself: whoever steps it resets what ended, by `reset_mask`. The same seed and actions give the
-    same game, whatever the other games do. Infos hold `life_lost` [N] where the protocol counts that.
+    It does not reset itself: the caller resets finished games with `reset_mask`. The same seed and actions give the
+    same game, whatever the other games do. Infos hold `life_lost` [N] if the protocol uses it.
 
     Args:
         env_id: such as `ALE/Pong-v5`.
         num_envs: N.
         protocol: how games are played.
-        in_colour: frames are RGB screens [210, 160, 3] instead, for people to look at.
+        in_colour: frames are RGB screens [210, 160, 3] instead, for people.
 
     Raises:
         ConfigError: if there is no such game, or ale-py is not installed.
@@ -156,13 +157,12 @@ class AtariVec(VectorEnv):
             max_num_frames_per_episode=protocol.max_num_frames_per_episode,
             repeat_action_probability=protocol.repeat_action_probability,
             full_action_space=protocol.full_action_space,
-            # ALE has no mode without auto-reset. In this one a game restarts with the step after its end, which never
-            # comes: it is reset by mask before.
+            # ALE has no mode without auto-reset. Games are reset by mask before the step that would reset them.
             autoreset_mode=AutoresetMode.NEXT_STEP,
             img_height=height,
             img_width=width,
             grayscale=not in_colour,
-            stack_num=1,  # stacks are built in one place, the same for acting and for sampling
+            stack_num=1,  # only the replay stacks frames, for acting and for sampling
             frameskip=protocol.frameskip,
             maxpool=protocol.maxpool,
             noop_max=protocol.noop_max,
@@ -187,8 +187,8 @@ class AtariVec(VectorEnv):
         """Begin games, all or those in `options["reset_mask"]` [N].
 
         Args:
-            seed: of each game [N], where it begins; a number seeds them one after the other.
-            options: nothing but `reset_mask`.
+            seed: of each game [N] that begins; a single number seeds them consecutively.
+            options: only `reset_mask`.
 
         Returns:
             The frames of all games [N, *shape], and infos.
@@ -199,7 +199,7 @@ class AtariVec(VectorEnv):
             seeds = [None if seed is None else seed + env for env in range(self.num_envs)]
         else:
             seeds = list(seed)
-        # ALE takes 31 bits; -1 goes on with the generator that is there.
+        # ALE takes 31 bits; -1 continues with the present generator.
         begun = [seed for seed, begins in zip(seeds, mask, strict=True) if begins]
         ale_seeds = np.array([-1 if seed is None else seed % 2**31 for seed in begun], np.int64)
         frames, infos = self._answer(lambda: self._ale.reset(seed=ale_seeds, options={"reset_mask": mask}))
@@ -213,15 +213,15 @@ class AtariVec(VectorEnv):
         """One agent step of every game.
 
         Returns:
-            Frames [N, *shape], rewards as the game gave them, terminated, truncated, infos.
+            Frames [N, *shape], the game's rewards, terminated, truncated, infos.
 
         Raises:
-            ValueError: if an action is none of the game's, or a game that ended was not reset.
+            ValueError: if an action is not one of the game's, or a finished game was not reset.
             TrainingError: if ALE does not answer.
 
         """
         actions = np.asarray(actions, np.int64)
-        # ALE itself would wait for ever.
+        # ALE itself would wait endlessly.
         if actions.shape != (self.num_envs,) or ((actions < 0) | (actions >= self.num_actions)).any():
             raise ValueError(f"{self.env_id} takes {self.num_envs} actions below {self.num_actions}: {actions}")
         if self._ended.any():
@@ -246,15 +246,15 @@ class AtariVec(VectorEnv):
             ) from error
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Let the threads go, the worker's and ALE's."""
+        """End the threads of the worker and of ALE."""
         self._worker.stop()
         del self._ale
 
 
 class AtariGame(gymnasium.Env):
-    """One game as a plain env; with `render_mode="rgb_array"`, `render` gives the full-colour screen.
+    """One game as a plain env; with `render_mode="rgb_array"`, `render` returns the full-colour screen.
 
-    The screen is that of a second game, which plays the same actions from the same seed.
+    The screen belongs to a second game with the same seed and actions.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - as Gymnasium declares it
@@ -274,7 +274,7 @@ class AtariGame(gymnasium.Env):
         """Begin a game; without a seed, with a random one."""
         super().reset(seed=seed)
         if seed is None:
-            seed = int(self.np_random.integers(2**31))  # both games need the same
+            seed = int(self.np_random.integers(2**31))  # both games need the same seed
         frames, infos = self._game.reset(seed=seed)
         if self._screen is not None:
             self._picture = self._screen.reset(seed=seed)[0][0]
@@ -294,7 +294,7 @@ class AtariGame(gymnasium.Env):
         return self._picture
 
     def close(self) -> None:
-        """Let ALE's threads go."""
+        """End ALE's threads."""
         for game in (self._game, self._screen):
             if game is not None:
                 game.close()

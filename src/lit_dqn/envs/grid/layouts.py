@@ -1,4 +1,4 @@
-"""Where start, goals, walls, cliff and wind of the grid worlds lie; nothing about time, rewards or pictures.
+"""The positions of start, goals, walls, cliff and wind in the grid worlds, without time, rewards or pictures.
 
 Rows count from the **bottom**, columns from the left, both from 0; a state is `row * columns + column`.
 The worlds are those of Sutton & Barto (2020): the maze of figure 8.2, the windy grid of example 6.5, the cliff of
@@ -11,7 +11,7 @@ from numbers import Integral
 
 Cell = tuple[int, int]
 
-# Worlds with 2 or 4 actions take the first 2 or 4 of these.
+# Worlds with 2 or 4 actions use the first 2 or 4 of these.
 ACTION_NAMES = ("left", "right", "down", "up", "left-down", "left-up", "right-down", "right-up")
 MOVES: tuple[Cell, ...] = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (1, -1), (-1, 1), (1, 1))
 
@@ -22,8 +22,8 @@ WIND_OF_EXAMPLE_6_5 = (0, 0, 0, 1, 1, 1, 2, 2, 1, 0)
 class GridLayout:
     """The fixed parts of a grid world, as (row, column) cells.
 
-    `goals` holds one or two cells, goal 1 first; entering a goal ends the episode. `wind` is the upward strength
-    in cells of each column, or empty where no wind blows.
+    `goals` holds one or two cells, goal 1 first; entering a goal ends the episode. `wind` is the upward strength in
+    cells of each column, or empty if there is no wind.
 
     Raises ValueError if a cell lies outside the grid, or start, goals, walls and cliff overlap.
     """
@@ -67,7 +67,7 @@ class GridLayout:
         return self.contains(cell) and cell not in self.walls
 
     def acts_in(self, cell: Cell) -> bool:
-        """Whether an agent can ever choose an action here: not in a wall, a goal, or on the cliff."""
+        """Whether an agent can choose an action here: not in a wall, in a goal, or on the cliff."""
         return self.can_enter(cell) and cell not in self.goals and cell not in self.cliff
 
     @property
@@ -102,7 +102,9 @@ def open_grid(rows: int, columns: int) -> GridLayout:
 
 
 def windy_grid(rows: int, columns: int) -> GridLayout:
-    """The windy grid of S&B example 6.5; only its rows can vary, since the wind is given for each of 10 columns."""
+    """The windy grid of S&B example 6.5; only the number of rows can vary, because the wind is defined for 10
+    columns.
+    """
     _require(columns == 10, rows, columns, "the wind is given for exactly 10 columns")
     middle = rows // 2
     return GridLayout(rows, columns, start=(middle, 0), goals=((middle, 7),), wind=WIND_OF_EXAMPLE_6_5)
@@ -116,7 +118,9 @@ def cliff_walk(rows: int, columns: int) -> GridLayout:
 
 
 def random_walk(rows: int, columns: int) -> GridLayout:
-    """The random walk of S&B example 6.2: one row that starts in the middle; left end goal 1, right end goal 2."""
+    """The random walk of S&B example 6.2: one row with the start in the middle; the left end is goal 1, the right end
+    goal 2.
+    """
     _require(
         rows == 1 and columns >= 3 and columns % 2 == 1,
         rows,

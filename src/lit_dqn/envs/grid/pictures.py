@@ -1,4 +1,4 @@
-"""Two ways to see a grid world: grey pixels for a network to learn from, and colours for people to look at."""
+"""Two renderings of a grid world: grey pixels for networks, and colours for people."""
 
 import cv2
 import numpy as np
@@ -9,8 +9,8 @@ from lit_dqn.envs.grid.layouts import Cell, GridLayout
 Pixels = NDArray[np.uint8]
 
 IMAGE_HEIGHT, IMAGE_WIDTH = 50, 84  # the lesson's image
-# Black on white, as the lesson draws it. On a black background E4 of the lesson does not get off the ground: with few
-# bright pixels all Q-values sink together, and the greedy agent stays where it is.
+# Black on white, as in the lesson. On a black background E4 of the lesson does not learn: with few bright pixels all
+# Q-values fall together, and the greedy agent does not move.
 BACKGROUND_GREY, CLIFF_GREY, WALL_GREY, GOAL_GREY, AGENT_GREY = 255, 210, 110, 180, 0
 
 
@@ -28,7 +28,7 @@ class GridImage:
                 f"size=({layout.rows}, {layout.columns}) does not fit into an image of {IMAGE_HEIGHT} x {IMAGE_WIDTH} "
                 f"pixels; give at most {IMAGE_HEIGHT} rows and {IMAGE_WIDTH} columns, or observation='index'"
             )
-        # Floor division, unlike rounding halves to even, never makes two edges fall together.
+        # With floor division, unlike rounding halves to even, two edges never coincide.
         row_edges = [row * IMAGE_HEIGHT // layout.rows for row in range(layout.rows + 1)]
         column_edges = [column * IMAGE_WIDTH // layout.columns for column in range(layout.columns + 1)]
         self._pixels_of_state = [
@@ -52,7 +52,7 @@ class GridImage:
         return image
 
 
-# RGB after Okabe & Ito, whose colours stay apart for colour-blind eyes.
+# RGB after Okabe & Ito, whose colours colour-blind people can distinguish.
 FLOOR = (250, 249, 245)
 LINE = (222, 220, 212)
 WALL = (74, 78, 88)
@@ -67,12 +67,12 @@ WHITE = (255, 255, 255)
 
 CELL = 56  # pixels
 MARGIN = 8
-# cv2 takes coordinates in 1/16 pixel with this shift, so that anti-aliased shapes sit in the exact middle.
+# With this shift cv2 takes coordinates in 1/16 pixel, so that anti-aliased shapes are exactly centred.
 SHIFT = 4
 
 
 def draw_picture(layout: GridLayout, state: int) -> Pixels:
-    """The grid as a person likes to see it: RGB uint8 [56 * rows + 16, 56 * columns + 16, 3], the agent a disc."""
+    """The grid for people: RGB uint8 [56 * rows + 16, 56 * columns + 16, 3], with the agent as a disc."""
     height, width = CELL * layout.rows + 2 * MARGIN, CELL * layout.columns + 2 * MARGIN
     picture: Pixels = np.full((height, width, 3), WALL, np.uint8)
     for grid_state in range(layout.num_states):
@@ -133,7 +133,7 @@ def _line(
 
 def _letter(picture: Pixels, text: str, colour: tuple[int, int, int]) -> None:
     font, scale, thickness = cv2.FONT_HERSHEY_SIMPLEX, 0.9, 2
-    # In cv2 5 the height of getTextSize is more than that of a capital, which is 18 pixels at this scale.
+    # In cv2 5 getTextSize returns more than the height of a capital letter, which is 18 pixels at this scale.
     (width, _), _ = cv2.getTextSize(text, font, scale, thickness)
     bottom_left = ((CELL - width) // 2, (CELL + 18) // 2)
     cv2.putText(picture, text, bottom_left, font, scale, colour, thickness, cv2.LINE_AA)

@@ -1,6 +1,6 @@
-"""The true values of a grid world, by solving the Bellman equations of its model: what learned values are held against.
+"""The true values of a grid world, by solving the Bellman equations of its model, for comparison with learned values.
 
-Episodes are taken to end at a goal only; a cap on their length truncates them, and a truncated episode has a future.
+Episodes end only at a goal; a cap on their length truncates them, and a truncated episode has a future.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ Model = tuple[NDArray[np.int64], Values, NDArray[np.bool_]]
 
 
 def observe_all(world: GridWorld) -> NDArray[Any]:
-    """What the agent sees in each state, [num_states, *shape]; "index" as one-hot vectors, as `make_env` gives them."""
+    """The observation of each state, [num_states, *shape]; "index" as one-hot vectors, as from `make_env`."""
     if world.observation == "index":
         return np.eye(world.layout.num_states, dtype=np.float32)
     return np.stack([np.asarray(world.observe(state)) for state in range(world.layout.num_states)])
@@ -55,7 +55,7 @@ def policy_state_values(world: GridWorld, probabilities: NDArray[Any], gamma: fl
 
 
 def policy_action_values(world: GridWorld, probabilities: NDArray[Any], gamma: float) -> Values:
-    """q_π, [num_states, num_actions]; arguments and errors as `policy_state_values`."""
+    """q_π, [num_states, num_actions]; arguments and errors as for `policy_state_values`."""
     return _look_ahead(_model(world), policy_state_values(world, probabilities, gamma), gamma)
 
 
@@ -63,7 +63,7 @@ def optimal_action_values(world: GridWorld, gamma: float) -> Values:
     """q*, [num_states, num_actions], by value iteration (Sutton & Barto 2020, eq. 4.10); v* is its maximum.
 
     Raises:
-        ValueError: if the values grow without bound, as with γ = 1 where going round in circles pays.
+        ValueError: if the values grow without bound, for example if γ = 1 and walking in circles is rewarded.
 
     """
     model, values = _model(world), np.zeros(world.layout.num_states)
@@ -79,11 +79,12 @@ def optimal_action_values(world: GridWorld, gamma: float) -> Values:
 
 def _look_ahead(model: Model, state_values: NDArray[Any], gamma: float) -> Values:
     next_state, reward, goes_on = model
-    return reward + gamma * goes_on * state_values[next_state]
+    action_values: Values = reward + gamma * goes_on * state_values[next_state]
+    return action_values
 
 
 def _model(world: GridWorld) -> Model:
-    """Next state, reward, and whether the episode goes on, each [num_states, num_actions]."""
+    """Next state, reward, and whether the episode continues, each [num_states, num_actions]."""
     steps = [
         [world.step_from(state, action) for action in range(len(world.moves))]
         for state in range(world.layout.num_states)
@@ -94,7 +95,7 @@ def _model(world: GridWorld) -> Model:
 
 
 def _reaches_an_end(transition: NDArray[Any]) -> bool:
-    """Whether every state leads out of the states of `transition` sooner or later."""
+    """Whether the process leaves the states of `transition` eventually, from every state."""
     leaves = transition.sum(axis=1) < 1 - 1e-12
     for _ in range(len(transition)):
         leaves = leaves | (transition[:, leaves].sum(axis=1) > 0)

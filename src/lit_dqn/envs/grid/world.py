@@ -24,7 +24,7 @@ Observation = np.ndarray | int
 
 
 class Rewards(NamedTuple):
-    """What a step earns that enters a goal, falls off the cliff, or does neither ("step")."""
+    """The reward of a step that enters a goal, falls off the cliff, or does neither ("step")."""
 
     step: float
     goal_1: float
@@ -68,17 +68,17 @@ GRID_WORLDS: dict[str, dict[str, Any]] = {
 class GridWorld(gymnasium.Env[Observation, Any]):
     """A deterministic world of cells; an episode ends when the agent enters a goal.
 
-    A move into a wall or off the grid leaves the agent where it is; only the cell a move ends in counts, so that
-    diagonal moves may pass between two walls. Then the wind of the column that the agent left pushes it up, cell by
-    cell, until the strength is spent or a wall or the edge stops it. Falling off the cliff puts the agent back at the
-    start, and the episode goes on.
+    A move into a wall or off the grid has no effect; only the cell where a move ends counts, so diagonal moves may pass
+    between two walls. Then the wind of the column that the agent left pushes it up, cell by cell, for the wind's
+    strength or until a wall or the edge stops it. Falling off the cliff moves the agent back to the start, and the
+    episode continues.
 
     Observations: "image" is uint8 [1, 50, 84] (see `GridImage`), "index" the state itself, "one_hot" float32
     [num_states]. `info` holds the state as {"state": int}. `reset(options={"state": s})` starts in state s instead of
     the layout's start.
 
-    `rewards` is a name in REWARD_SETS or four numbers (step, goal 1, goal 2, cliff); `num_actions` is 2, 4 or 8, in
-    the order of ACTION_NAMES. Raises ValueError for any other value, naming the key, the value and the remedy.
+    `rewards` is a name in REWARD_SETS or four numbers (step, goal 1, goal 2, cliff); `num_actions` is 2, 4 or 8, in the
+    order of ACTION_NAMES. Raises ValueError for any other value, with the key, the value and the remedy.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 8}  # noqa: RUF012 (Gymnasium declares it so)
@@ -117,7 +117,7 @@ class GridWorld(gymnasium.Env[Observation, Any]):
         else:
             self.observation_space = gymnasium.spaces.Discrete(layout.num_states)
 
-        # The world never changes, so a step need not work it out again: transitions[state][action].
+        # The world never changes, so transitions[state][action] is computed once.
         self._transitions = [
             [self._work_out_step(layout.cell_of(state), move) for move in self.moves]
             for state in range(layout.num_states)
@@ -141,10 +141,10 @@ class GridWorld(gymnasium.Env[Observation, Any]):
         return self.observe(self.state), reward, terminated, False, {"state": self.state}
 
     def step_from(self, state: int, action: int) -> tuple[int, float, bool]:
-        """The model of the world: (next state, reward, terminated); moves nothing.
+        """The model of the world: (next state, reward, terminated); the agent does not move.
 
-        A goal leads to itself with reward 0, as a terminal state does in S&B section 3.4; so does every other cell
-        that no agent can act in (wall, cliff). Raises ValueError for an action or state that does not exist.
+        A goal leads to itself with reward 0, as a terminal state does in S&B section 3.4; so does every other cell in
+        which no agent can act (wall, cliff). Raises ValueError for an action or state that does not exist.
         """
         if not (0 <= action < len(self.moves) and 0 <= state < self.layout.num_states):
             raise ValueError(
@@ -154,7 +154,7 @@ class GridWorld(gymnasium.Env[Observation, Any]):
         return self._transitions[state][action]
 
     def observe(self, state: int) -> Observation:
-        """What the agent sees in `state` (a new array for "image" and "one_hot"); moves nothing."""
+        """The observation of `state` (a new array for "image" and "one_hot"); the agent does not move."""
         if self.observation == "image":
             return self._image.with_agent(state)
         if self.observation == "one_hot":
@@ -187,12 +187,14 @@ class GridWorld(gymnasium.Env[Observation, Any]):
 
 
 def make_grid_world(world: str, size: Sequence[int], **arguments: Any) -> GridWorld:
-    """A grid world. `world` is a name in LAYOUTS, `size` is (rows, columns); it is what all ids in GRID_WORLDS make."""
+    """A grid world. `world` is a name in LAYOUTS, `size` is (rows, columns). All ids in GRID_WORLDS create this
+    class.
+    """
     return GridWorld(build_layout(world, size), **arguments)
 
 
 def register_grid_worlds() -> None:
-    """Make the ids of GRID_WORLDS known to Gymnasium; ids that are known already stay as they are."""
+    """Register the ids of GRID_WORLDS with Gymnasium, unless they are registered."""
     for env_id, defaults in GRID_WORLDS.items():
         if env_id not in gymnasium.registry:
             gymnasium.register(

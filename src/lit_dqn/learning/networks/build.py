@@ -61,7 +61,8 @@ def torso_parameters(network: nn.Module) -> Iterable[nn.Parameter]:
             f"resets: {type(network).__name__} does not say which of its weights are its torso's, which shrink, for "
             "those of its head begin anew; give it a method torso_parameters, or set --model.resets null."
         )
-    return own()
+    parameters: Iterable[nn.Parameter] = own()
+    return parameters
 
 
 def build_network(

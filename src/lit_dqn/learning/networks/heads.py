@@ -47,7 +47,8 @@ class ValueHead(Head):
 
     def q_values(self, features: Tensor) -> Tensor:
         """[B, F] to [B, num_actions]."""
-        return self.outputs(features).squeeze(-1)
+        values: Tensor = self.outputs(features)
+        return values.squeeze(-1)
 
 
 class QuantileHead(Head):
@@ -74,7 +75,8 @@ class QuantileHead(Head):
 
     def quantiles(self, features: Tensor) -> Tensor:
         """[B, F] to [B, num_actions, N]."""
-        return self.outputs(features)
+        quantiles: Tensor = self.outputs(features)
+        return quantiles
 
     def q_values(self, features: Tensor) -> Tensor:
         """[B, F] to the means, [B, num_actions]."""
@@ -112,7 +114,8 @@ class CategoricalHead(Head):
 
     def logits(self, features: Tensor) -> Tensor:
         """[B, F] to [B, num_actions, N]; their softmax is the distribution."""
-        return self.outputs(features)
+        logits: Tensor = self.outputs(features)
+        return logits
 
     def q_values(self, features: Tensor) -> Tensor:
         """[B, F] to the means, [B, num_actions]."""
@@ -149,7 +152,8 @@ class ImplicitQuantileHead(Head):
         """Features [B, F] and levels τ [B, N] to [B, num_actions, N]."""
         numbers = torch.arange(self.embedding_size, device=features.device, dtype=torch.float32)
         embedded = self.embedding((math.pi * levels.unsqueeze(2) * numbers).cos())  # [B, N, F]
-        return self.outputs(features.unsqueeze(1) * embedded).squeeze(3).transpose(1, 2)
+        quantiles: Tensor = self.outputs(features.unsqueeze(1) * embedded)
+        return quantiles.squeeze(3).transpose(1, 2)
 
     def q_values(self, features: Tensor) -> Tensor:
         """[B, F] to the means over the midpoints, [B, num_actions]."""
@@ -224,8 +228,9 @@ class Dueling(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[*, F] to [*, num_actions, per_action]."""
-        advantage = self.advantage(features)
-        return self.value(features).unsqueeze(-2) + advantage - advantage.mean(dim=-2, keepdim=True)
+        value: Tensor = self.value(features)
+        advantage: Tensor = self.advantage(features)
+        return value.unsqueeze(-2) + advantage - advantage.mean(dim=-2, keepdim=True)
 
 
 def in_full_precision(layer: nn.Module, features: Tensor) -> Tensor:
@@ -233,7 +238,10 @@ def in_full_precision(layer: nn.Module, features: Tensor) -> Tensor:
 
     bfloat16 has three significant digits, and action values often differ only in the third.
     """
+    outputs: Tensor
     if not torch.is_autocast_enabled(features.device.type):
-        return layer(features)
-    with torch.autocast(features.device.type, enabled=False):
-        return layer(features.float())
+        outputs = layer(features)
+    else:
+        with torch.autocast(features.device.type, enabled=False):
+            outputs = layer(features.float())
+    return outputs

@@ -114,7 +114,8 @@ class _Residual(nn.Module):
         self.layers = nn.Sequential(*(layer for after in convolutions for layer in (nn.ReLU(), *after)))
 
     def forward(self, image: Tensor) -> Tensor:
-        return image + self.layers(image)
+        residual: Tensor = self.layers(image)
+        return image + residual
 
 
 class _MaximaOfFields(nn.Module):

@@ -45,7 +45,8 @@ class QuantileNetwork(nn.Module):
 
     def features(self, observation: Tensor) -> Tensor:
         """The outputs of `network`: [B, *observation_shape] to [B, num_outputs * num_quantiles]."""
-        return self.network(observation)
+        outputs: Tensor = self.network(observation)
+        return outputs
 
     def quantiles(self, observation: Tensor) -> Tensor:
         """[B, *observation_shape] to [B, num_outputs, num_quantiles]."""

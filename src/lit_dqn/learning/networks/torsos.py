@@ -121,10 +121,12 @@ class _CentringConv2d(nn.Conv2d):
 
     def forward(self, image: Tensor) -> Tensor:
         assert self.bias is not None
-        if self.pixel_mean == 0:
-            return super().forward(image)
-        # conv(x - m) = conv(x) - m * sum(w): the same without another pass over the image.
-        return self._conv_forward(image, self.weight, self.bias - self.pixel_mean * self.weight.sum((1, 2, 3)))
+        bias: Tensor = self.bias
+        if self.pixel_mean != 0:
+            # conv(x - m) = conv(x) - m * sum(w): the same without another pass over the image.
+            bias = bias - self.pixel_mean * self.weight.sum((1, 2, 3))
+        outputs: Tensor = self._conv_forward(image, self.weight, bias)
+        return outputs
 
 
 class NatureCNN(CNN):
