@@ -55,7 +55,7 @@ log = logging.getLogger("lit_dqn")
 
 
 class CLI(Verbs):
-    """LightningCLI with the callbacks of lit_dqn, checkpoints that hold a replay, and errors for people."""
+    """LightningCLI with the callbacks of lit_dqn, checkpoints with a replay, and readable errors."""
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
         words = first_look(sys.argv[1:] if args is None else args)
@@ -71,20 +71,20 @@ class CLI(Verbs):
             trainer_class=Trainer,
             parser_class=Parser,
             save_config_callback=SaveRunConfig,
-            # The optimiser belongs to the online network alone; LightningCLI would hand it the target network too.
+            # The optimiser belongs only to the online network; LightningCLI would also pass it the target network.
             auto_configure_optimizers=False,
-            # A checkpoint describes its agent itself, whether it was made by this command line or not.
+            # A checkpoint describes its agent itself, whether or not this command line created it.
             load_from_checkpoint_support=False,
         )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's, and `export`."""
+        """Lightning's subcommands, and `export`."""
         return {**LightningCLI.subcommands(), "export": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the callbacks that can be configured, and what the data tells the agent."""
-        # The first look has put the file that it names before the file that says it.
+        """Add the configurable callbacks, and link the agent's arguments to the data."""
+        # The first look has already inserted the file that it names.
         parser.add_argument(f"--{EXTENDS}", default=SUPPRESS, help=SUPPRESS)
         parser.add_lightning_class_args(StoppingRules, "stop")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
@@ -100,11 +100,11 @@ class CLI(Verbs):
                 "trainer.max_epochs": -1,  # the stopping rules end a run
                 "trainer.devices": 1,
                 "trainer.log_every_n_steps": 100,
-                "trainer.num_sanity_val_steps": 0,  # an untrained greedy policy can walk in circles for long
+                "trainer.num_sanity_val_steps": 0,  # an untrained greedy policy can walk in circles for a long time
                 "trainer.enable_model_summary": False,
                 "trainer.logger": {
                     "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
-                    "init_args": {"save_dir": "lightning_logs", "name": None},  # `name_run` gives it
+                    "init_args": {"save_dir": "lightning_logs", "name": None},  # `name_run` sets it
                 },
             }
         )
@@ -113,23 +113,23 @@ class CLI(Verbs):
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser.usage = f"{PROGRAM} {subcommand} --config FILE [--KEY VALUE ...]"
         if subcommand == "predict":
-            # They are written as they are played; twenty games of Atari would take gigabytes.
+            # They are written while they are played; twenty Atari games would take gigabytes.
             parser.set_defaults({"return_predictions": False})
         if subcommand == "fit":
             parser.add_argument(
                 "--plan",
                 action="store_true",
-                default=SUPPRESS,  # a question, no setting: --print_config shall not write it into a file for all verbs
+                default=SUPPRESS,  # an action, not a setting: --print_config must not write it to a file for all verbs
                 help="Print what the run needs and how long it will take; do not run it.",
             )
         return parser
 
     def _parse_ckpt_path(self) -> None:
-        # Lightning would let the hyper-parameters of the checkpoint override the command line.
+        # Lightning would let the hyperparameters of the checkpoint override the command line.
         pass
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse; to resume, find the checkpoint, and take from it what neither a file nor the command line says.
+        """Parse; for resuming, find the checkpoint, and use its settings where nothing else sets them.
 
         Raises:
             ConfigError: if the checkpoint is unusable.
@@ -153,22 +153,22 @@ class CLI(Verbs):
             words = with_settings_of(checkpoint, self.words, self.config, file)
             with explained(words):
                 self.config = parser.parse_args(words)
-        self.config[self.config.subcommand].config = config.config  # without the file of that moment
+        self.config[self.config.subcommand].config = config.config  # without the temporary file
         name_run(self.config[self.config.subcommand])
 
     def before_instantiate_classes(self) -> None:
-        """Refuse what cannot work, and find the checkpoint and the folder of the run.
+        """Refuse invalid settings, and find the checkpoint and the folder of the run.
 
         Raises:
-            ConfigError: if the Trainer is asked for what lit_dqn does otherwise, the checkpoint is unusable, or the
-                run would overwrite another.
+            ConfigError: if a setting of the Trainer does not work here, the checkpoint is unusable, or the run would
+                overwrite another.
 
         """
         config = self.config[self.subcommand]
-        # To resume in a run's folder changes the logger, which is not what the run is.
+        # Resuming in a run's folder changes the logger, which does not belong to the run's settings.
         self.save_config_kwargs = {"as_given": copy.deepcopy(config)}
         check_trainer(config.trainer)
-        if self.subcommand == "fit" and not config.get("plan"):  # the rest one process does
+        if self.subcommand == "fit" and not config.get("plan"):  # one process does everything else
             self.processes = processes(config.trainer)
         if self.processes == 1:
             config.trainer.strategy, config.trainer.devices, config.trainer.num_nodes = "auto", 1, 1
@@ -184,20 +184,20 @@ class CLI(Verbs):
                 resume_in_its_folder(self.resumed.checkpoint, logger)
             config.ckpt_path = str(self.resumed.path)
             config.model.init_args.init_from = None  # the checkpoint has the weights
-        if not is_first:  # which alone writes; Lightning's own callbacks want a logger in each process
+        if not is_first:  # only the first process writes, but Lightning's callbacks need a logger in each
             config.trainer.logger = Namespace(class_path="lightning.pytorch.loggers.logger.DummyLogger")
             log.setLevel(logging.WARNING)
             return
         self._check_folder(config, runs)
         if config.get("plan"):
-            # Nothing of the trial is kept.
+            # The trial keeps nothing.
             config.trainer.logger = False
             config.trainer.limit_val_batches = 0
             config.trainer.enable_progress_bar = False
             self.save_config_callback = None
             return
         if self.subcommand != "fit":
-            # Only fit makes a run, with a folder and a config.
+            # Only fit creates a run, with a folder and a config.
             config.trainer.logger = False
             self.save_config_callback = None
             if self.resumed is None and config.model.init_args.get("init_from") is None:
@@ -210,7 +210,7 @@ class CLI(Verbs):
             self.version_is_chosen = True
 
     def _check_folder(self, config: Namespace, runs: Path | None) -> None:
-        """Refuse a folder that what comes out cannot be written into, before it is worked out."""
+        """Refuse an output folder that cannot be written to, before the work starts."""
         key, folder = {
             "fit": ("trainer.logger.init_args.save_dir", None if config.get("plan") else runs),
             "test": ("ckpt_path", None if self.resumed is None else self.resumed.path.parent),
@@ -241,7 +241,7 @@ class CLI(Verbs):
             raise ConfigError(one_line(said) if said is not error else sentence_of(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """The trainer, with the progress bar and the checkpoint writer that it needs."""
+        """The trainer, with its progress bar and checkpoint writer."""
         config = self.config_init[self.subcommand]
         callbacks = as_list(config.trainer.get("callbacks"))
         if config.trainer.get("enable_progress_bar") is not False and not any(
@@ -261,7 +261,7 @@ class CLI(Verbs):
         return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
 
     def after_instantiate_classes(self) -> None:
-        """Refuse data or a checkpoint that does not fit the agent before the run makes or changes a folder.
+        """Refuse data or a checkpoint that does not fit the agent before the run creates or changes a folder.
 
         Raises:
             ConfigError: if agent, data, limits, memory and checkpoint do not fit together.
@@ -280,13 +280,13 @@ class CLI(Verbs):
             data = self.datamodule if self.subcommand == "fit" else None
             check_can_resume(self.resumed.checkpoint, self.model, data)
             warn_of_other_env(self.resumed.checkpoint, self.datamodule)
-            self.resumed = None  # the Trainer has it, as long as it is needed
+            self.resumed = None  # the Trainer keeps it as long as necessary
         if self.subcommand == "fit":
             self.datamodule.check_place()
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line; a mistake of the user's ends with one sentence and exit code 2."""
+    """Run the command line; a user error ends with one sentence and exit code 2."""
     handler = StandardError()
     log.addHandler(handler)
     log.setLevel(logging.INFO)

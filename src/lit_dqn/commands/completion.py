@@ -1,4 +1,4 @@
-"""What a shell offers at TAB: verbs, keys and what they take. It is read from the sources, without torch."""
+"""Shell completion of verbs, keys and values. It is read from the sources, without torch."""
 
 import argparse
 import os
@@ -18,17 +18,17 @@ ONLY_OF = {
     "return_predictions": ("predict",),
     "output_dir": ("export",),
 }
-"""Keys that not all verbs have."""
+"""Keys that only some verbs have."""
 
 Completer = Callable[..., Sequence[str]]
 
 
 def complete() -> None:
-    """Answer a shell, which has said in the environment what is typed, and end."""
+    """Answer a shell, which passes the typed words in the environment, and exit."""
     try:
         import argcomplete
         from argcomplete.completers import FilesCompleter
-    except ImportError:  # the shell has it from elsewhere
+    except ImportError:  # the shell found argcomplete in another installation
         os._exit(1)
     typed = os.environ.get("COMP_LINE", "")[: int(os.environ.get("COMP_POINT", sys.maxsize))]
     parser = parser_of_all(typed.split(), FilesCompleter(YAML_FILES), FilesCompleter())
@@ -36,13 +36,13 @@ def complete() -> None:
 
 
 def parser_of_all(typed: Sequence[str], yaml_files: Completer, files: Completer) -> argparse.ArgumentParser:
-    """A parser of all verbs that parses nothing, and knows what may be typed.
+    """A parser of all verbs that is used only for completion.
 
     Args:
-        typed: the words so far. The keys of a class, such as those of a network, are there once one of them begins, as
-            `--model.network.` does.
-        yaml_files: says which there are, as argcomplete's completers.
-        files: likewise, of any kind.
+        typed: the words so far. The keys of a class, such as a network, are included once one of them begins with
+            `--model.network.`.
+        yaml_files: a completer of argcomplete.
+        files: the same, for files of any kind.
 
     """
     parser = argparse.ArgumentParser(prog=PROGRAM, add_help=False, allow_abbrev=False)
@@ -72,7 +72,7 @@ def _offer(parser: argparse.ArgumentParser, key: str, completer: Completer) -> N
 
 
 def _values(key: str, argument: Argument) -> Completer:
-    """What may stand for a key."""
+    """The possible values of a key."""
 
     def values(**asked: object) -> Sequence[str]:
         if key == "data.env_id":

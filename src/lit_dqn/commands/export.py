@@ -1,4 +1,4 @@
-"""A trained network for use elsewhere: safetensors with the config that made it, and ONNX."""
+"""A trained network for use elsewhere: safetensors with its config, and ONNX."""
 
 import copy
 import importlib.util
@@ -26,8 +26,8 @@ WEIGHTS, ONNX = "model.safetensors", "model.onnx"
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 TOLERANCE = 1e-4
-"""How far the values of the ONNX network may be from the live one's, as a share of the largest value: another program
-adds up in another order."""
+"""The largest difference between the values of the ONNX network and the live one, as a share of the largest value:
+another program adds numbers in another order."""
 
 
 def export_agent(
@@ -39,21 +39,21 @@ def export_agent(
     output_name: str,
     action_mask: Tensor | None = None,
 ) -> None:
-    """Write a network, and check each file that was written against it.
+    """Write a network, and compare each written file with it.
 
     Args:
         online: from [B, *observation_shape] to [B, number of outputs].
-        observation: [B, *observation_shape], B >= 2, as the envs show them; of several parts by their names, each of
-            which is then an input of the ONNX network.
-        settings: what `fit` needs to know to train such an agent.
-        folder: where `model.safetensors`, `config.yaml` and, with the extra `export`, `model.onnx` go. The ONNX network
-            takes what the env shows: images as uint8, for the scaling is inside.
+        observation: [B, *observation_shape], B >= 2, as the envs return them; with several parts by name, and each is
+            an input of the ONNX network.
+        settings: the settings with which `fit` trains such an agent.
+        folder: for `model.safetensors`, `config.yaml` and, with the extra `export`, `model.onnx`. The ONNX network
+            takes the env's observations: images as uint8, because it includes the scaling.
         output_name: of the ONNX network's output.
-        action_mask: [B, num_actions], which actions are allowed: the ONNX network takes such masks as a second input
-            and says of forbidden actions, in its first num_actions outputs, the lowest number of float32.
+        action_mask: [B, num_actions], which actions are allowed: the ONNX network takes such masks as a second input,
+            and its outputs for forbidden actions, among the first num_actions, are the lowest float32 number.
 
     Raises:
-        TrainingError: if what was written does not give the values of the live network.
+        TrainingError: if a written file does not give the values of the live network.
 
     """
     durable.make_folder(folder)
@@ -80,7 +80,7 @@ def export_agent(
     network, inputs = _WithInputs(online, names, masked=action_mask is not None).eval(), inputs | masks
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
-        # Of several inputs each has the same first axis, which is what it tells.
+        # The warning says that all inputs share their first axis.
         warnings.filterwarnings("ignore", message=".*The axis name: batch will not be used")
         torch.onnx.export(
             network,
@@ -97,8 +97,8 @@ def export_agent(
 
 
 class _WithInputs(nn.Module):
-    """A network that takes all that it is told one after the other: its observation, or its parts, and a mask. Its
-    first outputs are what actions are chosen by, and a mask puts forbidden actions below all others.
+    """A network with separate positional inputs: its observation, or its parts, and a mask. Its first outputs are the
+    preferences, and a mask puts forbidden actions below all others.
     """
 
     def __init__(self, network: nn.Module, parts: tuple[str, ...] | None, masked: bool) -> None:
@@ -126,7 +126,7 @@ def _check_weights(online: nn.Module, observation: Any, values: Tensor, path: Pa
 
 
 def _check_onnx(inputs: Mapping[str, Tensor], values: Tensor, path: Path) -> None:
-    import onnxruntime  # heavy, and part of an extra
+    import onnxruntime  # slow to import, and part of an extra
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {name: rows.numpy() for name, rows in inputs.items()})

@@ -1,4 +1,4 @@
-"""What `--help` prints: lit_dqn's own classes before the hundreds of others, and whole words."""
+"""The output of `--help`: lit_dqn's own classes before the hundreds of others, with line breaks at words."""
 
 import re
 import textwrap
@@ -10,17 +10,17 @@ from lit_dqn.exports import EXPORTS
 
 KNOWN = re.compile(r"known subclasses: ([\w.]+(?:, [\w.]+)*)")
 OTHERS = 10
-"""Classes of other packages that are named where there are more."""
+"""The number of classes of other packages that are named if there are more."""
 
 
 class HelpFormatter(DefaultHelpFormatter):
-    """jsonargparse's, which names every module of torch where a network may stand."""
+    """jsonargparse's formatter would name every module of torch for a network."""
 
     def _get_help_string(self, action: Action) -> str:
         return KNOWN.sub(lambda found: own_first(found[1].split(", ")), super()._get_help_string(action))
 
     def start_section(self, heading: str | None) -> None:
-        """As argparse's, with the heading in lines of whole words."""
+        """As argparse's, with the heading broken at words."""
         super().start_section(heading and "\n".join(self._split_lines(heading, self._width - 1)))
 
     def _split_lines(self, text: str, width: int) -> list[str]:
@@ -31,11 +31,11 @@ class HelpFormatter(DefaultHelpFormatter):
 
 
 def own_first(paths: list[str]) -> str:
-    """The classes that may stand for a setting, in words."""
+    """A text with the possible classes of a setting."""
     own = [path for path in paths if path.startswith("lit_dqn.")]
-    own = [path for path in own if path.removeprefix("lit_dqn.") in EXPORTS] or own  # not what networks are made of
+    own = [path for path in own if path.removeprefix("lit_dqn.") in EXPORTS] or own  # not their building blocks
     others = [path for path in paths if not path.startswith("lit_dqn.")]
-    if others:  # agents and heads are torch modules, too, but no networks
+    if others:  # agents and heads are torch modules, too, but not networks
         own = [path for path in own if not (path.startswith("lit_dqn.Lit") or path.endswith("Head"))]
     named = [] if own else others[:OTHERS]
     rest = len(others) - len(named)

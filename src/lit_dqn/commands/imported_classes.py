@@ -1,4 +1,4 @@
-"""The classes that settings can name, as they are once they have been imported, those of others among them."""
+"""The classes that settings can name, after import, including those of other packages."""
 
 import importlib
 import inspect
@@ -21,11 +21,11 @@ from lit_dqn.training.agent import LitAgent
 
 _SCALARS = {int: "int", float: "float", bool: "bool", str: "str", type(None): "null", Path: "str"}
 _MANY = 14
-"""So many names fit into a sentence."""
+"""The most names in a sentence."""
 
 
 class ImportedClasses:
-    """`Classes` that are imported, wherever they are from."""
+    """`Classes` that are imported, from any package."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, type] = {"LitAgent": LitAgent}
@@ -52,9 +52,9 @@ class ImportedClasses:
     def choices(self, kind: str) -> list[str]:
         classes = [cls for cls in self._subclasses(kind) if not inspect.isabstract(cls) and cls.__name__[0] != "_"]
         if kind == "Env":
-            return []  # what makes an env of an env is a wrapper, and which those are no class says
+            return []  # wrappers are callables from env to env, without a common class
         if kind == "Module":
-            # Agents and heads are modules, too; and others have networks of the same names.
+            # Agents and heads are modules, too, and other packages have networks of the same names.
             own = [cls for cls in classes if _is_ours(cls) and not issubclass(cls, LightningModule | Head)]
             return sorted({f"lit_dqn.{cls.__name__}" for cls in own})
         own = [cls for cls in classes if _is_ours(cls)]
@@ -136,5 +136,5 @@ def _imported(name: str) -> Any:
         raise ConfigError(f"{module} has no {attribute}") from error
     except ModuleNotFoundError as error:
         raise ConfigError(f"{module} cannot be imported: {error} (is its package installed?)") from error
-    except Exception as error:  # whatever the module does when it is imported
+    except Exception as error:  # importing a module may raise anything
         raise ConfigError(f"{module} cannot be imported: {one_line(error)}") from error

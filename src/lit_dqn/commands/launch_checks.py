@@ -1,4 +1,4 @@
-"""What is refused before a run is built, and what is said of one that failed at once."""
+"""Checks before a run is built, and messages for one that fails at once."""
 
 import re
 from typing import Any
@@ -13,10 +13,10 @@ def check_accelerator(name: Any) -> None:
     """Refuse a device that this machine does not have.
 
     Args:
-        name: as Lightning's `accelerator`; an object has been asked already.
+        name: as Lightning's `accelerator`; an object has already been checked.
 
     Raises:
-        ConfigError: naming those that it has.
+        ConfigError: names the devices that it has.
 
     """
     there = [key for key, known in AcceleratorRegistry.items() if known["accelerator"].is_available()]
@@ -29,14 +29,14 @@ def check_accelerator(name: Any) -> None:
 
 
 def check_metrics(error: Exception, trainer: lightning.Trainer) -> None:
-    """Say of a failure of EarlyStopping which metrics it could have watched.
+    """If EarlyStopping failed, name the metrics that it can watch.
 
     Args:
-        error: that ended the run.
+        error: the error that ended the run.
         trainer: of the run.
 
     Raises:
-        ConfigError: if EarlyStopping was to watch a metric that there is not.
+        ConfigError: if EarlyStopping watches a metric that does not exist.
 
     """
     if str(error).startswith("Early stopping conditioned on metric"):

@@ -1,4 +1,4 @@
-"""`python -m lit_dqn list`: what configs can name, each with one line; read from the sources, so that it is quick."""
+"""`python -m lit_dqn list`: everything that configs can name, one line each; read from the sources, which is fast."""
 
 import argparse
 import re
@@ -21,7 +21,7 @@ KINDS = {
     "schedules": "Schedule",
     "wrappers": "ObservationWrapper",
 }
-"""What parts are listed as, and the class that all of them are."""
+"""The kinds of parts in the list, and their base classes."""
 
 WHERE = {
     "configs": "by these names, or a file of yours; an overlay stands after another config",
@@ -54,7 +54,7 @@ WORDS = {
 
 
 def main(verb: str, words: Sequence[str]) -> int:
-    """Print what there is, all or of some kinds; 0.
+    """Print all names, or those of some kinds; returns 0.
 
     Args:
         verb: `list`.
@@ -75,14 +75,14 @@ def main(verb: str, words: Sequence[str]) -> int:
 
 
 def parser_of(verb: str) -> argparse.ArgumentParser:
-    """Of the words after `list`."""
+    """The parser of the words after `list`."""
     parser = argparse.ArgumentParser(prog=f"{PROGRAM} {verb}", description="What configs can name.")
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(WHERE)} (default: all)")
     return parser
 
 
 def overview() -> str:
-    """The verbs, each with one line."""
+    """The verbs, one line each."""
     width = max(map(len, WORDS))
     lines = [f"  {verb:<{width}}  {WORDS[verb]}" for verb in (*VERBS, *OTHER_VERBS)]
     return "\n".join(
@@ -97,7 +97,7 @@ def overview() -> str:
 
 
 def listed(kind: str) -> Iterator[tuple[str, str]]:
-    """Names of a kind, each with its line."""
+    """The names of a kind, each with its line."""
     if kind == "configs":
         yield from _configs()
     elif kind == "envs":
@@ -115,17 +115,17 @@ def _configs() -> Iterator[tuple[str, str]]:
 
 
 def comment_of(file: Path) -> str:
-    """The first sentence of the comment that a config begins with."""
+    """The first sentence of the comment at the beginning of a config."""
     lines = []
     for line in file.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("# ") or line.startswith("#  "):  # the command that follows is indented
+        if not line.startswith("# ") or line.startswith("#  "):  # the command after it is indented
             break
         lines.append(line.removeprefix("# "))
     return first_sentence(" ".join(lines))
 
 
 def first_sentence(text: str) -> str:
-    """Up to the first full stop that ends a sentence, and not "et al." or a version."""
+    """The text up to the first full stop that ends a sentence, not after "et al." or in a version."""
     found = re.match(r".*?(?<!al)\.(?=\s+[A-Z`]|\s*$)", " ".join(text.split()))
     return (found[0] if found else " ".join(text.split())).rstrip(".")
 

@@ -1,4 +1,4 @@
-"""The parser of the command line, whose errors are for people."""
+"""The parser of the command line, with readable errors."""
 
 import re
 import shlex
@@ -19,17 +19,17 @@ from lit_dqn.errors import ConfigError
 from lit_dqn.exports import EXPORTS
 from lit_dqn.saving.specification import specification
 
-# Settings may name their classes without a module, once they are there.
+# Settings may name these classes without a module once they have been imported.
 for _module in {*EXPORTS.values()} - {"api"}:
     import_module(f"lit_dqn.{_module}")
 
 MODE = "lit_dqn"
-"""jsonargparse's name for our way of reading YAML."""
+"""The name of our YAML reader in jsonargparse."""
 
 
 def _load(text: str) -> Any:
     value = load_yaml(text)
-    # What jsonargparse does about texts that look like keys without values, such as `name:` and {a, b}.
+    # As in jsonargparse, for texts that look like keys without values, such as `name:` and {a, b}.
     if isinstance(value, dict) and value and all(part is None for part in value.values()):
         return get_loader("yaml")(text)
     return value
@@ -39,7 +39,7 @@ set_loader(MODE, _load)
 
 FRAME = re.compile(r"Does not validate|Subtypes|Errors|Given value|Problem with given class_path")
 OF_OBJECTIVE = {"TDLearning": "maze_td", "ActorCritic": "cartpole_actor_critic"}
-"""Configs whose agent has it. Of a config that gives another one, its agent cannot be changed by a key."""
+"""Configs with these agents. A key cannot change the agent of a config that sets another one."""
 
 
 def _other_class(found: re.Match[str]) -> str:
@@ -65,13 +65,13 @@ SENTENCES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = [
     (re.compile(r"Multiple subclasses with name (\w+)\..*ambiguity: ((?:[\w.]+, )*[\w.]+)"), _several_classes),
     (re.compile(r"class_path '(?P<path>[\w.]+)'.*Requirement '(?P<needed>[^']+)' not met"), _missing_package),
 ]
-"""What the parser says often, and how to say it with the remedy."""
+"""Frequent messages of the parser, and functions that restate them with a remedy."""
 
 LAYER = re.compile(r'Parser key "([\w.+]+)":')
 
 
 class Unparsed(ConfigError):
-    """What jsonargparse says, which is for programmers."""
+    """jsonargparse's message, which is for programmers."""
 
 
 def _is_of_the_trainer(group: Any) -> bool:
@@ -79,16 +79,16 @@ def _is_of_the_trainer(group: Any) -> bool:
 
 
 class Parser(LightningArgumentParser):
-    """Says what is wrong in one sentence, without the usage text of some hundred keys."""
+    """Reports errors in one sentence, without the usage text of a hundred keys."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # A misspelt key must not pass for the beginning of another one.
+        # A misspelt key must not be read as an abbreviation of another one.
         super().__init__(
             *args, **{"prog": PROGRAM, **kwargs, "parser_mode": MODE}, allow_abbrev=False, formatter_class=HelpFormatter
         )
 
     def format_help(self, *args: Any, **kwargs: Any) -> str:
-        """As argparse's, with the keys of lit_dqn before the many of Lightning's Trainer."""
+        """As argparse's, with the keys of lit_dqn before those of Lightning's Trainer."""
         groups = self._action_groups
         self._action_groups = sorted(groups, key=_is_of_the_trainer)
         try:
@@ -97,32 +97,32 @@ class Parser(LightningArgumentParser):
             self._action_groups = groups
 
     def get_defaults(self, *args: Any, **kwargs: Any) -> Namespace:
-        """All defaults; of the agent its class alone."""
+        """All defaults; for the agent only its class."""
         defaults = super().get_defaults(*args, **kwargs)
-        # Otherwise another class would take over the default arguments of LitDQN where their names agree.
+        # Otherwise another class would inherit the default arguments of LitDQN with the same names.
         if isinstance(defaults.get("model"), Namespace):
             defaults.model.pop("init_args", None)
         return defaults
 
     def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
-        """As jsonargparse's, with defaults that can be written into a file and read from there again."""
+        """As jsonargparse's, with defaults that can be written to a file and read again."""
         keys: list[str] = super().add_class_arguments(*args, **kwargs)
         for action in self._actions:
-            if isinstance(action.default, partial):  # jsonargparse would write a sentence instead of it
+            if isinstance(action.default, partial):  # jsonargparse would write its repr
                 self.set_defaults({action.dest: specification(action.default)})
         return keys
 
     def dump(self, cfg: Namespace, *args: Any, **kwargs: Any) -> str:
-        """As jsonargparse's; what is printed of a run has its name, as what the run keeps."""
+        """As jsonargparse's; the printed config includes the run's name, like the saved one."""
         if "trainer" in cfg:
             cfg = cfg.clone()
             name_run(cfg)
-            cfg.pop(EXTENDS, None)  # the file that it names is in it
+            cfg.pop(EXTENDS, None)  # the contents of that file are included
         text: str = super().dump(cfg, *args, **kwargs)
         return text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say it to `explained`.
+        """Pass the message to `explained`.
 
         Raises:
             Unparsed: always.
@@ -133,13 +133,13 @@ class Parser(LightningArgumentParser):
 
 @contextmanager
 def explained(words: Sequence[str]) -> Iterator[None]:
-    """Say in our own words what the parser has refused.
+    """Restate the parser's errors.
 
     Args:
-        words: of the command line that is parsed within.
+        words: of the command line that is parsed in this context.
 
     Raises:
-        ConfigError: naming the key, the value and what fits.
+        ConfigError: names the key, the value and valid values.
 
     """
     try:
@@ -150,11 +150,11 @@ def explained(words: Sequence[str]) -> Iterator[None]:
 
 
 def sentence_of(message: str) -> str:
-    """What jsonargparse says of a value, in one line: the key with all its parts, and the innermost reason."""
+    """The error of jsonargparse about a value, in one line: the full key, and the innermost reason."""
     keys = LAYER.findall(message)
     lines = [line.strip(" -") for line in LAYER.sub("", message).splitlines()]
     lines = [line for line in lines if line and not FRAME.match(line)]
-    # Of all that was tried, what has a reason of its own says more than what was expected besides.
+    # A specific reason is more informative than a list of expected types.
     said = [line for line in lines if not line.startswith("Expected a")] or lines[:1] or [message]
     reason = re.sub(r"<(?:class|enum) '(?:\w+\.)*(\w+)'>", r"\1", " ".join(dict.fromkeys(said)))
     for pattern, sentence in SENTENCES:
@@ -165,7 +165,7 @@ def sentence_of(message: str) -> str:
 
 
 def first_said(error: Exception) -> Exception:
-    """What a part itself has said, of which jsonargparse makes a list of all that it tried."""
+    """The message of a part itself, which jsonargparse hides in a list of everything that it tried."""
     links: list[Exception] = [error]
     while isinstance(link := links[-1].__cause__ or links[-1].__context__, Exception):
         links.append(link)

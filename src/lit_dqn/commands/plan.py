@@ -1,4 +1,4 @@
-"""`python -m lit_dqn fit ... --plan`: what a run will need and how long it will take, without running it."""
+"""`python -m lit_dqn fit ... --plan`: the needs and the estimated duration of a run, without running it."""
 
 import shutil
 import textwrap
@@ -18,23 +18,23 @@ from lit_dqn.training.agent import LitAgent
 from lit_dqn.training.data import ReplayDataModule
 
 MIN_COLUMNS = 40
-"""Of a narrower terminal the lines run over."""
+"""The narrowest width for which lines are folded."""
 
 WARM_UP_SECONDS, TRIAL_SECONDS = 2.0, 10.0
 TRIAL_CAPACITY = 5_000
-"""Timesteps of the trial's replay: enough that the cache does not hold it, little enough to fill in a moment."""
+"""Timesteps of the trial's replay: more than fit into the cache, but quickly filled."""
 
 
 def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, stop: StoppingRules) -> None:
-    """Print a run's sizes, then play and learn for some seconds and print its speed and the time that it will take.
+    """Print a run's sizes, then train for some seconds and print its speed and estimated duration.
 
-    The data module is used up: its replay is made smaller for the trial.
+    The data module cannot be used afterwards: the trial makes its replay smaller.
 
     Args:
         trainer: without a logger, so that the trial leaves no trace.
         model: the agent.
         data: of the run.
-        stop: where the run will end.
+        stop: the limits of the run.
 
     """
     prefilled = data.check_prefill()
@@ -46,14 +46,14 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
     seconds = time_limit(trainer)
     clock = "env steps" if data.env_steps_per_update else "updates"
     trial = _Trial(data)
-    # Only the trial's own clock ends it.
+    # Only the trial's own timer ends it.
     timers = timers_of(trainer)
     trainer.callbacks = [callback for callback in trainer.callbacks if callback not in timers]  # type: ignore[attr-defined]
     stop.max_env_steps = stop.max_episodes = stop.mean_return = None
     trainer.fit_loop.max_epochs = trainer.fit_loop.epoch_loop.max_steps = -1
     data.capacity = min(data.capacity, max(TRIAL_CAPACITY, data.batch_size, data.env_steps_per_chunk))
     data.min_replay_size = min(data.min_replay_size, data.capacity // 2 + data.batch_size)
-    # Later in the run the network is asked for nearly every action, and not for the first ones.
+    # Later in a run the network chooses nearly every action, but not the first ones.
     data.policy = _as_later(data.policy, env_steps or 10**9)
     trainer.callbacks.append(trial)  # type: ignore[attr-defined]
     trainer.fit(model, datamodule=data)
@@ -75,7 +75,7 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
 
 
 def _folded(word: str, sentence: str) -> str:
-    """A line of the plan, folded under its own beginning at the width of the terminal."""
+    """A line of the plan, folded at the width of the terminal, with a hanging indent."""
     columns = max(shutil.get_terminal_size().columns, MIN_COLUMNS)
     return textwrap.fill(f"{word:<11} {sentence}", columns, subsequent_indent=" " * 12)
 
@@ -85,7 +85,7 @@ def _sizes(
 ) -> dict[str, str]:
     replay_bytes = data.replay_bytes(data.capacity)
     weights = sum(parameter.numel() for parameter in model.online.parameters())
-    # Online and target weights, and two averages per weight if the optimiser is Adam's kind.
+    # Online and target weights, and two averages per weight if the optimiser is like Adam.
     state_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()) + 8 * weights
     env_steps = _env_steps(trainer, data, stop, prefilled)
     sizes = {
@@ -120,7 +120,7 @@ def _sizes(
 def _env_steps(
     trainer: lightning.Trainer, data: ReplayDataModule, stop: StoppingRules, prefilled: int = 0
 ) -> int | None:
-    """Env steps of the run, by the nearest limit that is known before; offline its updates."""
+    """Env steps of the run, by its nearest known limit; offline, its updates."""
     limits = []
     if stop.max_env_steps is not None:
         limits.append(stop.max_env_steps)
@@ -132,7 +132,7 @@ def _env_steps(
 
 
 def _after(data: ReplayDataModule, updates: int, prefilled: int) -> int:
-    """Env steps played at an update."""
+    """Env steps played before an update."""
     return _warm_up(data, prefilled) + updates * _steps_per_update(data)
 
 
@@ -142,12 +142,12 @@ def _warm_up(data: ReplayDataModule, prefilled: int) -> int:
 
 
 def _steps_per_update(data: ReplayDataModule) -> int:
-    """By which the clock of env steps goes on; offline it is one of updates."""
+    """The advance of the count of env steps per update; offline it counts updates."""
     return data.env_steps_per_update or 1
 
 
 def _as_later(policy: Policy, env_step: int) -> Policy:
-    """A policy without its schedule, as it will act at an env step; one of another kind as it is."""
+    """A policy with its schedule fixed at an env step; other policies unchanged."""
     if type(policy) is EpsilonGreedy:
         return EpsilonGreedy(policy.epsilon(env_step))
     if type(policy) is Softmax:
@@ -156,7 +156,7 @@ def _as_later(policy: Policy, env_step: int) -> Policy:
 
 
 class _Trial(Callback):
-    """Takes the time of some seconds of training, after a warm-up, and ends it."""
+    """Measures some seconds of training, after a warm-up, and ends it."""
 
     def __init__(self, data: ReplayDataModule) -> None:
         self._data = data

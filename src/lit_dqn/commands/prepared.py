@@ -1,4 +1,4 @@
-"""The command line up to the moment where it would run, for notebooks and for checks."""
+"""The command line up to the point where it would run, for notebooks and checks."""
 
 import warnings
 from collections.abc import Sequence
@@ -8,20 +8,20 @@ from lit_dqn.commands.process_settings import prepare_process
 
 
 class Prepared(CLI):
-    """What a command line builds before it starts.
+    """The objects that a command line builds before it starts.
 
     Args:
         words: `fit --config ...`.
 
     Raises:
-        ConfigError: if it cannot work.
+        ConfigError: if it is invalid.
 
     """
 
     def __init__(self, words: Sequence[str]) -> None:
         prepare_process()
         with warnings.catch_warnings():
-            # A notebook's process has arguments of its own, which are none of ours.
+            # A notebook's process has its own arguments, which do not concern us.
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             super().__init__(words)
 

@@ -15,31 +15,31 @@ LIGHTNING_LOGS = (
     "lightning.fabric.utilities.seed",
     "lightning.fabric.utilities.distributed",
 )
-"""What Lightning tells of seeds, devices and checkpoints, and its advertisements; a run says itself what matters."""
+"""Lightning's messages about seeds, devices and checkpoints, and its advertisements; a run reports what matters."""
 
 
 def prepare_process() -> None:
-    """Settings of torch and of warnings that every run wants, whoever starts it."""
+    """Settings of torch and of warnings for every run."""
     for name in LIGHTNING_LOGS:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Lightning's own call of a function that torch has since renamed; nothing that a user could mend.
+    # Lightning calls a function that torch has renamed; users cannot change that.
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
     close_the_parser()
     # Points are counted over epochs here, so an epoch shorter than the interval loses none.
     warnings.filterwarnings("ignore", message="The number of training batches")
     # All processes of a run know all episodes of an evaluation.
     warnings.filterwarnings("ignore", message=r"It is recommended to use `self.log\('eval/")
-    # What a CSVLogger would delete when a run is resumed has been set aside before.
+    # The file that a CSVLogger would delete on resume has been moved before.
     warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
-    # Lightning makes torch look for GPUs through NVML, and fused Adam then looks at every step; we never fork, which
-    # is what this is for.
+    # Lightning makes torch look for GPUs through NVML, and fused Adam then does so at every step. It is only needed for
+    # forking, which lit_dqn never does.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
-    # Half of Adam's averages of the maze's gradients sink below the smallest normal number, where CPUs are slow.
+    # Half of Adam's averages of the maze's gradients become denormal numbers, with which CPUs are slow.
     torch.set_flush_denormal(True)
 
 
 class StandardError(logging.Handler):
-    """Writes to the standard error of the moment, which is the progress bar's while there is one."""
+    """Writes to the present standard error, which belongs to the progress bar while there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)

@@ -1,4 +1,4 @@
-"""How many processes share a run, which of them this is, and which run they made before a launcher restarted them."""
+"""The number of processes of a run, the rank of this one, and the run to resume after a restart by a launcher."""
 
 import os
 import zlib
@@ -22,25 +22,25 @@ from lit_dqn.training.ranks import check_share
 
 STORE_SECONDS = 30
 RUN_FOLDER = "lit_dqn/run"
-"""Under this key the store of torchrun, which outlives its restarts, keeps the folder of the run."""
+"""The key of the run's folder in the store of torchrun, which outlives restarts."""
 
 OF_ONE_PROCESS = ("trainer.logger", "config", "extends")
-"""What the first process alone has, for it alone writes."""
+"""Settings that only the first process has, because only it writes."""
 
 
 def check_together(count: int, shards: int) -> None:
-    """Refuse to be one of several processes that would each make the same run, in the same folder.
+    """Refuse several processes that would each make the same run, in the same folder.
 
     Args:
-        count: of processes that the run is to be shared by.
-        shards: of its data.
+        count: number of processes that should share the run.
+        shards: number of shards of its data.
 
     Raises:
-        ConfigError: if others were started, or these cannot share the shards alike.
+        ConfigError: if another number was started, or they cannot share the shards equally.
 
     """
     launchers = [("WORLD_SIZE", "RANK", "without torchrun")]
-    if os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):  # there a shell has the tasks, and not we
+    if os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):  # there the tasks belong to the shell
         launchers.append(("SLURM_NTASKS", "SLURM_PROCID", "by srun --ntasks=1"))
     for size, rank, remedy in launchers:
         started = os.environ.get(size, "1")
@@ -54,13 +54,13 @@ def check_together(count: int, shards: int) -> None:
 
 
 def rank_of_process(settings: Mapping[str, Any]) -> int:
-    """Which of the processes of a run this is, by what Lightning takes its launcher to be; 0 where it is alone.
+    """The rank of this process, by the launcher that Lightning detects; 0 for a single process.
 
     Args:
         settings: of the Trainer.
 
     Raises:
-        ConfigError: if torchrun has started other numbers of them on the machines.
+        ConfigError: if torchrun has started other numbers of processes on the machines.
 
     """
     if processes(settings) == 1:
@@ -80,12 +80,12 @@ def rank_of_process(settings: Mapping[str, Any]) -> int:
 
 
 def settings_of_process(config: Mapping[str, Any], agent: LitAgent, data: ReplayDataModule) -> dict[str, str]:
-    """What all processes of a run must have alike, by key: settings, versions, and the weights to begin with.
+    """Everything that must be equal in all processes of a run, by key: settings, versions, and initial weights.
 
     Args:
         config: of the verb, as plain values.
-        agent: as it was built.
-        data: likewise.
+        agent: after construction.
+        data: after construction.
 
     """
     weights = 0
@@ -109,13 +109,14 @@ def _flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def with_earlier_run(words: Sequence[str]) -> tuple[list[str], bool]:
-    """The command line of `fit` with the run that these processes had begun before torchrun restarted them.
+    """The command line of `fit`, extended to resume the run that these processes had begun before torchrun restarted
+    them.
 
     Args:
         words: the command line.
 
     Returns:
-        It, and whether there is such a run, with a checkpoint.
+        The command line, and whether there is such a run with a checkpoint.
 
     """
     store = _store_of_torchrun()
@@ -128,7 +129,7 @@ def with_earlier_run(words: Sequence[str]) -> tuple[list[str], bool]:
 
 
 def tell_next_attempt(run: Path) -> None:
-    """Let these processes find their run, should torchrun restart them.
+    """Let these processes find their run if torchrun restarts them.
 
     Args:
         run: its folder.
@@ -140,7 +141,7 @@ def tell_next_attempt(run: Path) -> None:
 
 
 def _store_of_torchrun() -> Store | None:
-    """What torchrun's agent keeps as long as it lives; None without one."""
+    """The store of torchrun's agent, which lives as long as the agent; None without torchrun."""
     if not TorchElasticEnvironment.detect() or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None
     return connect(timedelta(seconds=STORE_SECONDS))

@@ -1,4 +1,4 @@
-"""What a run says of itself: when it begins, and when it has ended."""
+"""The reports of a run at its start and its end."""
 
 import logging
 import shutil
@@ -18,7 +18,7 @@ log = logging.getLogger("lit_dqn")
 
 
 def describe_env(data: ReplayDataModule) -> str:
-    """The env, how many are played, and what an agent sees of it and does."""
+    """The env, the number of envs, and the observations and actions."""
     beside = f", {data.num_envs:,} side by side" if data.num_envs > 1 else ""
     images = data.sees_images
     if data.parts is None:
@@ -37,7 +37,7 @@ def describe_network(agent: LitAgent) -> str:
 
 
 def say_what_begins(trainer: lightning.Trainer, agent: LitAgent, data: ReplayDataModule, stop: StoppingRules) -> None:
-    """Env, network, where the run will end, and its folder: a line for each."""
+    """Env, network, limits and folder of the run, one line each."""
     log.info("env: %s", describe_env(data))
     log.info("network: %s, on %s", describe_network(agent), trainer.strategy.root_device)
     limits = stop.limits(trainer)
@@ -51,7 +51,7 @@ def say_what_begins(trainer: lightning.Trainer, agent: LitAgent, data: ReplayDat
 
 
 def say_metrics(metrics: Mapping[str, float]) -> None:
-    """What `validate` and `test` have measured, a line for each."""
+    """The metrics of `validate` and `test`, one line each."""
     for name, value in metrics.items():
         exactly = f"{value:,.0f}" if value.is_integer() else f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4f}"
         print(f"{name:<24} {exactly:>12}")
@@ -60,7 +60,7 @@ def say_metrics(metrics: Mapping[str, float]) -> None:
 def say_what_was_reached(
     trainer: lightning.Trainer, data: ReplayDataModule, statistics: TrainingStatistics, stop: StoppingRules
 ) -> None:
-    """The last evaluation, how much was played and learned, and where to look at it."""
+    """The last evaluation, the amount of playing and learning, and where to look at the results."""
     collector = data.collector
     assert collector is not None
     metrics = trainer.callback_metrics
@@ -81,7 +81,7 @@ def say_what_was_reached(
     )
     seconds_left = time_limit(trainer)
     if not stop.reason and seconds_left is not None and seconds_left <= 0:
-        log.info("stopped: max_time reached")  # the other limits have been told of when they were reached
+        log.info("stopped: max_time reached")  # the other limits were reported when they were reached
     folder = run_folder(trainer)
     if folder is not None:
         log.info("run: %s", folder)
@@ -90,6 +90,6 @@ def say_what_was_reached(
 
 
 def fold(line: str) -> str:
-    """A line as a terminal of this width shows it without breaking a word."""
+    """A text folded at a width without breaking words."""
     columns = shutil.get_terminal_size().columns
     return textwrap.fill(line, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

@@ -1,4 +1,4 @@
-"""To resume a run: which checkpoint, with which settings, and in which folder."""
+"""Resuming a run: from which checkpoint, with which settings, and in which folder."""
 
 import csv
 import io
@@ -26,22 +26,22 @@ from lit_dqn.training.data import ReplayDataModule
 log = logging.getLogger("lit_dqn")
 
 FROM_THE_DATA = ("observation_shape", "num_actions")
-"""Hyper-parameters of the agent that are no settings."""
+"""Hyperparameters of the agent that are not settings."""
 
 CALLBACKS = ("StoppingRules", "TrainingStatistics", "Checkpoints")
-"""Of the command line, whose state decides how a run continues."""
+"""Callbacks of the command line whose state determines how a run continues."""
 
 
 def settings_of(checkpoint: Checkpoint, agent: type[LitAgent], trust: Trust) -> dict[str, Any]:
-    """What a checkpoint was trained with, as a config file of `fit` says it.
+    """The settings of a checkpoint, in the form of a config file of `fit`.
 
     Args:
-        checkpoint: as it was read.
-        agent: whose settings they are.
-        trust: what they may name.
+        checkpoint: the loaded checkpoint.
+        agent: of the checkpoint.
+        trust: the classes that they may name.
 
     Raises:
-        ConfigError: if they name anything else.
+        ConfigError: if they name other classes.
 
     """
     said = {"source": "ckpt_path: the checkpoint", "remedy": "name it in the config: give the run's --config"}
@@ -58,13 +58,13 @@ def with_settings_of(checkpoint: Checkpoint, words: Sequence[str], config: Names
     """A command line with the settings of a checkpoint as its first config file, which all others override.
 
     Args:
-        checkpoint: as it was read.
+        checkpoint: the loaded checkpoint.
         words: the command line, `fit --config ...`.
-        config: what it was parsed to.
-        file: where the settings are written.
+        config: the parsed command line.
+        file: to which the settings are written.
 
     Raises:
-        ConfigError: if the checkpoint names what it may not.
+        ConfigError: if the checkpoint names classes that are not trusted.
 
     """
     given = config[config.subcommand]
@@ -79,21 +79,21 @@ def with_settings_of(checkpoint: Checkpoint, words: Sequence[str], config: Names
 
 
 def resume_in_its_folder(checkpoint: Checkpoint, logger: Namespace) -> None:
-    """Let a run resume in its own folder and its own curves, without what was played after the checkpoint."""
+    """Let a run resume in its own folder and curves, without the steps after the checkpoint."""
     run = run_of_checkpoint(checkpoint.path)
-    assert run is not None  # `last` looks nowhere else
+    assert run is not None  # `last` only looks in runs
     logger.init_args.version = run.name
     if logger.class_path.endswith("TensorBoardLogger"):
         logger.dict_kwargs = {**(logger.get("dict_kwargs") or {}), "purge_step": checkpoint.env_step + 1}
-        logger.init_args.default_hp_metric = False  # the point that it logs at the start is there already
+        logger.init_args.default_hp_metric = False  # its initial point has already been logged
     else:
         _set_aside(run / METRICS, checkpoint.env_step)
 
 
 def _set_aside(metrics: Path, env_step: int) -> None:
-    """Keep the points of a CSVLogger, which removes its file when it resumes in the same folder."""
+    """Keep the points of a CSVLogger, which deletes its file when it resumes in the same folder."""
     aside = metrics.with_name(f"metrics_to_env_step_{env_step}.csv")
-    # A run that was killed again before its next checkpoint has set them aside already.
+    # A run that was killed again before its next checkpoint has already moved them.
     if metrics.is_file() and not aside.exists():
         with metrics.open(newline="") as file:
             reader = csv.DictReader(file)
@@ -109,12 +109,12 @@ def check_env(checkpoint: Checkpoint, env_id: str, verb: str) -> None:
     """Refuse a checkpoint of another env, before anything is built for it.
 
     Args:
-        checkpoint: as it was read.
+        checkpoint: the loaded checkpoint.
         env_id: of the config.
-        verb: what is to be done with it.
+        verb: the verb, for the message.
 
     Raises:
-        ConfigError: naming both envs.
+        ConfigError: names both envs.
 
     """
     path, then = checkpoint.path, checkpoint.settings.data.get("env_id")
@@ -134,32 +134,32 @@ def check_env(checkpoint: Checkpoint, env_id: str, verb: str) -> None:
 
 
 def _id_of(env_id: str) -> str:
-    return env_id.split(":")[-1]  # the module before it says where it is registered, not what it is
+    return env_id.split(":")[-1]  # the module only registers the env
 
 
 def warn_of_other_env(checkpoint: Checkpoint, data: ReplayDataModule) -> None:
-    """Say what of the env is not as when the agent learned: its returns do not say then how well it has learned that.
+    """Warn if the env differs from the one of training: returns then do not measure what the agent has learned.
 
-    It may be meant, such as Atari without sticky actions, so it is no error.
+    It may be intended, for example Atari without sticky actions, so it is not an error.
     """
-    saved = {"action_mask": False, **checkpoint.settings.data}  # earlier releases knew no masks
+    saved = {"action_mask": False, **checkpoint.settings.data}  # earlier releases had no masks
     keys = ("env_kwargs", "wrappers", "action_mask")
-    # No wrappers are said as None or as an empty list.
+    # Both None and an empty list mean no wrappers.
     then, now = ({key: of[key] or None for key in keys if key in of} for of in (saved, data.hparams))
     for key, before, after in _differences(then, now):
         log.warning("data.%s is %s now, but the agent was trained with %s: this is another task", key, after, before)
 
 
 def check_can_resume(checkpoint: Checkpoint, model: LitAgent, data: ReplayDataModule | None) -> None:
-    """Refuse what a checkpoint cannot be resumed with; say which one it is, and what else is different from then.
+    """Refuse settings with which a checkpoint cannot be resumed; log the checkpoint, and the other differences.
 
     Args:
-        checkpoint: as it was read.
-        model: the agent as it is configured now.
-        data: likewise, if it is to be trained.
+        checkpoint: the loaded checkpoint.
+        model: the agent with the present settings.
+        data: with the present settings; None unless the run will be trained.
 
     Raises:
-        ConfigError: if it was made with another network, or cannot be resumed with these settings of the data.
+        ConfigError: if it has another network, or cannot be resumed with these settings of the data.
 
     """
     path, (saved_model, saved_data) = checkpoint.path, checkpoint.settings
@@ -197,13 +197,13 @@ def check_can_resume(checkpoint: Checkpoint, model: LitAgent, data: ReplayDataMo
     now = {"model": dict(model.hparams), "data": dict(data.hparams) | {"seed": data.seed}}
     known = {f"model.{key}" for key in saved_model} | {f"data.{key}" for key in saved_data} | {"data.seed"}
     for key, before, after in _differences(then, now):
-        # A setting that an earlier release did not have has not changed.
+        # A setting that an earlier release did not have counts as unchanged.
         if ".".join(key.split(".")[:2]) in known:
             log.info("resume: %s is %s now; it was %s in the checkpoint", key, after, before)
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Dotted key, value then and now, of all that is not the same."""
+    """(dotted key, old value, new value) of all differences."""
     before, after = dict(_flat(with_defaults(then))), dict(_flat(with_defaults(now)))
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):

@@ -10,7 +10,7 @@ from lit_dqn.saving import durable
 
 
 def forget_the_call(config: Namespace) -> None:
-    """Take out of a config what says how a verb was called, and not what the run is."""
+    """Remove from a config what belongs to the call of a verb, not to the run."""
     for key in ("config", "extends", "ckpt_path", "weights_only"):
         config.pop(key, None)
     for logger in as_list(config.trainer.logger):
@@ -19,9 +19,10 @@ def forget_the_call(config: Namespace) -> None:
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Keeps what the run is, not how it was called, so that each verb takes the file and a new run begins anew.
+    """Saves the settings of the run without those of the call, so that each verb takes the file, and `fit` starts a new
+    run.
 
-    A run that is resumed keeps its new settings in place of the old ones, and at every moment one of the two.
+    The new settings of a resumed run replace the old ones atomically.
     """
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, as_given: Namespace, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Where a run is written: its logger, and the name that its folder has."""
+"""The logger of a run, and the name of its folder."""
 
 import os
 import re
@@ -15,16 +15,14 @@ from lit_dqn.errors import ConfigError
 
 
 def give_folder(config: Namespace) -> None:
-    """See that a run has a folder, whatever it logs to: without a logger that has one, a CSVLogger stands beside.
+    """Make sure that a run has a folder, whatever its loggers: if none of them has one, a CSVLogger is added.
 
     Args:
-        config: the Trainer's, whose loggers may be changed.
+        config: of the Trainer, whose loggers may change.
 
     """
     if config.logger is None or config.logger is True:
-        config.logger = _logger(
-            "TensorBoardLogger", None
-        )  # what Lightning means by it, in a folder that `name_run` names
+        config.logger = _logger("TensorBoardLogger", None)  # Lightning's default, in a folder that `name_run` names
         return
     loggers = [logger for logger in as_list(config.logger) if logger is not False]
     if not any(has_folder(logger) for logger in loggers):
@@ -38,21 +36,21 @@ def _logger(name: str, run_name: str | None) -> Namespace:
 
 
 def run_logger(config: Any) -> Namespace:
-    """The logger whose folder is the run's, after `give_folder`: the first that has a folder for each version."""
+    """The logger whose folder is the run's, after `give_folder`: the first with a folder per version."""
     logger: Namespace = next(filter(has_folder, as_list(config)))
     return logger
 
 
 def has_folder(logger: Any) -> bool:
-    """Whether a logger keeps a folder for each version of a run."""
+    """Whether a logger has a folder for each version of a run."""
     return str(getattr(logger, "class_path", "")).endswith(("TensorBoardLogger", "CSVLogger"))
 
 
 def expand_folders(config: Any) -> None:
-    """Put what they mean in place of `~` and `$VARIABLE` in the folders of all loggers, of which not all do it alike.
+    """Expand `~` and `$VARIABLE` in the folders of all loggers, because not all loggers do it.
 
     Raises:
-        ConfigError: if there is no such variable.
+        ConfigError: if a variable does not exist.
 
     """
     for logger in as_list(config):
@@ -76,15 +74,14 @@ def folder_of_runs(logger: Namespace) -> Path:
 
 
 def name_run(config: Namespace) -> None:
-    """Let a run have a folder, and that folder hold no run of another env.
+    """Give a run a folder that holds no run of another env.
 
-    A run is named after the last config file that says a whole run, unless a file or the command line says
-    `trainer.logger.init_args.name`. A name that a file gives is meant for the env of that file: for another env, as
-    where the command line changes it, or where the file is an overlay for any, the env's name is added. A run without a
-    file is named after its env.
+    A run is named after the last config file that describes a whole run, unless a file or the command line sets
+    `trainer.logger.init_args.name`. A file's name belongs to the env of that file: for another env (set on the command
+    line, or because the file is an overlay), the env's name is appended. A run without a file is named after its env.
 
     Args:
-        config: of a verb; its logger is named anew.
+        config: of a verb; the name of its logger is set.
 
     """
     give_folder(config.trainer)
@@ -92,7 +89,7 @@ def name_run(config: Namespace) -> None:
     if env_id is None or "name" not in logger.init_args:
         return
     name = logger.init_args.name
-    paths = [path for path in config.get("config") or [] if path is not None]  # None: a config that came as text
+    paths = [path for path in config.get("config") or [] if path is not None]  # None: a config that was passed as text
     if name is None:
         of_env = _file_of_env(paths)
         name = env_name(env_id) if of_env is None else of_env[0]
@@ -104,7 +101,7 @@ def name_run(config: Namespace) -> None:
 
 
 def _file_of_env(files: Iterable[os.PathLike[str]]) -> tuple[str, Any] | None:
-    """The name of the last file that says a whole run, by itself or with what it extends, and the env of that run."""
+    """The name of the last file that describes a whole run, alone or with the files that it extends, and its env."""
     named, env_id = None, None
     for file in files:
         contents = _contents(file)
@@ -118,7 +115,7 @@ def _file_of_env(files: Iterable[os.PathLike[str]]) -> tuple[str, Any] | None:
 def _contents(file: os.PathLike[str]) -> Mapping[str, Any]:
     try:
         contents = yaml.safe_load(Path(file).read_text())
-    except (OSError, ValueError, yaml.YAMLError):  # such as a pipe, which has been read by now
+    except (OSError, ValueError, yaml.YAMLError):  # for example a pipe, which has already been read
         return {}
     return contents if isinstance(contents, Mapping) else {}
 

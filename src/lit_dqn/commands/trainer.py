@@ -17,14 +17,14 @@ from lit_dqn.training.agent import LitAgent
 from lit_dqn.training.data import ReplayDataModule
 
 OBSERVATIONS = 64
-"""How many an export is checked on."""
+"""The number of observations with which an export is checked."""
 
 SMALL_CAPACITY = 1_000
-"""Timesteps of the replay that they are drawn from: that of training may not fit on the machine that exports."""
+"""Timesteps of the replay from which they are drawn: that of training may not fit on the exporting machine."""
 
 
 class Trainer(lightning.Trainer):
-    """Lightning's Trainer with one verb more."""
+    """Lightning's Trainer with one more verb."""
 
     def export(
         self,
@@ -37,14 +37,14 @@ class Trainer(lightning.Trainer):
 
         Args:
             model: the agent.
-            datamodule: plays some steps at random, so that what is written can be checked on real observations.
+            datamodule: plays some steps at random, to check the files with real observations.
             ckpt_path: `last`, `best`, a run folder, or a file.
-            output_dir: where the files go, over those of an earlier export there. By default a new folder in the
-                run's, `export/env_step_<n>`, and `env_step_<n>_2` if that is there.
+            output_dir: for the files, which overwrite those of an earlier export there. By default a new folder in the
+                run's folder, `export/env_step_<n>`, or `env_step_<n>_2` if that exists.
 
         Raises:
-            ConfigError: without a checkpoint, or if the folder cannot be made.
-            TrainingError: if what was written does not give the values of the agent.
+            ConfigError: without a checkpoint, or if the folder cannot be created.
+            TrainingError: if a written file does not give the values of the agent.
 
         """
         if ckpt_path is None:
@@ -52,7 +52,7 @@ class Trainer(lightning.Trainer):
         checkpoint = cast(ReplayCheckpointIO, self.strategy.checkpoint_io).read(ckpt_path)
         model.load_state_dict(checkpoint.weights())
         datamodule.capacity = min(datamodule.capacity, SMALL_CAPACITY)
-        datamodule.shards = 1  # what is learned from is of no interest here
+        datamodule.shards = 1  # shards do not matter here
         datamodule.setup("fit")
         assert datamodule.collector is not None
         assert not isinstance(datamodule.store, ShardedReplay | None)
@@ -76,5 +76,5 @@ class Trainer(lightning.Trainer):
             settings,
             folder,
             output_name=model.output_name,
-            action_mask=batch.action_mask if model.has_preferences else None,  # V alone chooses nothing
+            action_mask=batch.action_mask if model.has_preferences else None,  # V alone chooses no actions
         )

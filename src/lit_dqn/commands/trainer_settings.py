@@ -1,4 +1,4 @@
-"""Which settings of Lightning's Trainer lit_dqn answers for otherwise, or cannot work."""
+"""Checks of settings of Lightning's Trainer that do not work here, or have a counterpart in lit_dqn."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from lit_dqn.errors import ConfigError
 PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16")
 
 PROFILERS = ("simple", "advanced", "pytorch", "xla")
-"""Lightning's short names; besides them there are class paths."""
+"""Lightning's short names; class paths are valid, too."""
 
 INSTEAD = {
     "gradient_clip_val": "Lightning cannot clip in manual optimisation; set --model.max_grad_norm 10",
@@ -21,10 +21,10 @@ INSTEAD = {
     "val_check_interval": "evaluations come between epochs; set --data.updates_per_epoch 1000 or another number",
     "reload_dataloaders_every_n_epochs": "the replay changes with every step already; leave it out",
 }
-"""What to do instead of settings that do nothing good here."""
+"""Remedies for settings that do not work here."""
 
 WHOLE_EPOCHS = ("limit_train_batches", "val_check_interval")
-"""Of these 1.0 means all, and 1 is one."""
+"""Limits for which 1.0 means all, and 1 means one."""
 
 EPISODES = ("limit_val_batches", "limit_test_batches", "limit_predict_batches")
 
@@ -34,13 +34,13 @@ AT_LEAST = {"check_val_every_n_epoch": 1, "log_every_n_steps": 0, "num_sanity_va
 
 
 def check_trainer(settings: Mapping[str, Any]) -> None:
-    """Refuse settings of the Trainer that cannot work here.
+    """Refuse settings of the Trainer that do not work here.
 
     Args:
-        settings: those that are given, by their names.
+        settings: the given settings, by name.
 
     Raises:
-        ConfigError: naming the option and what to do instead.
+        ConfigError: names the option and the remedy.
 
     """
     for key, remedy in INSTEAD.items():
@@ -109,13 +109,13 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
 
 
 def processes(settings: Mapping[str, Any]) -> int:
-    """How many processes a run is shared by.
+    """The number of processes of a run.
 
     Args:
-        settings: as of `check_trainer`.
+        settings: as for `check_trainer`.
 
     Raises:
-        ConfigError: if that is not said by numbers.
+        ConfigError: if the settings are not numbers.
 
     """
     if settings.get("strategy") != "ddp":
@@ -140,5 +140,5 @@ def _is_profiler(value: Any) -> bool:
 
 
 def _name(value: Any) -> str:
-    """A class as settings name it."""
+    """The name of a class in settings."""
     return str(value.get("class_path", value) if isinstance(value, Mapping) else getattr(value, "class_path", value))

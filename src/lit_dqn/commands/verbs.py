@@ -1,4 +1,4 @@
-"""What the verbs of the command line do, once their parts are built."""
+"""The verbs of the command line, after their parts have been built."""
 
 import logging
 import signal
@@ -19,20 +19,20 @@ log = logging.getLogger("lit_dqn")
 
 
 class Verbs(LightningCLI):
-    """The verbs, with reports for people and the exit codes of a run that was stopped."""
+    """The verbs, with reports for people and the exit codes of stopped runs."""
 
     resumes_in_its_folder = False
     """Whether `fit` resumes a run in its own folder."""
 
     version_is_chosen = False
-    """Whether the command line says the number of the run's folder."""
+    """Whether the command line sets the version of the run's folder."""
 
     def fit(self, **kwargs: Any) -> None:
-        """Train, and say in a few lines what begins and what was reached.
+        """Train, and log a few lines about the start and the result.
 
         Raises:
             ConfigError: if another process trains this run.
-            TrainingError: if the loss is no number any more.
+            TrainingError: if the loss is NaN or infinite.
 
         """
         stop, trainer = self._get(self.config_init, "stop"), self.trainer
@@ -66,7 +66,7 @@ class Verbs(LightningCLI):
         say_what_was_reached(trainer, self.datamodule, self._get(self.config_init, "statistics"), stop)
 
     def begin(self) -> None:
-        """Make the folder of a run, see to it that nobody else writes there, and say what begins.
+        """Create and lock the folder of a run, and log its description.
 
         Raises:
             ConfigError: if another process trains this run.
@@ -82,13 +82,13 @@ class Verbs(LightningCLI):
         say_what_begins(trainer, self.model, self.datamodule, self._get(self.config_init, "stop"))
 
     def validate(self, verbose: bool = True, **kwargs: Any) -> None:
-        """Play evaluation episodes, and say what they say."""
+        """Play evaluation episodes, and log their metrics."""
         (metrics,) = self.trainer.validate(**kwargs, verbose=False)
         if verbose:
             say_metrics(metrics)
 
     def test(self, verbose: bool = True, **kwargs: Any) -> None:
-        """Play the episodes of `test`, and say what they say."""
+        """Play the episodes of `test`, and log their metrics."""
         (metrics,) = self.trainer.test(**kwargs, verbose=False)
         if verbose:
             say_metrics(metrics)

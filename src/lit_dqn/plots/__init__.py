@@ -1,4 +1,4 @@
-"""Pictures, drawn without a screen, for TensorBoard, files and notebooks alike."""
+"""Pictures, drawn without a screen, for TensorBoard, files and notebooks."""
 
 from lit_dqn.plots.action_values import draw_q_values
 from lit_dqn.plots.agents import draw_agent, draw_preferences, grid_path

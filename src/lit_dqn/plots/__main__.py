@@ -10,7 +10,7 @@ from lit_dqn.saving.layout import EPISODES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Save the episodes plot; 0, or 2 with one sentence if it cannot be."""
+    """Save the plot of episodes; 0, or 2 with one sentence if that fails."""
     parser = argparse.ArgumentParser(
         prog="python -m lit_dqn.plots", description="Plot steps and return per episode of one or more runs."
     )

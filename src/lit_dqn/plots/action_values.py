@@ -1,4 +1,4 @@
-"""Q of a grid world: every cell cut into one piece per action."""
+"""Q of a grid world: every cell is divided into one piece per action."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,13 +24,13 @@ def draw_q_values(
     moves: Sequence[Cell] = MOVES,
     title: str | None = None,
 ) -> Figure:
-    """Q(s, a) as numbers and heat map: each cell is cut into the directions of its actions (four triangles, two
+    """Q(s, a) as numbers and heat map: each cell is divided among the directions of its actions (four triangles, two
     halves, or eight pieces), and the numbers of its greedy actions are bold.
 
     Args:
         layout: the grid.
         q_values: Q, [num_states, num_actions]; walls, goals and cliff show none.
-        moves: (d_row, d_column) of each action, as `GridWorld.moves`.
+        moves: (d_row, d_column) of each action, as in `GridWorld.moves`.
         title: a line above the grid.
 
     Raises:
@@ -62,7 +62,7 @@ def draw_q_values(
 
 
 def _piece(move: Cell, num_actions: int) -> NDArray[np.float64]:
-    """The part of a cell that lies in a move's direction, as the corners of a polygon around (0, 0)."""
+    """The part of a cell in the direction of a move, as the corners of a polygon around (0, 0)."""
     direction, half = np.arctan2(*move), np.pi / num_actions
     edges = [np.array([np.cos(direction + turn), np.sin(direction + turn)]) for turn in (-half, half)]
     edges = [edge / (2 * np.abs(edge).max()) for edge in edges]
@@ -88,7 +88,7 @@ def _draw_cell(
             continue
         fill = VALUE_COLOURS(share)
         axes.add_patch(Polygon(piece + np.array(cell[::-1]), facecolor=fill, edgecolor=GRID_LINE, linewidth=0.6))
-        # Sideways a number is wider than high, and needs more room from the middle.
+        # A number is wider than high, so left and right it needs more distance from the centre.
         reach_x, reach_y = (0.25, 0.35) if len(moves) < 8 else (0.335, 0.36)
         axes.text(
             column + reach_x * d_column,
@@ -105,7 +105,7 @@ def _draw_cell(
 
 
 def _mark(axes: Axes, layout: GridLayout, num_actions: int) -> None:
-    """S on the start, where its numbers leave room, and G on the goals."""
+    """S on the start, where the numbers leave room, and G on the goals."""
     style: dict[str, Any] = {"fontweight": "bold", "ha": "center", "va": "center", "zorder": 7}
     row, column = layout.start
     x, y = (column, row) if num_actions == 8 else (column - 0.38, row + 0.38)

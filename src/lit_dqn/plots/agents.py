@@ -1,4 +1,4 @@
-"""What an agent thinks of a grid world: its network is asked about every state."""
+"""An agent's values and actions in a grid world: its network is evaluated in every state."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -15,14 +15,14 @@ from lit_dqn.plots.grid import draw_grid
 
 
 class Watched(StateValues, Protocol):
-    """What pictures ask of an agent."""
+    """The interface of an agent for pictures."""
 
     has_preferences: bool
-    preferences_name: str  # of what it chooses actions by, in symbols
+    preferences_name: str  # the symbol of its preferences
 
 
 def grid_path(world: GridWorld, frames: NDArray[Any]) -> list[int]:
-    """The states that the frames [T, *shape] of an episode show."""
+    """The states of the frames [T, *shape] of an episode."""
     state_of = {frame.tobytes(): state for state, frame in enumerate(observe_all(world))}
     return [state_of[frame.tobytes()] for frame in frames]
 
@@ -35,13 +35,13 @@ def draw_agent(
     path: Sequence[int] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """V(s) in the cells, the greedy actions as arrows where the agent prefers some, and the way that it went.
+    """V(s) in the cells, the greedy actions as arrows if the agent has preferences, and its path.
 
     Args:
         world: the grid world.
         agent: an agent that learned, or learns, in it.
         frame_stack: frames in an observation.
-        path: states, as `grid_path` gives them.
+        path: states, as from `grid_path`.
         title: a line above the grid.
 
     """
@@ -54,10 +54,10 @@ def draw_agent(
 
 
 def draw_preferences(world: GridWorld, agent: Watched, *, frame_stack: int = 1, title: str | None = None) -> Figure:
-    """What the agent chooses its actions by, in every state, as `draw_q_values` draws it: Q(s, a), or the preferences
-    h(s, a) of an actor. The title names it.
+    """The agent's preferences in every state, drawn by `draw_q_values`: Q(s, a), or h(s, a) of an actor. The title
+    names them.
 
-    Arguments as in `draw_agent`; the title follows the name.
+    Arguments as for `draw_agent`; the title follows the name.
     """
     name = f"{agent.preferences_name.replace('·', 'a')} of the network; bold: the greedy action"
     preferences = agent.preferences(stacked_observations(world, frame_stack))

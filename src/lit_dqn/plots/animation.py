@@ -1,4 +1,4 @@
-"""An episode as a picture that moves."""
+"""An episode as an animation."""
 
 import base64
 import importlib.util
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 SMALL_PICTURES, SMALL_WIDTH = 100, 360
 
 WATCHED_SIZE = 640
-"""Pixels of the longer side up to which small pictures are enlarged, so that people can watch them."""
+"""Small pictures are enlarged up to this length of the longer side, in pixels."""
 
 GIF_BYTES = 1e9
-"""Of enlarged pictures at once; a GIF has no other way."""
+"""The most bytes of enlarged pictures in memory; a GIF needs all of them."""
 
 
 @dataclass(frozen=True, repr=False)
 class Animation:
-    """Pictures in their order; a notebook shows them as a GIF.
+    """A sequence of pictures; a notebook shows them as a GIF.
 
     Args:
         pictures: each RGB uint8 [height, width, 3].
@@ -34,11 +34,12 @@ class Animation:
     fps: float
 
     def save(self, path: str | Path) -> Path:
-        """Write a file and give its path. Small pictures are enlarged by a whole factor, each pixel a square.
+        """Write a file and return its path. Small pictures are enlarged by an integer factor, so each pixel is a
+        square.
 
         Args:
-            path: ends in .mp4 or .gif; without an ending it is an mp4 if imageio-ffmpeg is installed (the extra
-                `video`), else a GIF.
+            path: ends in .mp4 or .gif; without a suffix it is an mp4 if imageio-ffmpeg is installed (the extra
+                `video`), otherwise a GIF.
 
         Raises:
             ValueError: if there are no pictures.
@@ -52,7 +53,7 @@ class Animation:
         if not path.suffix:
             path = path.with_suffix(".mp4" if importlib.util.find_spec("imageio_ffmpeg") is not None else ".gif")
         if path.suffix == ".mp4":
-            # The codec takes even heights and widths only. FFmpeg enlarges: memory holds the small pictures.
+            # The codec takes only even heights and widths. FFmpeg enlarges, so memory holds only the small pictures.
             even = np.stack(self.pictures)[:, : height // 2 * 2, : width // 2 * 2]
             enlarge = ["-vf", f"scale=iw*{factor}:ih*{factor}:flags=neighbor"]
             iio.imwrite(path, even, fps=self.fps, codec="libx264", macro_block_size=2, output_params=enlarge)
@@ -67,7 +68,7 @@ class Animation:
         return f"Animation of {len(self.pictures)} pictures, {self.fps:g} a second"
 
     def small_gif(self) -> tuple[bytes, int, int]:
-        """A GIF that takes little room: fewer pictures, at the same speed, and of a size between.
+        """A small GIF: fewer pictures, at the same speed, and of intermediate size.
 
         Returns:
             The file, its height and width in pixels.

@@ -15,10 +15,10 @@ from lit_dqn.plots.style import RUN_COLOURS, TICK_SIZE, plain_axes
 from lit_dqn.saving.layout import EPISODES
 
 BAND_POINTS = 400
-"""Places on the x-axis where the seeds of a band are compared, if it counts env steps."""
+"""The number of points on the x-axis at which the seeds of a band are compared, if it counts env steps."""
 
 SPREAD_FROM = 30
-"""The best are spread out if the worst is so many times as far from the best as a good run's median is."""
+"""The axis is logarithmic if the worst return is this many times as far from the best as a good run's median."""
 
 TICK_FACTORS = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 8)
 
@@ -36,15 +36,15 @@ class Curve(NamedTuple):
 def plot_episodes(runs: Runs, *, smooth: int = 10, clock: Clock = "episode") -> Figure:
     """Steps per episode and return per episode.
 
-    Of a run on its own: each episode light, their moving mean strong. Of several seeds: the median of their moving
-    means as a line, and a band from the lowest to the highest, as far as all of them got.
+    For a single run: each episode as a light dot, and their moving mean as a line. For several seeds: the median of
+    their moving means as a line, and a band from the lowest to the highest, up to the end of the shortest run.
 
     Args:
         runs: one folder or several folders that hold `episodes.csv` (with at least the columns episode, env_step,
-            return, length), each drawn on its own; or a mapping from a name to the folders of its seeds, each drawn
-            as a band.
-        smooth: episodes in the moving mean; at the start of a run it takes those there are.
-        clock: what the x-axis counts.
+            return, length), each drawn separately; or a mapping from a name to the folders of its seeds, each drawn as
+            a band.
+        smooth: number of episodes in the moving mean; at the start of a run, as many as have ended.
+        clock: the unit of the x-axis.
 
     Raises:
         ValueError: if a folder has no readable `episodes.csv`, or no episode has ended yet.
@@ -70,7 +70,7 @@ def plot_episodes(runs: Runs, *, smooth: int = 10, clock: Clock = "episode") -> 
             points = logs[0][clock], logs[0][column]
             axes.plot(*points, ".", color=colour, alpha=0.45, markersize=6, markeredgewidth=0)
             axes.plot(*curves[0], color=colour, linewidth=2, label=name)
-    # Early episodes are a hundred times as long as late ones; a linear axis would flatten the end.
+    # Early episodes are up to a hundred times as long as late ones; a linear axis would flatten the end.
     steps_axes.set_yscale("log")
     steps_axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     steps_axes.yaxis.set_major_formatter(ScalarFormatter())
@@ -98,11 +98,11 @@ def plot_episodes(runs: Runs, *, smooth: int = 10, clock: Clock = "episode") -> 
 
 
 def _spread_the_best(axes: Axes, returns: Sequence[NDArray[np.float64]]) -> None:
-    """Where returns are costs, the first episodes of an agent that learns are a hundred times as dear as its last ones,
-    and on a linear axis all good ones would look alike: there the axis is logarithmic in the distance from the best.
+    """If returns are costs, the first episodes of an agent cost a hundred times as much as its last ones, and on a
+    linear axis all good ones would look alike: then the axis is logarithmic in the distance from the best return.
     """
     best, worst = max(run.max() for run in returns), min(run.min() for run in returns)
-    # What a good run comes to differ by in its second half.
+    # The typical differences of a good run in its second half.
     unit = max(min(best - np.median(run[len(run) // 2 :]) for run in returns), (best - worst) / 1000)
     if best > 0 or best - worst <= SPREAD_FROM * unit:
         return
@@ -127,7 +127,7 @@ def _spread_the_best(axes: Axes, returns: Sequence[NDArray[np.float64]]) -> None
 
 
 def runs_of_seeds(folders: Sequence[Path]) -> dict[str, list[Path]]:
-    """Runs by the folder that they lie in: `maze/version_0` and `maze/version_1` are two seeds of `maze`."""
+    """Runs by their parent folder: `maze/version_0` and `maze/version_1` are two seeds of `maze`."""
     groups: dict[str, list[Path]] = {}
     for folder in folders:
         groups.setdefault(folder.resolve().parent.name, []).append(folder)
@@ -147,7 +147,7 @@ def _draw_band(axes: Axes, curves: Sequence[Curve], clock: Clock, colour: str, n
     if first > last:
         raise ValueError(f"the runs of {name} have no {clock.replace('_', ' ')} in common; let them play further")
     x = np.arange(first, last + 1) if clock == "episode" else np.linspace(first, last, BAND_POINTS)
-    # Between two ends of episodes the mean is the one of the earlier.
+    # Between the ends of two episodes the mean is that of the earlier one.
     means = np.stack([curve.mean[np.searchsorted(curve.x, x, side="right") - 1] for curve in curves])
     axes.fill_between(x, means.min(axis=0), means.max(axis=0), color=colour, alpha=0.2, linewidth=0)
     axes.plot(
@@ -160,7 +160,7 @@ def _draw_band(axes: Axes, curves: Sequence[Curve], clock: Clock, colour: str, n
 
 
 def moving_mean(numbers: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """At each place the mean of the last `window` numbers, at the beginning of those there are."""
+    """At each place the mean of the last `window` numbers, or of fewer at the beginning."""
     sums = np.concatenate([[0.0], np.cumsum(numbers)])
     ends = np.arange(1, len(numbers) + 1)
     starts = np.maximum(ends - window, 0)
@@ -171,16 +171,16 @@ def moving_mean(numbers: NDArray[np.float64], window: int) -> NDArray[np.float64
 def read_episodes(
     run_dir: Path, columns: Sequence[str] = ("episode", "env_step", "return", "length")
 ) -> dict[str, NDArray[np.float64]]:
-    """The columns of a run's `episodes.csv`, a number for each episode that has ended.
+    """The columns of a run's `episodes.csv`, with a number for each finished episode.
 
     Raises:
-        ValueError: if there is no such file, or it holds anything else.
+        ValueError: if there is no such file, or it has other contents.
 
     """
     path = run_dir / EPISODES
     if not path.is_file():
         raise ValueError(f"{path} does not exist; give the folder of a run that holds {EPISODES}")
-    # While the run still plays, its last line may be half written.
+    # During a run the last line may be incomplete.
     lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
     rows = list(csv.DictReader(lines))
     if not rows:

@@ -1,4 +1,4 @@
-"""The picture of a grid world: its cells, values as a heat map with numbers, arrows, and the way that an agent went."""
+"""The picture of a grid world: its cells, values as a heat map with numbers, arrows, and an agent's path."""
 
 import string
 import textwrap
@@ -35,7 +35,7 @@ from lit_dqn.plots.style import (
 
 CELL_INCHES = 0.72
 TRAIL_HEIGHT = 2.0  # cells
-# Inside a cell the path keeps to a lane left of and below the arrow, and above the number.
+# Inside a cell the path runs left of and below the arrow, and above the number.
 CONTENT_X, CONTENT_Y, LANE_X, LANE_Y, NUMBER_Y = 0.08, 0.18, -0.36, -0.12, -0.33
 
 GreedyActions = Sequence[int | Sequence[int]] | NDArray[np.integer]
@@ -50,17 +50,17 @@ def draw_grid(
     moves: Sequence[Cell] = MOVES,
     title: str | None = None,
 ) -> Figure:
-    """A grid world with state values, greedy actions, and the way that an agent went.
+    """A grid world with state values, greedy actions, and an agent's path.
 
     Args:
         layout: the grid; a state is `row * columns + column`, rows counted from the bottom. The states of a world of
             one row are lettered from A, as in Sutton & Barto's example 6.2.
-        values: V, [num_states]; a heat map with numbers. Walls, goals and cliff show none, nor do values that are
-            not finite.
+        values: V, [num_states]; a heat map with numbers. Walls, goals and cliff show no value, nor do states whose
+            value is not finite.
         greedy_actions: for each state one action, -1 for none, or a sequence of actions (ties); drawn as arrows.
-        path: the states that an episode passed, in order; drawn as a line from a ring to a filled dot, in a world of
-            one row below the cells, where it goes down with each step.
-        moves: (d_row, d_column) of each action, as `GridWorld.moves`.
+        path: the states of an episode, in order; drawn as a line from a ring to a filled dot. In a world of one row the
+            line is below the cells, and goes down with each step.
+        moves: (d_row, d_column) of each action, as in `GridWorld.moves`.
         title: a line above the grid.
 
     Raises:
@@ -95,7 +95,7 @@ def grid_inches(layout: GridLayout, cell_inches: float = CELL_INCHES) -> tuple[f
 
 
 def prepare_axes(axes: Axes, layout: GridLayout, title: str | None = None) -> None:
-    """Axes that count rows and columns, without anything on them yet."""
+    """Empty axes that count rows and columns."""
     axes.set(xlim=(-0.5, layout.columns - 0.5), ylim=(-0.5, layout.rows - 0.5), aspect="equal")
     axes.set_xticks(range(layout.columns), [_column_label(layout, column) for column in range(layout.columns)])
     axes.set_yticks([] if layout.rows == 1 else range(layout.rows))
@@ -103,18 +103,18 @@ def prepare_axes(axes: Axes, layout: GridLayout, title: str | None = None) -> No
     assert figure is not None
     assert place is not None
     width = figure.get_figwidth() / place.get_gridspec().ncols  # inches
-    scale = max(1.0, width / 9)  # whoever shows a wide figure makes it smaller
+    scale = max(1.0, width / 9)  # wide figures are usually shown smaller
     axes.tick_params(length=0, labelsize=scale * TICK_SIZE, labelcolor=FAINT)
     if title:
-        # A character of the title is some 0.55 of its size wide.
+        # A character of the title is about 0.55 of its size wide.
         fits = int(width * 72 / (0.55 * scale * TITLE_SIZE))
         axes.set_title(textwrap.fill(title, fits), fontsize=scale * TITLE_SIZE)
 
 
 def state_names(layout: GridLayout) -> list[str]:
-    """What people call the states: A, B, C ... in a world of one row (Sutton & Barto, example 6.2), else numbers.
+    """The names of the states: A, B, C ... in a world of one row (Sutton & Barto, example 6.2), otherwise numbers.
 
-    States in which nothing is chosen have no letter.
+    States without actions have no letter.
     """
     acting = layout.acting_states
     if layout.rows > 1 or len(acting) > len(string.ascii_uppercase):
@@ -132,15 +132,15 @@ def paint_values(
     limits: tuple[float, float] | None = None,
     number_at: tuple[float, float] = (CONTENT_X, NUMBER_Y),
 ) -> list[Any]:
-    """Paint every cell, by its value where it has one, and write the value into it.
+    """Colour every cell by its value, if it has one, and write the value into it.
 
     Args:
-        axes: as `prepare_axes` leaves them.
+        axes: from `prepare_axes`.
         layout: the grid.
-        values: [num_states], or None for the bare world.
+        values: [num_states], or None for the world without values.
         colours: from the lowest to the highest value.
-        limits: the values at the two ends of the colours; None takes the lowest and the highest that are shown.
-        number_at: (x, y) from the middle of a cell to its number.
+        limits: the values at the two ends of the colours; None: the lowest and the highest shown value.
+        number_at: (x, y) from the centre of a cell to its number.
 
     Returns:
         The colour of each state's cell.
@@ -193,7 +193,7 @@ def ground(layout: GridLayout, state: int) -> str:
 
 
 def paint_cell(axes: Axes, layout: GridLayout, state: int, fill: Any) -> None:
-    """One cell in one colour, the cliff hatched."""
+    """A cell in a single colour; the cliff is hatched."""
     row, column = cell = layout.cell_of(state)
     corner = (column - 0.5, row - 0.5)
     axes.add_patch(Rectangle(corner, 1, 1, facecolor=fill, edgecolor=GRID_LINE, linewidth=0.8))
@@ -239,7 +239,7 @@ def _draw_arrows(axes: Axes, cell: Cell, moves: Sequence[Cell], ink: str) -> Non
 
 
 def _draw_trail(axes: Axes, layout: GridLayout, path: Sequence[int]) -> None:
-    """A walk to and fro would hide itself in the one row that it has: it goes down with time, below the cells."""
+    """In a single row a walk to and fro would overlap itself, so it is drawn below the cells, going down with time."""
     columns = [layout.cell_of(int(state))[1] for state in path]
     steps = -0.75 - np.linspace(0, TRAIL_HEIGHT - 0.5, len(columns))
     axes.set_ylim(-0.5 - TRAIL_HEIGHT, 0.5)
@@ -253,11 +253,11 @@ def _draw_trail(axes: Axes, layout: GridLayout, path: Sequence[int]) -> None:
 
 def _draw_path(axes: Axes, layout: GridLayout, path: Sequence[int], moves: Sequence[Cell]) -> None:
     cells = np.array([layout.cell_of(int(state)) for state in path], dtype=float)
-    # A line that comes back to a cell drifts from its first to its last step, so that it does not hide itself.
+    # The line drifts from its first to its last step, so that it does not overlap itself when it returns to a cell.
     drift = np.linspace(-0.07, 0.07, len(cells)) if len(set(path)) < len(path) else 0.0
     x, y = cells[:, 1] + LANE_X + drift, cells[:, 0] + LANE_Y + drift
     if layout.cliff:
-        # A fall from the cliff lands at the start; a line across the grid would look like a walk.
+        # A fall from the cliff ends at the start; a line across the grid would look like a walk.
         steps = np.diff(cells, axis=0)
         walked = [tuple(step) in {*moves, (0, 0)} for step in steps.astype(int).tolist()]
         falls = np.flatnonzero(~np.array(walked, dtype=bool)) + 1
@@ -266,7 +266,7 @@ def _draw_path(axes: Axes, layout: GridLayout, path: Sequence[int], moves: Seque
 
 
 def _draw_line(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], crowd: float) -> None:
-    """From a ring to a filled dot; thinner where it crosses itself often."""
+    """From a ring to a filled dot; thinner if it crosses itself often."""
     width, alpha = (2.2, 0.9) if crowd < 2 else (1.0, 0.55)
     (line,) = axes.plot(x, y, color=PATH, linewidth=width, alpha=alpha, solid_joinstyle="round", zorder=2)
     line.set_path_effects([patheffects.withStroke(linewidth=width + 1.4, foreground="white")])

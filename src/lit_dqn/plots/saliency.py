@@ -1,4 +1,4 @@
-"""Where a network that sees images looks: which pixels its action values hang on."""
+"""Where a network for images looks: on which pixels its action values depend."""
 
 from collections.abc import Sequence
 
@@ -14,29 +14,28 @@ from lit_dqn.plots.agents import Watched
 from lit_dqn.plots.style import PATH, TICK_SIZE, TITLE_SIZE
 
 BLUR_SIGMA = 3.0  # pixels, as in the paper
-BATCH_SIZE = 64  # perturbed observations that the network sees at once
+BATCH_SIZE = 64  # perturbed observations per forward pass
 
 
 def saliency(
     agent: Watched, observation: NDArray[np.uint8], *, spacing: int = 5, radius: float = 5.0
 ) -> NDArray[np.float32]:
-    """How much what the network says changes when the observation is blurred around a pixel (Greydanus et al. 2018,
-    *Visualizing and understanding Atari agents*, eqs. 1 and 2, with action values in the place of the logits).
+    """How much the network's outputs change when the observation is blurred around a pixel (Greydanus et al. 2018,
+    *Visualizing and understanding Atari agents*, eqs. 1 and 2, with action values in place of the logits).
 
-    Blurring takes knowledge away without putting anything new into the picture. All frames of a stack are blurred in
-    the same place.
+    Blurring removes information without adding anything new. All frames of a stack are blurred at the same position.
 
     Args:
-        agent: asked for what it chooses actions by, Q(s, ·) or an actor's preferences; for V(s) if it prefers none.
+        agent: its preferences are used, Q(s, ·) or an actor's preferences; V(s) if it has none.
         observation: one image, uint8 [channels, height, width], frames stacked.
-        spacing: pixels from one blurred place to the next; between them the map is interpolated.
-        radius: standard deviation of the blurred place, in pixels.
+        spacing: distance between blurred positions, in pixels; the map is interpolated between them.
+        radius: standard deviation of the blur mask, in pixels.
 
     Returns:
         Half the squared distance between the outputs for the sharp and the blurred image, [height, width].
 
     Raises:
-        ValueError: if the observation is no such image.
+        ValueError: if the observation is not such an image.
 
     """
     if observation.ndim != 3 or observation.dtype != np.uint8:
@@ -73,15 +72,15 @@ def draw_saliency(
     *,
     of: str = "Q(s, ·)",
 ) -> Figure:
-    """The newest frame of each observation, and below it the same with its saliency map over it in vermilion.
+    """The newest frame of each observation, and below it the same frame with its saliency map in vermilion.
 
-    Every map is scaled to its own highest value; a legend says what the colour means.
+    Every map is scaled to its own highest value; a legend explains the colour.
 
     Args:
         observations: each uint8 [channels, height, width].
-        maps: as `saliency` gives them, one for each observation.
+        maps: from `saliency`, one per observation.
         titles: a line above each.
-        of: what the maps tell the change of.
+        of: the outputs whose changes the maps show.
 
     """
     height, width = maps[0].shape
@@ -93,7 +92,7 @@ def draw_saliency(
     for (above, below), observation, heat, name in zip(panels.T, observations, maps, names, strict=True):
         frame = np.repeat(observation[-1][..., None] / 255, 3, axis=2)
         share = (heat / heat.max() if heat.max() > 0 else heat)[..., None]
-        # What is not looked at recedes into grey, so that the colour shows on black and on white.
+        # The rest fades to grey, so that the colour is visible on black and on white.
         receding = 0.5 + 0.5 * (frame - 0.5)
         above.imshow(frame, interpolation="nearest")
         below.imshow(receding * (1 - share) + np.array(to_rgb(PATH)) * share, interpolation="nearest")
@@ -110,10 +109,10 @@ def draw_saliency(
 
 
 def draw_episode_saliency(agent: Watched, trajectory: Trajectory, moments: int = 4) -> Figure:
-    """What the agent looked at, at moments that lie evenly over an episode.
+    """What the agent looked at, at evenly spaced steps of an episode.
 
     Raises:
-        ValueError: if the agent saw no images.
+        ValueError: if the observations are not images.
 
     """
     steps = np.unique(np.linspace(0, len(trajectory.action) - 1, moments).astype(int))

@@ -1,4 +1,4 @@
-"""What several runs say together: learning curves with intervals, aggregates, probabilities of improvement."""
+"""Pictures of several runs: learning curves with intervals, aggregates, probabilities of improvement."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from lit_dqn.plots.style import FAINT, RUN_COLOURS, TICK_SIZE, TITLE_SIZE, plain_axes
 
 COLUMNS = 3
-"""Tasks side by side."""
+"""Number of tasks in a row."""
 
 ROW_HEIGHT = 0.42
-"""Inches of an agent or a pair of agents."""
+"""Height of an agent or a pair of agents, in inches."""
 
 
 class Estimate(NamedTuple):
@@ -27,7 +27,7 @@ class Estimate(NamedTuple):
 
 
 class Band(NamedTuple):
-    """A curve and its interval at each place, all [points]."""
+    """A curve and its interval at each point, all [points]."""
 
     x: NDArray[np.float64]
     value: NDArray[np.float64]
@@ -36,14 +36,14 @@ class Band(NamedTuple):
 
 
 def plot_learning_curves(curves: Mapping[str, Mapping[str, Band]], label: str = "return") -> Figure:
-    """Learning curves of agents, a panel for each task.
+    """Learning curves of agents, with a panel for each task.
 
     Args:
         curves: task -> agent -> its curve over env steps.
         label: of the y-axis.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there are none.
 
     """
     if not any(curves.values()):
@@ -71,13 +71,13 @@ def plot_learning_curves(curves: Mapping[str, Mapping[str, Band]], label: str = 
 
 
 def plot_estimates(measures: Mapping[str, Mapping[str, Estimate]]) -> Figure:
-    """Agents below each other, a panel for each measure: the interval as a bar, the number as a line across it.
+    """One row per agent, one panel per measure: the interval as a bar, the number as a line across it.
 
     Args:
-        measures: name of the measure -> agent -> estimate; the agents are the same in all of them.
+        measures: name of the measure -> agent -> estimate; with the same agents for all measures.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there are none.
 
     """
     if not any(measures.values()):
@@ -95,13 +95,13 @@ def plot_estimates(measures: Mapping[str, Mapping[str, Estimate]]) -> Figure:
 
 
 def plot_improvements(pairs: Mapping[tuple[str, str], Estimate]) -> Figure:
-    """How probably the first agent of each pair is better than the second; at the line in the middle none is.
+    """The probability that the first agent of each pair is better than the second; the line in the middle is a tie.
 
     Args:
         pairs: (X, Y) -> P(X > Y).
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there are none.
 
     """
     if not pairs:
@@ -121,7 +121,7 @@ def plot_improvements(pairs: Mapping[tuple[str, str], Estimate]) -> Figure:
 
 
 def _draw_estimate(axes: Axes, row: int, estimate: Estimate, colour: str) -> None:
-    axes.use_sticky_edges = False  # a bar that begins at the frame would look cut
+    axes.use_sticky_edges = False  # so that a bar does not begin at the frame
     axes.barh(row, estimate.high - estimate.low, 0.6, left=estimate.low, color=colour, alpha=0.6, linewidth=0)
     axes.vlines(estimate.value, row - 0.3, row + 0.3, color="black", linewidth=2)
     axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -138,7 +138,7 @@ def _colours(names: list[str]) -> dict[str, str]:
 
 
 def _legend(figure: Figure, panels: NDArray[np.object_]) -> None:
-    """One for all panels."""
+    """One legend for all panels."""
     handles = {
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }

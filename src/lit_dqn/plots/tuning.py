@@ -1,4 +1,4 @@
-"""What a search has tried: returns in the order of the trials, and over each key."""
+"""Pictures of a search: returns in the order of the trials, and over each key."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class Point(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """How a key is drawn: by its choices, or along a line."""
+    """The axis of a key: its choices, or numbers."""
 
     choices: tuple[str, ...] = ()
     log: bool = False
@@ -38,10 +38,10 @@ def plot_history(points: Sequence[Point], target: float | None = None) -> Figure
 
     Args:
         points: in the order of the trials.
-        target: where the search ends; None for no line.
+        target: the return at which the search ends; None: no line.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there are none.
 
     """
     if not points:
@@ -70,15 +70,15 @@ def plot_history(points: Sequence[Point], target: float | None = None) -> Figure
 
 
 def plot_slices(points: Sequence[Point], scales: Mapping[str, Scale], importances: Mapping[str, float]) -> Figure:
-    """The return of each trial over each key, a panel for each.
+    """The return of each trial over each key, with a panel for each key.
 
     Args:
         points: in any order.
-        scales: key -> how it is drawn.
-        importances: key -> its share; those that are not there are not told.
+        scales: key -> its axis.
+        importances: key -> its share; missing ones are not shown.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there are none.
 
     """
     if not points:

@@ -1,4 +1,4 @@
-"""What was learned beside the truth."""
+"""Learned values next to the true values."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ MIDDLE = (0.0, -0.05)
 
 
 def draw_value_error(layout: GridLayout, values: ArrayLike, true_values: ArrayLike) -> Figure:
-    """V minus the truth, purple where V lies below it and orange above; the title says the RMS error.
+    """V minus the true values, purple where V is too low, orange where it is too high; the title has the RMS error.
 
     Args:
         layout: the grid.
@@ -23,7 +23,7 @@ def draw_value_error(layout: GridLayout, values: ArrayLike, true_values: ArrayLi
         true_values: [num_states].
 
     Raises:
-        ValueError: if one of them has not one value for each state.
+        ValueError: if one of them does not have one value per state.
 
     """
     figure = Figure(figsize=grid_inches(layout), layout="constrained")
@@ -32,7 +32,7 @@ def draw_value_error(layout: GridLayout, values: ArrayLike, true_values: ArrayLi
 
 
 def draw_values_beside_truth(layout: GridLayout, values: ArrayLike, true_values: ArrayLike) -> Figure:
-    """Three panels: V, the true values in the same colours, and V minus the truth as in `draw_value_error`.
+    """Three panels: V, the true values in the same colours, and their difference as in `draw_value_error`.
 
     Args:
         layout: the grid.
@@ -40,7 +40,7 @@ def draw_values_beside_truth(layout: GridLayout, values: ArrayLike, true_values:
         true_values: [num_states].
 
     Raises:
-        ValueError: if one of them has not one value for each state.
+        ValueError: if one of them does not have one value per state.
 
     """
     width, height = grid_inches(layout)
@@ -64,7 +64,7 @@ def _paint_error(axes: Axes, layout: GridLayout, values: ArrayLike, true_values:
     acting = layout.acting_states
     error = learned - truth
     rms = float(np.sqrt(np.mean(error[acting] ** 2)))
-    # A scale of at least a hundredth of the values': errors that are nothing should look like nothing.
+    # The scale is at least a hundredth of the values', so that negligible errors look negligible.
     reach = max(float(np.abs(error[acting]).max()), 0.01 * float(np.ptp(truth[acting])), 1e-12)
     prepare_axes(axes, layout, f"V minus the truth: RMS error {rms:.3g}")
     paint_values(axes, layout, error, colours=ERROR_COLOURS, limits=(-reach, reach), number_at=MIDDLE)
@@ -73,7 +73,7 @@ def _paint_error(axes: Axes, layout: GridLayout, values: ArrayLike, true_values:
 def plot_state_values(
     layout: GridLayout, values: Mapping[str, ArrayLike], true_values: ArrayLike | None = None
 ) -> Figure:
-    """V over the states of a world of one row, one line for each name, as in Sutton & Barto's example 6.2.
+    """V over the states of a world of one row, with one line per name, as in Sutton & Barto's example 6.2.
 
     Args:
         layout: a grid of one row.

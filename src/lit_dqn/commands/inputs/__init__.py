@@ -1,4 +1,4 @@
-"""The first look at a command line: what is surely wrong is said at once, before torch and Lightning are imported."""
+"""The first look at a command line: certain errors are reported at once, before torch and Lightning are imported."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -60,14 +60,14 @@ OTHERS = {
     "plan": Argument(_BOOL),
     "print_config": Argument(),
 }
-"""Keys besides the sections."""
+"""Keys outside of the sections."""
 
 
 def first_look(words: Sequence[str]) -> list[str]:
-    """The command line as the parser takes it: the verb first, files by their paths, each setting as one word.
+    """The command line in the parser's form: the verb first, files by their paths, each setting as one word.
 
     Raises:
-        ConfigError: if it cannot work.
+        ConfigError: if it is invalid.
 
     """
     if asks_for_help(words):
@@ -83,13 +83,13 @@ def first_look(words: Sequence[str]) -> list[str]:
 
 
 def look_through(settings: Sequence[Setting], classes: Classes) -> Faults:
-    """Look at each setting, those of files among them, in the order in which they count.
+    """Check each setting, including those of files, in the order in which they apply.
 
     Returns:
-        What was looked through.
+        The checked settings.
 
     Raises:
-        ConfigError: naming the first one that cannot be.
+        ConfigError: names the first invalid one.
 
     """
     faults = Faults(classes, SECTIONS, OTHERS)
@@ -104,7 +104,7 @@ def look_through(settings: Sequence[Setting], classes: Classes) -> Faults:
             continue
         for name, part in (load_yaml(value) if _is_yaml(value) else read_config(value)).items():
             if name == EXTENDS and not _is_yaml(value):
-                continue  # `with_bases` has put that file before this one
+                continue  # `with_bases` has already inserted that file
             if not isinstance(name, str):
                 raise ConfigError(f"config: {value} has the key {name}, which is no name.")
             faults.check(name, part)
@@ -112,7 +112,7 @@ def look_through(settings: Sequence[Setting], classes: Classes) -> Faults:
 
 
 def _check_together(faults: Faults, data: Class) -> None:
-    """What plain values must keep to, by themselves and together."""
+    """Check plain values, each and in combination."""
     seed = faults.others.get("seed_everything")
     if isinstance(seed, int) and not 0 <= seed <= LARGEST_SEED:
         raise ConfigError(f"seed_everything: {seed} must lie between 0 and {LARGEST_SEED}; set --seed_everything 1.")
@@ -125,9 +125,9 @@ def _check_together(faults: Faults, data: Class) -> None:
             "data.env_id: no environment is given; take a config, such as --config cartpole, or set "
             "--data.env_id CartPole-v1."
         )
-    if faults.others.get("ckpt_path") is None:  # otherwise its settings count, too
+    if faults.others.get("ckpt_path") is None:  # a checkpoint's settings would count, too
         settings = {key: argument.default for key, argument in data.arguments.items()} | given
-        # What else a sampler says, and where schedules lead, only their classes know.
+        # Other properties of samplers and schedules are known only to their classes.
         sampler = SimpleNamespace(random=True, is_rollout=_class_name(given.get("sampler")) == "Rollout")
         known = {key: value for key, value in settings.items() if isinstance(value, int | float)}
         of_classes = {"sampler": sampler, "n_step": 1, "gamma": 1.0, "place": None}
@@ -135,13 +135,13 @@ def _check_together(faults: Faults, data: Class) -> None:
 
 
 def _class_name(described: Any) -> str:
-    """Of a class path, or of a mapping with one; empty if it is neither."""
+    """The class name of a class path, or of a mapping with one; empty if it is neither."""
     path = described.get("class_path") if isinstance(described, dict) else described
     return path.rpartition(".")[2] if isinstance(path, str) else ""
 
 
 def _with_files(setting: Setting) -> list[Setting]:
-    """A setting; of a config file, first those that it stands on."""
+    """A setting; a config file is preceded by those that it extends."""
     key, value = setting
     if key != "config" or not value or _is_yaml(value):
         return [setting]
@@ -149,5 +149,5 @@ def _with_files(setting: Setting) -> list[Setting]:
 
 
 def _is_yaml(value: str) -> bool:
-    """Whether a value is a config itself, and not the name of one."""
+    """Whether a value is the text of a config, not the name of one."""
     return value.lstrip().startswith("{") or "\n" in value

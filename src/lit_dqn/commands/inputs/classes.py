@@ -1,4 +1,4 @@
-"""What there is to configure, in words: classes, their arguments, and the values that an argument takes."""
+"""Descriptions of what can be configured: classes, their arguments, and the values that an argument takes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,11 +12,11 @@ class Hint:
     """The values that an argument takes.
 
     Attributes:
-        scalars: of `int`, `float`, `bool`, `str`, `null`, `mapping`.
+        scalars: a subset of `int`, `float`, `bool`, `str`, `null`, `mapping`.
         choices: names of an Enum, or values of a Literal.
-        kinds: names of classes whose objects it takes, or, where it takes what makes an object, of what is made.
-        items: of a list.
-        anything: whether more is possible than these words say.
+        kinds: names of classes whose objects it takes, or, if it takes factories, of the objects that they create.
+        items: the values in a list.
+        anything: whether it also takes other values.
 
     """
 
@@ -41,7 +41,9 @@ ANYTHING = Hint(anything=True)
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a class, with the default where that is a plain value or an object, of which the class."""
+    """One argument of a class, with its default if that is a plain value, or the class of the default if it is an
+    object.
+    """
 
     hint: Hint = ANYTHING
     default: Any = NO_DEFAULT
@@ -52,11 +54,11 @@ class Class:
     """A class that settings can name.
 
     Attributes:
-        name: short.
-        line: the names of its bases, their bases and so on, and its own.
-        arguments: by their names.
+        name: without its module.
+        line: its own name, and those of its bases, recursively.
+        arguments: by name.
         takes_more: whether it takes other arguments, too, as with `**kwargs`.
-        abstract: whether only its subclasses make objects.
+        abstract: whether only its subclasses can be instantiated.
 
     """
 
@@ -68,18 +70,18 @@ class Class:
 
 
 class Classes(Protocol):
-    """Where classes are looked up."""
+    """A source of classes."""
 
     def section(self, name: str) -> Class | None:
-        """The class that a section of the settings is for, such as `data`; None if nothing is known of it."""
+        """The class that a section of the settings configures, such as `data`; None if it is unknown."""
 
     def named(self, name: str, kind: str) -> Class | None:
-        """The class that a setting names, for an argument of a kind; None if nothing is known of it.
+        """The class that a setting names, for an argument of a kind; None if it is unknown.
 
         Raises:
-            ConfigError: if there is none, without the key.
+            ConfigError: if there is none; the message does not begin with the key.
 
         """
 
     def choices(self, kind: str) -> list[str]:
-        """How lit_dqn's own classes of a kind are named in settings."""
+        """The names of lit_dqn's own classes of a kind in settings."""

@@ -1,4 +1,4 @@
-"""The first thing that is wrong with settings, as one sentence: the key, the value, what fits, what may be meant."""
+"""The first error in settings, as one sentence: the key, the value, valid values, and a guess of what was meant."""
 
 import difflib
 import math
@@ -18,10 +18,10 @@ REMEDIES = {
     "observation_shape": "it comes from the env; leave it out",
     "num_actions": "it comes from the env; leave it out",
 }
-"""What to do instead of keys that people know from elsewhere."""
+"""Remedies for keys that users know from other programs."""
 
 TOO_LARGE = 2**63
-"""What no counter holds."""
+"""Larger than any counter."""
 
 SPEC = ("class_path", "init_args", "dict_kwargs")
 
@@ -36,11 +36,11 @@ _SCALARS = {
 
 
 class Faults:
-    """Looks through settings one by one, in the order in which they were given.
+    """Checks settings one by one, in the order in which they were given.
 
     Args:
-        classes: where the names of classes and their arguments are looked up.
-        others: keys besides the sections, and what they take.
+        classes: the source of classes and their arguments.
+        others: keys outside of the sections, and the values that they take.
 
     """
 
@@ -50,21 +50,21 @@ class Faults:
         self._arguments = others
         self._chosen: dict[str, Class | None] = {}
         self.given: dict[str, dict[str, Any]] = {section: {} for section in self._sections}
-        """The plain values of each section, by their keys."""
+        """The plain values of each section, by key."""
         self.others: dict[str, Any] = {}
         """The values of the other keys."""
         self.whole = True
-        """Whether nothing was left to files that were not read."""
+        """Whether all settings are known, because no file was left unread."""
 
     def check(self, key: str, value: Any) -> None:
-        """Look at one setting.
+        """Check one setting.
 
         Args:
             key: dotted.
-            value: as a file says it; that of a command line, which is a text, is read as YAML where no text is wanted.
+            value: from a file; or a text from the command line, which is read as YAML unless the argument takes a text.
 
         Raises:
-            ConfigError: if it cannot be.
+            ConfigError: if it is invalid.
 
         """
         section, *rest = key.removesuffix("+").split(".")
@@ -83,7 +83,7 @@ class Faults:
             if not rest:
                 value = _read(value)
                 if isinstance(value, str) and Path(value).is_file():
-                    self.whole = False  # a file of its own, which the parser reads
+                    self.whole = False  # a separate file, which the parser reads
                     return
                 if not isinstance(value, Mapping):
                     raise ConfigError(
@@ -100,7 +100,7 @@ class Faults:
     def _no_section(self, key: str, section: str, rest: list[str], value: Any) -> str:
         names = [*self._sections, *self._arguments]
         if not rest:
-            # Somebody may have forgotten the section.
+            # The user may have forgotten the section.
             homes = [name for name in self._sections if section in self._arguments_of(name)]
             if homes:
                 return f"{key}: there is no such key; did you mean --{homes[0]}.{section}?"
@@ -143,7 +143,7 @@ class Faults:
     # --- values ---
 
     def _check_path(self, key: str, hint: Hint, path: list[str], value: Any, default: Any) -> None:
-        """What is set at a path below an argument, or the argument itself."""
+        """Check a value at a path below an argument, or of the argument itself."""
         path = [part for part in path if part not in ("init_args", "dict_kwargs")]
         if path == ["class_path"]:
             path = []
@@ -167,7 +167,7 @@ class Faults:
             self._check_object(key, hint, value, default)
         elif hint.kinds and isinstance(value, str) and not self._fits(hint, value):
             if Path(value).is_file():
-                return  # a config of that argument alone, which the parser reads
+                return  # a config file for this argument, which the parser reads
             self._chosen[key] = self._class(key, hint, value)
         elif hint.items is not None and isinstance(read := _read(value), list | tuple):
             for number, item in enumerate(read):
@@ -211,7 +211,7 @@ class Faults:
         return found
 
     def _own_kinds(self, choices: list[str]) -> set[str]:
-        """Kinds of which lit_dqn itself has the base, so that a bare name must be one of its own."""
+        """Kinds whose base belongs to lit_dqn, so that a bare name must be one of its own classes."""
         own = [self._classes.named(choice, "") for choice in choices]
         return {name for cls in own if cls is not None for name in cls.line} - {"Module"}
 
@@ -269,12 +269,12 @@ def _expected(hint: Hint) -> str:
 
 
 def _kind(name: str) -> str:
-    """What a kind of class is called."""
+    """The name of a kind of class in messages."""
     return {"Module": "network", "LitAgent": "agent", "Env": "wrapper"}.get(name, name.lower())
 
 
 def _read(value: Any) -> Any:
-    """What a text of the command line says."""
+    """The value of a text from the command line."""
     if not isinstance(value, str):
         return value
     try:

@@ -1,4 +1,4 @@
-"""Config files: where they are, and what they say, before anything else is imported."""
+"""Config files: finding and reading them, before anything else is imported."""
 
 import difflib
 import re
@@ -15,23 +15,23 @@ CONFIGS = next((folder for folder in (_HERE / "configs", _HERE.parents[1] / "con
 """The configs that come with lit_dqn: inside the package of a wheel, at the top of a clone."""
 
 WHOLE = re.compile(r"[-+]?\d+(\.\d*)?[eE]\+?\d{1,2}")
-"""1e6 and 2.5e5, which YAML takes for fractions."""
+"""1e6 and 2.5e5, which YAML reads as floats."""
 
 
 def own_configs() -> dict[str, Path]:
-    """The configs that come with lit_dqn: their files, by the names that `--config` takes."""
+    """The configs that come with lit_dqn: their files, by their names for `--config`."""
     if CONFIGS is None:
         return {}
     return {file.relative_to(CONFIGS).with_suffix("").as_posix(): file for file in sorted(CONFIGS.rglob("*.yaml"))}
 
 
 def config_name(file: str) -> str:
-    """What `--config` takes for a file, as short as may be: a config of lit_dqn by its name."""
+    """The shortest value of `--config` for a file: a config of lit_dqn by its name."""
     return next((name for name, own in own_configs().items() if own == Path(file)), file)
 
 
 def find_config(name: str) -> str:
-    """The file that `--config NAME` means: a path, or a config of lit_dqn, such as `cartpole` or `atari/pong`.
+    """The file of `--config NAME`: a path, or a config of lit_dqn, such as `cartpole` or `atari/pong`.
 
     Raises:
         ConfigError: if there is neither.
@@ -57,10 +57,10 @@ def read_config(name: str) -> dict[str, Any]:
     """The keys and values of a config file.
 
     Args:
-        name: of the file, as `find_config` gives it.
+        name: of the file, from `find_config`.
 
     Raises:
-        ConfigError: if it cannot be read, is no YAML in UTF-8, or holds anything but keys with values.
+        ConfigError: if it cannot be read, is not YAML in UTF-8, or has anything but keys with values.
 
     """
     try:
@@ -100,17 +100,17 @@ def read_config(name: str) -> dict[str, Any]:
 
 
 EXTENDS = "extends"
-"""The key by which a config file names the one that it stands on."""
+"""The key with which a config file names the one that it extends."""
 
 
 def with_bases(name: str) -> list[str]:
-    """A config file and those that it stands on, the lowest first, each to be changed by the next.
+    """A config file and those that it extends, the base first; each is changed by the next.
 
     Args:
-        name: of the file, as `find_config` gives it.
+        name: of the file, from `find_config`.
 
     Raises:
-        ConfigError: if one of them cannot be read, or they stand on each other in a circle.
+        ConfigError: if one of them cannot be read, or they extend each other in a cycle.
 
     """
     chain = [name]
@@ -123,7 +123,7 @@ def with_bases(name: str) -> list[str]:
 
 
 def _base_of(name: str) -> str | None:
-    """The file that a config file names by `extends`: beside it, or a config of lit_dqn."""
+    """The file that a config file names in `extends`: in the same folder, or a config of lit_dqn."""
     if "://" in name:
         return None  # the parser reads it
     settings = read_config(name)
@@ -158,7 +158,9 @@ _NUMBER = re.compile(
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's safe loader; 5e-4 and 1e6 are numbers, 2020-01-01 and 1:00:00 are texts, and a key stands once."""
+    """PyYAML's safe loader, but 5e-4 and 1e6 are numbers, 2020-01-01 and 1:00:00 are texts, and duplicate keys are
+    refused.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[Any, int] = {}
@@ -189,10 +191,10 @@ _Loader.add_constructor(_FLOAT, _number)
 
 
 def load_yaml(text: str) -> Any:
-    """What a text says, as the configs mean it: a whole number may be written 1e6.
+    """The value of a text, as in configs: integers may be written as 1e6.
 
     Raises:
-        yaml.YAMLError: if it is no YAML, or has a key twice.
+        yaml.YAMLError: if it is not YAML, or has a duplicate key.
 
     """
     return yaml.load(text, Loader=_Loader)

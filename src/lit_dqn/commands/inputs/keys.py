@@ -1,4 +1,4 @@
-"""All keys that a config may have, dotted, with what they take; those of classes as far as they are asked for."""
+"""All dotted keys that a config may have, with the values that they take; those of classes only on request."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -6,16 +6,16 @@ from lit_dqn.commands.inputs.classes import Argument, Hint
 from lit_dqn.commands.inputs.sources import SECTIONS, Sources
 
 FROM_THE_ENV = ("observation_shape", "num_actions", "num_outputs")
-"""Arguments that nobody gives."""
+"""Arguments that users do not set."""
 
 
 def all_keys(typed: Sequence[str], others: Mapping[str, Argument]) -> Iterator[tuple[str, Argument]]:
-    """Keys, each once.
+    """All keys, without duplicates.
 
     Args:
-        typed: words of a command line. The keys of a class, such as those of a network, are there where one of them
-            begins, as `--model.network.` does.
-        others: keys besides the sections.
+        typed: words of a command line. The keys of a class, such as a network, are included if one of them begins with
+            `--model.network.`.
+        others: keys outside of the sections.
 
     """
     sources = Sources()

@@ -1,4 +1,4 @@
-"""What is said of an error at the end: its sentence, and the page of the docs that knows more where that helps."""
+"""Printing an error: its sentence and, where it helps, the page of the docs to read."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from lit_dqn.errors import one_line
 
 _HERE = Path(__file__).parents[2]
 DOCS = next((folder for folder in (_HERE / "docs", _HERE.parents[1] / "docs") if folder.is_dir()), None)
-"""The pages: inside the package of a wheel, at the top of a clone."""
+"""The folder of the pages: inside the package of a wheel, at the top of a clone."""
 
 PAGES = {
     "guide/configs.md": ("config", "extends"),
@@ -25,16 +25,16 @@ PAGES = {
     "studies.md": ("study", "report", "agents", "tasks", "overrides", "seeds", "scales", "at_once", "test_episodes"),
     "tuning.md": ("tune", "space", "configs", "trials", "target", "prune", "storage"),
 }
-"""Pages, and the keys that a sentence about one of their matters begins with."""
+"""Pages, and the keys with which sentences about their topics begin."""
 
 _PAGE_OF = {key: page for page, keys in PAGES.items() for key in keys}
 
 _KEYS = re.compile(r"(?:[^:\s][^:]{0,60}: ){1,2}")
-"""How sentences begin: with a key, or in a study with an agent and then a key."""
+"""The beginning of a sentence: a key, or, in a study, an agent and a key."""
 
 
 def page_of(sentence: str) -> str | None:
-    """The page about what a sentence says, as a path below `docs`; None if the sentence is enough.
+    """The page about the topic of a sentence, as a path below `docs`; None if the sentence is enough.
 
     Args:
         sentence: such as `data.env_id: there is no environment Pole-v1; ...`.
@@ -48,7 +48,7 @@ def page_of(sentence: str) -> str | None:
 
 
 def say_error(error: Exception) -> None:
-    """Print it in one line on the standard error, with its page."""
+    """Print an error in one line on the standard error, with its page."""
     sentence = one_line(error)
     page = page_of(sentence)
     more = f" See {_shown(DOCS / page)}" if page is not None and DOCS is not None else ""
@@ -56,5 +56,5 @@ def say_error(error: Exception) -> None:
 
 
 def _shown(path: Path) -> str:
-    """A path as short as it can be typed from here."""
+    """The shortest form of a path from the working folder."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,4 +1,4 @@
-"""The classes of lit_dqn as their sources say them. Importing them takes seconds, and a misspelt key need not wait."""
+"""The classes of lit_dqn, read from their sources. Importing them takes seconds, and a misspelt key need not wait."""
 
 import ast
 import importlib.util
@@ -20,18 +20,18 @@ SECTIONS = {
     "trajectories": "lit_dqn.callbacks.trajectories.TrajectoryWriter",
     "trainer": "lightning.pytorch.trainer.trainer.Trainer",
 }
-"""The sections of a config, and whose arguments they hold."""
+"""The sections of a config, and the classes that they configure."""
 
 _SCALARS = {"int": "int", "float": "float", "bool": "bool", "str": "str", "None": "null"}
 _FOREIGN = {"Sequential": {"Sequential", "Module"}}
-"""Bases that lit_dqn's classes have from elsewhere, with what they are."""
+"""Base classes from other packages, with their kinds."""
 
 _LISTS = ("Sequence", "list", "List", "tuple", "Iterable")
 _MAPPINGS = ("dict", "Dict", "Mapping")
 
 
 class Sources:
-    """`Classes` that are read and not imported: of others than lit_dqn's own they know nothing."""
+    """`Classes` that are read and not imported: only lit_dqn's own classes are known."""
 
     def section(self, name: str) -> Class | None:
         return _class(*SECTIONS[name].rsplit(".", 1)) if name in SECTIONS else None
@@ -48,7 +48,7 @@ class Sources:
         found = [name for name, cls in classes.items() if kind in cls.line and not cls.abstract]
         if kind != "Module":
             return found
-        # Heads are modules, too; and others have networks of the same names.
+        # Heads are modules, too, and other packages have networks of the same names.
         return [f"lit_dqn.{name}" for name in found if "Head" not in classes[name].line]
 
     def summary(self, module: str, name: str) -> str:
@@ -62,9 +62,9 @@ class Sources:
 
 @cache
 def _tree(module: str) -> ast.Module:
-    """The source of a module; an empty one where it is not at hand."""
+    """The source of a module; an empty one if it is not available."""
     package, *rest = module.split(".")
-    spec = importlib.util.find_spec(package)  # which imports nothing, as that of a submodule would
+    spec = importlib.util.find_spec(package)  # the spec of a package imports nothing, that of a submodule would
     for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder, *rest)
         for file in (path.with_suffix(".py"), path / "__init__.py"):
@@ -75,7 +75,7 @@ def _tree(module: str) -> ast.Module:
 
 @cache
 def _found(module: str, name: str) -> tuple[str, ast.ClassDef] | None:
-    """Where a module has a class from, and its source; None if it is none of lit_dqn's."""
+    """The module that defines a class, and its source; None if it is not one of lit_dqn's."""
     for node in _tree(module).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return module, node
@@ -99,7 +99,7 @@ def _class(module: str, name: str) -> Class | None:
     if "__init__" in methods:
         arguments, more = _arguments(module, methods["__init__"].args), methods["__init__"].args.kwarg is not None
     else:
-        # A dataclass, or what its base takes.
+        # A dataclass, or the arguments of its base.
         arguments = {key: argument for base in bases for key, argument in base.arguments.items()}
         more = any(base.takes_more for base in bases)
         for field in node.body:
@@ -136,7 +136,7 @@ def _default(module: str, node: ast.expr | None) -> Any:
 
 
 def _hint(module: str, node: ast.expr | None) -> Hint:
-    """What an annotation says."""
+    """The values that an annotation allows."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         node = ast.parse(node.value, mode="eval").body
     if isinstance(node, ast.Constant) and node.value is None:

@@ -1,4 +1,4 @@
-"""The words of a command line: a verb, then settings as `--key value`."""
+"""Splitting a command line into words: a verb, then settings as `--key value`."""
 
 import difflib
 import re
@@ -12,7 +12,7 @@ from lit_dqn.errors import ConfigError
 PROGRAM = "python -m lit_dqn"
 
 VERBS = ("fit", "validate", "test", "predict", "export")
-"""Of one run, which a config describes."""
+"""Verbs for a single run, which a config describes."""
 
 OTHER_VERBS = {
     "study": "lit_dqn.commands.studies.verbs",
@@ -22,7 +22,7 @@ OTHER_VERBS = {
     "pull": "lit_dqn.commands.sharing.verbs",
     "list": "lit_dqn.commands.listing",
 }
-"""Of many runs, or of none, and the modules whose `main(verb, words)` does them; their words are no settings."""
+"""Verbs for many runs, or for none, and the modules with their `main(verb, words)`; their words are not settings."""
 
 _ALL = (*VERBS, *OTHER_VERBS)
 
@@ -40,12 +40,12 @@ class Setting(NamedTuple):
 
     @property
     def word(self) -> str:
-        """The setting as one word, whose value cannot pass for another option, such as -1e-3 would."""
+        """The setting as one word, so that its value, such as -1e-3, cannot be read as another option."""
         return f"--{self.key}" if self.value is None else f"--{self.key}={self.value}"
 
 
 def asks_for_help(words: Sequence[str]) -> bool:
-    """Whether a command line asks what there is."""
+    """Whether a command line asks for help."""
     return any(word == "-h" or re.match(r"--([\w.]+\.)?help(=|$)", word) for word in words)
 
 
@@ -75,7 +75,7 @@ def read_words(words: Sequence[str]) -> tuple[str, list[Setting]]:
 
 
 def _whole(value: str) -> str:
-    """1e6 as 1000000; anything else as it is."""
+    """1e6 as 1000000; anything else unchanged."""
     if WHOLE.fullmatch(value) and float(value).is_integer():
         return str(int(float(value)))
     return value

@@ -1,4 +1,4 @@
-"""What of an agent travels: plain files. What comes back is read with the suspicion that a checkpoint is read with."""
+"""An agent as plain files for a hub. Pulled files are checked as strictly as checkpoints."""
 
 import json
 from collections.abc import Mapping
@@ -30,33 +30,33 @@ from lit_dqn.training.td import LitTD
 CARD, WEIGHTS, CURVE = "README.md", "model.safetensors", "learning_curve.png"
 
 NEEDED, MAY_COME = (CONFIG, WEIGHTS), (CARD, RESULTS, CURVE)
-"""Files of a repository; all others are left there."""
+"""Files of a repository that are pulled."""
 
 MAX_BYTES = {CONFIG: 100_000, CARD: 1_000_000, RESULTS: 10_000_000, CURVE: 10_000_000}
-"""Of files that are no weights."""
+"""The most bytes of a file other than the weights."""
 
 
 AGENTS: dict[str, type[LitAgent]] = {f"lit_dqn.{agent.__name__}": agent for agent in (LitDQN, LitTD, LitActorCritic)}
 
 
 class Agent(NamedTuple):
-    """An agent that shall travel."""
+    """An agent to be pushed."""
 
-    settings: dict[str, Any]  # as a config file says them
+    settings: dict[str, Any]  # as in a config file
     weights: bytes  # safetensors
     env_step: int
-    result: dict[str, Any] | None  # of `test`, as `results.json` has it; None: it was not tested
-    episodes: Path | None  # of its run
+    result: dict[str, Any] | None  # an entry of `results.json`; None: not tested
+    episodes: Path | None  # `episodes.csv` of its run
 
 
 def agent_of(run: Path) -> Agent:
-    """The agent of a run: its best checkpoint, or the newest where none is the best yet.
+    """The agent of a run: its best checkpoint, or the newest if there is no best one yet.
 
     Args:
         run: its folder, or a `.ckpt` file.
 
     Raises:
-        ConfigError: if there is none, or it is made of classes that others do not have.
+        ConfigError: if there is none, or it has classes that others do not have.
 
     """
     path = run
@@ -95,14 +95,14 @@ def _result_of(run: Path | None, env_step: int) -> dict[str, Any] | None:
 
 
 def check_bundle(folder: Path, source: str) -> None:
-    """Refuse what is no agent of lit_dqn, or names what could run code; write its config anew as it was understood.
+    """Refuse files that are not an agent of lit_dqn, or could run code; rewrite the config in its parsed form.
 
     Args:
         folder: with the files of a repository.
-        source: where they are from, as the errors begin.
+        source: their origin, with which error messages begin.
 
     Raises:
-        ConfigError: saying what is wrong.
+        ConfigError: names the defect.
 
     """
     for name, most in MAX_BYTES.items():
@@ -113,7 +113,7 @@ def check_bundle(folder: Path, source: str) -> None:
         with safetensors.safe_open(folder / WEIGHTS, framework="pt") as file:
             names = list(file.keys())
             damaged = [name for name in names if not torch.isfinite(file.get_tensor(name)).all()]
-    # torch cannot ask weights of 4 bits whether they are finite, nor take every shape that a file says.
+    # torch cannot check 4-bit weights, nor create every shape that a file may declare.
     except (OSError, UnicodeDecodeError, safetensors.SafetensorError, RuntimeError, TypeError) as error:
         raise ConfigError(f"{source}: it cannot be read ({one_line(error)}); take another repository.") from error
     if damaged or not names:
@@ -123,24 +123,24 @@ def check_bundle(folder: Path, source: str) -> None:
 
 
 def checked_config(text: str, source: str) -> dict[str, Any]:
-    """The settings of a config file of a stranger, if they name nothing but parts of lit_dqn, torch and Gymnasium.
+    """The settings of a stranger's config file, if they name only parts of lit_dqn, torch and Gymnasium.
 
     Args:
         text: of the file.
-        source: as of `check_bundle`.
+        source: as for `check_bundle`.
 
     Raises:
-        ConfigError: naming what could run code, or is no setting of an agent and its data.
+        ConfigError: names what could run code, or does not belong to an agent and its data.
 
     """
     said = {"source": source, "remedy": "take another repository, or copy its config by hand if you trust its author"}
     try:
-        # A text of a hundred letters can hold a million values by naming some of them again and again.
+        # With YAML references a text of a hundred characters can expand to a million values.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
             raise ValueError("it repeats parts by references")
         config = yaml.safe_load(text)
         check_plain(config)
-    # PyYAML looks into a text that a tag calls a number, a truth or a date before it knows that it is one.
+    # PyYAML fails with other errors on texts that are tagged as numbers, bools or dates.
     except (yaml.YAMLError, ValueError, RecursionError, IndexError, KeyError, AttributeError) as error:
         raise ConfigError(f"{source}: its {CONFIG} cannot be read ({one_line(error)}); {said['remedy']}.") from error
     needed = {"data", "model"}

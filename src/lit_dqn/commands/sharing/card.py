@@ -1,4 +1,4 @@
-"""The model card of an agent, made of what its run knows."""
+"""The model card of an agent, made from the data of its run."""
 
 import json
 from typing import Any
@@ -11,12 +11,12 @@ from lit_dqn.saving.layout import CONFIG, RESULTS
 
 
 def card(agent: Agent, repo_id: str, curve: bool) -> str:
-    """The text of `README.md`: a head that hubs read, result and protocol, how to play it, and its config.
+    """The text of `README.md`: metadata for hubs, result and protocol, how to play it, and its config.
 
     Args:
-        agent: that it is about.
-        repo_id: where it will be.
-        curve: whether a picture of its learning curve goes with it.
+        agent: the agent.
+        repo_id: of its repository.
+        curve: whether there is a picture of its learning curve.
 
     """
     env_id, made = agent.settings["data"]["env_id"], _name(agent.settings["model"])
@@ -64,7 +64,7 @@ def card(agent: Agent, repo_id: str, curve: bool) -> str:
 
 
 def _name(model: dict[str, Any]) -> str:
-    """What an agent is called: its objective where it has one to choose, else its class."""
+    """The name of an agent: its objective if that can be chosen, otherwise its class."""
     objective = model["init_args"].get("objective")
     path = objective["class_path"] if isinstance(objective, dict) else model["class_path"]
     return str(path).rpartition(".")[2]

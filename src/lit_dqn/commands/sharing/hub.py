@@ -1,4 +1,4 @@
-"""To a Hugging Face hub and back, by its own package, which is an extra."""
+"""Pushing to a Hugging Face hub and pulling from it, with the hub's package, which is an extra."""
 
 import json
 import os
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 
 def push(run: Path, repo_id: str, *, private: bool = False) -> str:
-    """Put an agent onto the hub, in one commit.
+    """Push an agent to the hub, in one commit.
 
     Args:
         run: its folder, or a `.ckpt` file.
-        repo_id: `owner/name`; made if it is not there.
-        private: if it is made, for its owner alone.
+        repo_id: `owner/name`; created if it does not exist.
+        private: whether a new repository is visible only to its owner.
 
     Returns:
-        The address of the commit.
+        The URL of the commit.
 
     Raises:
         ConfigError: if there is no such agent, the extra is not installed, or the hub refuses it.
@@ -80,7 +80,7 @@ def _draw(run: Path, picture: Path) -> bool:
 
 
 def pull(repo_id: str, folder: Path, *, revision: str | None = None) -> None:
-    """Fetch an agent from the hub, check it, and only then give it its folder.
+    """Pull an agent from the hub, check it, and only then create its folder.
 
     Args:
         repo_id: `owner/name`.
@@ -88,8 +88,8 @@ def pull(repo_id: str, folder: Path, *, revision: str | None = None) -> None:
         revision: a branch, tag or commit; None: the newest.
 
     Raises:
-        ConfigError: if there is none, it is no agent of lit_dqn or names what could run code, the extra is not
-            installed, or the folder is there.
+        ConfigError: if there is none, it is not an agent of lit_dqn or could run code, the extra is not installed, or
+            the folder exists.
 
     """
     api = _api("pull")
@@ -138,7 +138,7 @@ def _api(verb: str) -> "HfApi":
 
 @contextmanager
 def _explained(verb: str, repo_id: str) -> Iterator[None]:
-    """What the hub refuses, in one sentence."""
+    """Restate the hub's refusals in one sentence."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
     try:
@@ -157,5 +157,5 @@ def _explained(verb: str, repo_id: str) -> Iterator[None]:
             404: "give another one, or type hf auth login if it is private",
         }.get(code, "try again later")
         raise ConfigError(f"{verb}: the hub refuses {repo_id} ({code}: {one_line(error)}); {remedy}.") from error
-    except Exception as error:  # of the network, by types of whichever package huggingface_hub has it from
+    except Exception as error:  # network errors; their types depend on the version of huggingface_hub
         raise ConfigError(f"{verb}: the hub cannot be asked for {repo_id} ({one_line(error)}); try again.") from error

@@ -1,4 +1,4 @@
-"""`python -m lit_dqn push RUN REPO_ID` and `python -m lit_dqn pull REPO_ID`: agents to and from a Hugging Face hub."""
+"""`python -m lit_dqn push RUN REPO_ID` and `python -m lit_dqn pull REPO_ID`: sharing agents on a Hugging Face hub."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from lit_dqn.errors import ConfigError, TrainingError
 
 
 def parser_of(verb: str) -> argparse.ArgumentParser:
-    """Of the words after `push` or `pull`."""
+    """The parser of the words after `push` or `pull`."""
     if verb == "push":
         parser = argparse.ArgumentParser(
             prog=f"{PROGRAM} push",
@@ -29,11 +29,11 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
 
 
 def main(verb: str, words: Sequence[str]) -> int:
-    """Do it; 0, or 2 with one sentence if it cannot be done.
+    """Run the verb; returns 0, or 2 after an error in one sentence.
 
     Args:
         verb: `push` or `pull`.
-        words: what follows it.
+        words: the words after it.
 
     """
     given = parser_of(verb).parse_args(words)

@@ -1,11 +1,11 @@
-"""What is not the same in two settings."""
+"""The differences of two settings."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 
 def differences(then: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Dotted key, value then and now, of all that is not the same in two mappings of plain values."""
+    """(dotted key, old value, new value) of all differences of two mappings of plain values."""
     before, after = dict(_flat(then)), dict(_flat(now))
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
@@ -13,7 +13,7 @@ def differences(then: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
 
 
 def changes(then: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    """As `differences` of two whole configs: a setting that an earlier release did not have has not changed."""
+    """As `differences`, for two whole configs: a setting that an earlier release did not have counts as unchanged."""
     known = dict(_flat(then))
     return (found for found in differences(then, now) if found[0] in known)
 

@@ -1,4 +1,4 @@
-"""What records say together, in numbers: scores, estimates with their intervals, curves."""
+"""Numbers from several records: scores, estimates with their intervals, curves."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from lit_dqn.plots.episodes import moving_mean
 from lit_dqn.plots.studies import Band, Estimate
 
 POINTS = 100
-"""Of a curve."""
+"""The number of points of a curve."""
 
 Strata = list[NDArray[np.float64]]
 
@@ -32,7 +32,7 @@ class Comparison:
 
     Args:
         records: of all runs.
-        scales: task -> the returns that score 0 and 1; Atari's games have those of a random player and a human.
+        scales: task -> the returns that score 0 and 1; Atari's games default to those of a random player and a human.
 
     """
 
@@ -50,14 +50,14 @@ class Comparison:
         return list(dict.fromkeys(record.task for record in self.records))
 
     def of(self, agent: str, task: str) -> list[Record]:
-        """The runs of an agent on a task, by their seeds."""
+        """The runs of an agent on a task, ordered by seed."""
         found = [record for record in self.records if (record.agent, record.task) == (agent, task)]
         return sorted(found, key=lambda record: record.seed)
 
     # --- scores ---
 
     def scale(self, task: str) -> tuple[float, float] | None:
-        """The returns that score 0 and 1; None if nobody knows them."""
+        """The returns that score 0 and 1; None if they are unknown."""
         env_id = next(record.settings["data"]["env_id"] for record in self.records if record.task == task)
         return self.scales.get(task) or random_and_human(env_id)
 
@@ -68,7 +68,7 @@ class Comparison:
 
     @property
     def can_be_aggregated(self) -> bool:
-        """Whether scores of all tasks can be put together: returns of two envs cannot."""
+        """Whether the scores of all tasks can be aggregated: unscaled returns of two envs cannot."""
         return self.is_scaled or len(self.tasks) == 1
 
     @property
@@ -86,7 +86,7 @@ class Comparison:
         return [np.array([self.score(record) for record in self.of(agent, task)]) for task in self.tasks]
 
     def matrix(self, agent: str) -> list[list[float]]:
-        """Scores [runs, tasks] of the seeds that an agent has on every task, as rliable reads them."""
+        """Scores [runs, tasks] of the seeds that an agent has on every task, in the form that rliable reads."""
         by_seed = [{record.seed: self.score(record) for record in self.of(agent, task)} for task in self.tasks]
         seeds = sorted(set.intersection(*(set(scores) for scores in by_seed)))
         return [[scores[seed] for scores in by_seed] for seed in seeds]
@@ -104,7 +104,7 @@ class Comparison:
         }
 
     def improvements(self) -> dict[tuple[str, str], Estimate]:
-        """P(X > Y) of each pair of agents, the later one of the study first, for it is mostly the newer idea."""
+        """P(X > Y) of each pair of agents, the later one of the study first, because it is usually the newer idea."""
         pairs = {}
         for y, x in itertools.combinations(self.whole, 2):
             ours, theirs = self.strata(x), self.strata(y)
@@ -116,11 +116,13 @@ class Comparison:
 
     @property
     def window(self) -> int:
-        """Episodes behind a point of a curve: a tenth of the shortest run's, at most a hundred."""
+        """Episodes per point of a curve: a tenth of the shortest run's, at most a hundred."""
         return max(1, min(RECENT, min(len(record.returns) for record in self.records) // 10))
 
     def curves(self) -> dict[str, dict[str, Band]]:
-        """Task -> agent -> the training return over env steps, the IQM of its runs as far as all of them got."""
+        """Task -> agent -> the training return over env steps, as the IQM of its runs, up to the end of the shortest
+        run.
+        """
         return {
             task: {agent: self._curve(runs) for agent in self.agents if (runs := self.of(agent, task))}
             for task in self.tasks
@@ -129,7 +131,7 @@ class Comparison:
     def _curve(self, runs: Sequence[Record]) -> Band:
         first, last = max(run.env_step[0] for run in runs), min(run.env_step[-1] for run in runs)
         x = np.linspace(first, max(first, last), POINTS)
-        # Between two ends of episodes the mean is the one of the earlier.
+        # Between the ends of two episodes the mean is that of the earlier one.
         returns = np.array(
             [moving_mean(run.returns, self.window)[np.searchsorted(run.env_step, x, side="right") - 1] for run in runs]
         )

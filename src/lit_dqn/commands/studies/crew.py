@@ -1,4 +1,4 @@
-"""The processes of a study: so many at once, each with one run, none of which outlives the study."""
+"""The processes of a study: each has one run, some run at once, and none outlives the study."""
 
 import contextlib
 import os
@@ -25,11 +25,11 @@ WORKER = (sys.executable, "-m", "lit_dqn.commands.studies.worker")
 POLL_SECONDS = 0.2
 
 RESTARTS = 5
-"""How often a run is resumed in one go after somebody else has ended its process, such as a system without memory."""
+"""How often a run is resumed after something else has killed its process, such as a system out of memory."""
 
 
 class View(Protocol):
-    """What is told of a study while it runs."""
+    """Receives the events of a running study."""
 
     def starts(self, job: Job) -> None: ...
 
@@ -41,46 +41,46 @@ class View(Protocol):
 
 
 class Supply(Protocol):
-    """Where runs come from that are not all known when the first one starts."""
+    """A source of runs, not all of which are known when the first one starts."""
 
     def next(self) -> Job | None:
-        """The run to start now; None if there is none for the moment."""
+        """The next run to start; None if there is none at the moment."""
 
     def again(self, job: Job) -> None:
-        """Give it once more: its process was ended from outside."""
+        """Return a run, because its process was killed from outside."""
 
     def is_wanted(self, job: Job) -> bool:
-        """Whether a run shall go on that is running."""
+        """Whether a running run should continue."""
 
     def is_empty(self) -> bool:
-        """Whether no run will come any more, once those that run have ended."""
+        """Whether there will be no more runs once the running ones have ended."""
 
 
 class Listed:
-    """Runs one after another, as they are listed."""
+    """Runs in the order of a list."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._waiting = deque(jobs)
 
     def next(self) -> Job | None:
-        """The first that waits."""
+        """The first waiting run."""
         return self._waiting.popleft() if self._waiting else None
 
     def again(self, job: Job) -> None:
-        """Before all others."""
+        """It goes before all others."""
         self._waiting.appendleft(job)
 
     def is_wanted(self, job: Job) -> bool:
-        """Always."""
+        """Always True."""
         return True
 
     def is_empty(self) -> bool:
-        """Whether all have been given."""
+        """Whether all have been started."""
         return not self._waiting
 
 
 class Process(NamedTuple):
-    """A run's."""
+    """The process of a run."""
 
     job: Job
     popen: subprocess.Popen[bytes]
@@ -90,18 +90,18 @@ class Process(NamedTuple):
 def run_all(
     jobs: Sequence[Job] | Supply, test_episodes: int, checkpoint: str, at_once: int, threads: int, view: View
 ) -> dict[Job, str]:
-    """Bring every run to its test, those that have begun from where they are.
+    """Train and test every run; those that have begun are resumed.
 
     Args:
-        jobs: in the order in which they start, or what gives them.
-        test_episodes: of each.
-        checkpoint: which plays them.
-        at_once: runs.
-        threads: of torch in each.
-        view: is told.
+        jobs: in the order in which they start, or a source of them.
+        test_episodes: of each run.
+        checkpoint: the checkpoint that is tested.
+        at_once: number of runs at once.
+        threads: torch threads per run.
+        view: receives the events.
 
     Returns:
-        The runs that failed, each with what it said last.
+        The runs that failed, each with its last message.
 
     Raises:
         Interrupted: after a signal, once all runs have saved their state; a second signal does not wait for that.
@@ -148,7 +148,7 @@ def run_all(
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """The signals that have come meanwhile."""
+    """The signals that have arrived in this context."""
     caught: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -169,11 +169,11 @@ def _start(job: Job, words: list[str], threads: int) -> Process:
     output = durable.open_to_append(job.folder / OUTPUT)
     popen = subprocess.Popen(
         [*WORKER, str(job.folder), *words],
-        stdin=subprocess.PIPE,  # its end is the run's, too
+        stdin=subprocess.PIPE,  # when it is closed, the run ends
         stdout=output,
         stderr=subprocess.STDOUT,
         env=os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),
-        start_new_session=True,  # a terminal's Ctrl-C is for the study, which tells its runs
+        start_new_session=True,  # a terminal's Ctrl-C reaches only the study, which signals its runs
     )
     return Process(job, popen, output)
 
@@ -194,7 +194,7 @@ def _close(process: Process) -> None:
 
 
 def _was_ended_by_a_signal(code: int) -> bool:
-    """Also one that has saved its state before it ended."""
+    """Also True for a run that saved its state before it ended."""
     return code < 0 or code - 128 in SIGNALS
 
 

@@ -1,4 +1,4 @@
-"""What a study is, as its file says it: agents on tasks, a grid of settings, seeds."""
+"""The description of a study in its file: agents on tasks, a grid of settings, seeds."""
 
 import itertools
 import json
@@ -18,18 +18,18 @@ EXAMPLE = "DQN: [cartpole]"
 CHECKPOINTS = ("last", "best")
 SEED = "seed_everything"
 OF_THE_STUDY = (SEED, "data.seed", "data.env_id", "ckpt_path", "trainer.logger")
-"""Settings that are none of a grid: the study gives them to each run."""
+"""Settings that cannot be in a grid: the study sets them for each run."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is run once for each seed.
+    """An agent on a task, which runs once per seed.
 
     Args:
-        agent: its name, with the values that it has of the grid.
+        agent: its name, with its values from the grid.
         task: its name; None if the study has one task, which is then named after its env.
-        files: config files, the later ones changing the earlier.
-        settings: values by dotted key, over all files.
+        files: config files; later ones override earlier ones.
+        settings: values by dotted key, which override all files.
 
     """
 
@@ -40,24 +40,24 @@ class Cell:
 
     @property
     def words(self) -> list[str]:
-        """As the command line takes them."""
+        """The settings as words of a command line."""
         files = [f"--config={file}" for file in self.files]
         return [*files, *(f"--{key}={as_argument(value)}" for key, value in self.settings.items())]
 
 
 @dataclass(frozen=True)
 class Study:
-    """Agents x tasks x seeds, and how they are graded.
+    """Agents x tasks x seeds, and how they are tested.
 
     Args:
-        folder: of all that it leaves.
+        folder: of the study.
         cells: agents on tasks.
-        seeds: of the runs of each.
+        seeds: of the runs of each cell.
         scales: task -> the returns that score 0 and 1.
         test_episodes: of each trained agent.
-        checkpoint: which of its weights plays them, `last` or `best`.
-        at_once: runs.
-        threads: of torch in each run.
+        checkpoint: the weights that are tested, `last` or `best`.
+        at_once: number of runs at once.
+        threads: torch threads per run.
 
     """
 
@@ -77,12 +77,12 @@ class Job:
 
     Args:
         agent: its name.
-        task: likewise.
-        seed: of everything.
+        task: its name.
+        seed: of everything in the run.
         folder: of the run.
-        config: what `python -m lit_dqn fit` is given, as YAML.
-        max_env_steps: where it ends; None if something else ends it.
-        replay_bytes: of memory that it needs.
+        config: for `python -m lit_dqn fit`, as YAML.
+        max_env_steps: its limit; None if something else ends it.
+        replay_bytes: memory of its replay.
 
     """
 
@@ -99,31 +99,31 @@ class Job:
 
 
 def as_argument(value: Any) -> str:
-    """A value of a file as the command line takes it."""
+    """A value of a file in the form of the command line."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def path_part(name: str) -> str:
-    """A name as a part of a path."""
+    """A name as a component of a path."""
     return re.sub(r"[^\w.=+-]+", "_", name).strip("_").lstrip(".")
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_study(file: Path, at_once: int | None = None, threads: int | None = None) -> Study:
-    """The study that a YAML file describes.
+    """Read a study from a YAML file.
 
     Args:
-        file: of the keys `agents` and `seeds`, and of any of the others of `Study`; besides `tasks`, `overrides` (the
-            grid) and `folder`.
-        at_once: in place of what the file says; by default as many as there are cores.
-        threads: likewise; by default each run has its share of the cores.
+        file: with the keys `agents` and `seeds`, and optionally `tasks`, `overrides` (the grid), `folder` and the other
+            fields of `Study`.
+        at_once: overrides the file; by default the number of cores.
+        threads: overrides the file; by default each run has its share of the cores.
 
     Raises:
-        ConfigError: naming the key, what it says and what it may say.
+        ConfigError: names the key, its value and valid values.
 
     """
     if not file.is_file():
@@ -165,7 +165,7 @@ def read_scales(said: Any) -> dict[str, tuple[float, float]]:
     """Task -> the returns that score 0 and 1.
 
     Raises:
-        ConfigError: if they are none.
+        ConfigError: if they are not valid.
 
     """
     if not isinstance(said, Mapping):
@@ -183,7 +183,7 @@ def read_scales(said: Any) -> dict[str, tuple[float, float]]:
 
 
 def files_of(said: Mapping[str, Any], key: str, file: Path) -> dict[str, tuple[str, ...]]:
-    """The config files of each agent or task, by its name."""
+    """The config files of each agent or task, by name."""
     named = said.get(key) or {}
     if not isinstance(named, Mapping):
         raise ConfigError(f"{key}: {named} is no mapping; give each a name and its config files, such as {EXAMPLE}.")
@@ -199,7 +199,7 @@ def files_of(said: Mapping[str, Any], key: str, file: Path) -> dict[str, tuple[s
 
 
 def found_config(name: str, study: Path, whose: str) -> str:
-    """A config file beside the study, or one of lit_dqn."""
+    """A config file in the folder of the study, or one of lit_dqn."""
     beside = study.parent / name
     if beside.is_file():
         return str(beside)
@@ -210,7 +210,7 @@ def found_config(name: str, study: Path, whose: str) -> str:
 
 
 def _grid(said: Any) -> list[tuple[str, dict[str, Any]]]:
-    """All combinations of values, each with what it adds to the name of an agent."""
+    """All combinations of values, each with its suffix for the name of an agent."""
     if not isinstance(said, Mapping):
         raise ConfigError(f"overrides: {said} is no mapping; give keys with values, such as data.n_step: [1, 3].")
     for key in said:
@@ -250,7 +250,7 @@ def seeds_of(said: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def whole_number(said: Mapping[str, Any], key: str, default: int) -> int:
-    """A value that is a whole number, at least 1."""
+    """Check that a value is an integer, at least 1."""
     value = said.get(key, default)
     if not (_is_whole(value) and value >= 1):
         raise ConfigError(f"{key}: {value} must be a whole number, at least 1.")
@@ -258,7 +258,7 @@ def whole_number(said: Mapping[str, Any], key: str, default: int) -> int:
 
 
 def text_of(said: Mapping[str, Any], key: str, default: str) -> str:
-    """A value that is a text, and not empty."""
+    """Check that a value is a text, and not empty."""
     value = said.get(key, default)
     if not (isinstance(value, str) and value):
         raise ConfigError(f"{key}: {value} must be a text, such as {default}.")
@@ -266,7 +266,7 @@ def text_of(said: Mapping[str, Any], key: str, default: str) -> str:
 
 
 def one_of(said: Mapping[str, Any], key: str, choices: tuple[str, ...]) -> str:
-    """A value that is one of some, by default the first."""
+    """Check that a value is one of the choices; the default is the first."""
     value = said.get(key, choices[0])
     if value not in choices:
         raise ConfigError(f"{key}: {value} must be one of {', '.join(choices)}.")

@@ -1,4 +1,4 @@
-"""The runs of a study: each checked before the first one starts, each with a whole config of its own on the disk."""
+"""The runs of a study: each is checked before the first one starts, and has its own complete config on the disk."""
 
 import contextlib
 import json
@@ -26,16 +26,17 @@ LOGGER = "trainer.logger.init_args"
 
 
 def jobs_of(study: Study) -> list[Job]:
-    """All runs of a study, in the order in which they start: a seed of every agent on every task, then the next.
+    """All runs of a study, in the order in which they start: first every agent on every task with one seed, then the
+    next seed.
 
-    Each agent on each task is built once, as `fit` would build it, and nothing is written.
+    Each agent on each task is built once, as `fit` would build it, without writing anything.
 
     Raises:
-        ConfigError: if one of them cannot run, or too many replays would be in memory together.
+        ConfigError: if one of them cannot run, or the replays of simultaneous runs do not fit into memory.
 
     """
     runs = study.folder / RUNS
-    for cell in study.cells:  # first what is quick to see
+    for cell in study.cells:  # first the quick checks
         with named(cell):
             first_look(words_of(cell, study.seeds[0], runs))
     by_cell = []
@@ -53,10 +54,10 @@ def jobs_of(study: Study) -> list[Job]:
 
 
 def write_jobs(study: Study, jobs: list[Job]) -> None:
-    """Write what the study is, and the config of each run; those that are there must be the same.
+    """Write the description of the study and the config of each run; existing ones must be the same.
 
     Raises:
-        ConfigError: if a run was begun with other settings, or its file cannot be written.
+        ConfigError: if a run has begun with other settings, or its file cannot be written.
 
     """
     runs = [
@@ -84,7 +85,7 @@ _ANOTHER = "give the study that or another folder"
 
 
 def words_of(cell: Cell, seed: int, runs: Path) -> list[str]:
-    """A run of a cell as the command line takes it."""
+    """A run of a cell as a command line."""
     return [
         *("fit", *cell.words),
         *(f"--{SEED}={seed}", f"--{LOGGER}.save_dir={runs}", f"--{LOGGER}.name={path_part(cell.agent)}"),
@@ -93,7 +94,7 @@ def words_of(cell: Cell, seed: int, runs: Path) -> list[str]:
 
 @contextlib.contextmanager
 def named(cell: Cell) -> Iterator[None]:
-    """What is wrong with a cell is said with its name."""
+    """Add the name of a cell to errors."""
     try:
         yield
     except (ConfigError, TrainingError, MisconfigurationException) as error:
@@ -105,7 +106,7 @@ def built(words: list[str]) -> Prepared:
     """A run as `fit` would build it.
 
     Raises:
-        ConfigError: if it cannot run, or would begin processes beside that which the study gives it.
+        ConfigError: if it cannot run, or would start more processes than the one that the study starts.
 
     """
     prepared = Prepared(words)
@@ -118,7 +119,7 @@ def built(words: list[str]) -> Prepared:
 
 
 def jobs_of_cell(cell: Cell, seeds: tuple[int, ...], runs: Path) -> Iterator[Job]:
-    """The runs of an agent on a task, one for each seed."""
+    """The runs of an agent on a task, one per seed."""
     prepared = built(words_of(cell, seeds[0], runs))
     data, config = prepared.datamodule, prepared.save_config_kwargs["as_given"]
     if config.data.get("seed") is not None:
@@ -137,7 +138,7 @@ def jobs_of_cell(cell: Cell, seeds: tuple[int, ...], runs: Path) -> Iterator[Job
 
 
 def check_memory(jobs: list[Job], at_once: int) -> None:
-    """See that the largest replays fit into memory together.
+    """Check that the largest replays fit into memory together.
 
     Raises:
         ConfigError: if fewer than `at_once` of them do.
@@ -155,7 +156,7 @@ def check_memory(jobs: list[Job], at_once: int) -> None:
 
 
 def _kept(path: Path) -> Mapping[str, Any]:
-    """What the study was when it was last run."""
+    """The description of the study when it last ran."""
     try:
         said = json.loads(path.read_text()) if path.exists() else {}
     except (OSError, ValueError) as error:
@@ -164,10 +165,10 @@ def _kept(path: Path) -> Mapping[str, Any]:
 
 
 def _check_same(job: Job) -> None:
-    """See that a run which may have begun is the one that the study means now.
+    """Check that the settings of a run that may have begun have not changed.
 
     Raises:
-        ConfigError: naming the first setting that is another.
+        ConfigError: names the first setting that differs.
 
     """
     path = job.folder / CONFIG

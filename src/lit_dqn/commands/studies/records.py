@@ -1,4 +1,4 @@
-"""What runs have left behind. Nothing that is read here runs code: YAML of plain values, JSON and CSV."""
+"""Reading the files of runs. Nothing that is read here runs code: YAML of plain values, JSON and CSV."""
 
 import csv
 import io
@@ -16,10 +16,10 @@ from lit_dqn.errors import ConfigError
 from lit_dqn.saving.layout import CONFIG, EPISODES, RESULTS, VERSION
 
 TAIL_BYTES = 8_192
-"""Of a file of episodes, enough for the last hundred."""
+"""Bytes from the end of a file of episodes, enough for the last hundred."""
 
 RECENT = 100
-"""Episodes behind a mean return."""
+"""Number of episodes in a mean return."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Record:
 
     Args:
         agent: its name.
-        task: likewise.
-        seed: of everything.
+        task: its name.
+        seed: of everything in the run.
         folder: of the run.
         settings: its `config.yaml`.
-        result: the entry of `results.json` that counts.
-        env_step: at which each training episode ended.
+        result: the entry of `results.json`.
+        env_step: at the end of each training episode.
         returns: of each training episode.
         seconds: of training until then.
 
@@ -56,12 +56,12 @@ class Record:
 
     @property
     def env_steps_per_second(self) -> float:
-        """Of training, with its evaluations."""
+        """Seconds of training, with its evaluations."""
         return float(self.env_step[-1] / max(self.seconds[-1], 1e-9))
 
 
 class Progress(NamedTuple):
-    """How far a run is."""
+    """The progress of a run."""
 
     env_step: int = 0
     episodes: int = 0
@@ -75,15 +75,16 @@ def versions_of(folder: Path) -> list[Path]:
 
 
 def is_tested(folder: Path, test_episodes: int) -> bool:
-    """Whether a run of a study has its result."""
+    """Whether a run of a study has a result."""
     return any(result_of(version, test_episodes) is not None for version in versions_of(folder))
 
 
 def result_of(version: Path, test_episodes: int | None = None) -> Mapping[str, Any] | None:
-    """The entry of `results.json`: the first of so many episodes, which is the study's own; without a number the last.
+    """An entry of `results.json`: the first with this number of episodes, which is the study's; without a number the
+    last.
 
     Raises:
-        ConfigError: if the file holds anything else.
+        ConfigError: if the file has other contents.
 
     """
     path = version / RESULTS
@@ -104,7 +105,7 @@ def _checked(entry: Any) -> Mapping[str, Any]:
 
 
 def progress_of(folder: Path) -> Progress:
-    """How far the newest version of a run is, by the end of its file of episodes."""
+    """The progress of the newest version of a run, from the end of its file of episodes."""
     versions = versions_of(folder)
     if not versions:
         return Progress()
@@ -113,21 +114,21 @@ def progress_of(folder: Path) -> Progress:
             heads = file.readline().decode().strip().split(",")
             size = file.seek(0, io.SEEK_END)
             file.seek(max(size - TAIL_BYTES, 0))
-            lines = file.read().decode(errors="replace").split("\n")[1:-1]  # the first and the last may be cut
+            lines = file.read().decode(errors="replace").split("\n")[1:-1]  # the first and the last may be incomplete
         rows = [dict(zip(heads, line, strict=True)) for line in csv.reader(lines)][-RECENT:]
         if not rows:
             return Progress()
         last, returns = rows[-1], [float(row["return"]) for row in rows]
         return Progress(int(last["env_step"]), int(last["episode"]), sum(returns) / len(returns))
-    except (OSError, ValueError, KeyError):  # it is being written anew
+    except (OSError, ValueError, KeyError):  # it is being rewritten
         return Progress()
 
 
 def settings_of(version: Path) -> dict[str, Any]:
-    """What a run's `config.yaml` says, as plain values.
+    """A run's `config.yaml` as plain values.
 
     Raises:
-        ConfigError: if it cannot be read, or is the config of no run.
+        ConfigError: if it cannot be read, or is not the config of a run.
 
     """
     settings = read_config(str(version / CONFIG))

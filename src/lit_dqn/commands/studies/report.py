@@ -1,4 +1,4 @@
-"""The report of runs: a page, the scores as rliable reads them, a line for each run, and figures."""
+"""The report of runs: a page, the scores in the form that rliable reads, one line per run, and figures."""
 
 import csv
 import io
@@ -23,14 +23,14 @@ INTERVAL = f"[{CONFIDENCE:.0%} interval]"
 
 
 def write_report(folder: Path, title: str, comparison: Comparison, missing: Sequence[str], repeat: str) -> None:
-    """Write it.
+    """Write the report.
 
     Args:
-        folder: into which; an earlier report there is written over.
+        folder: for the report; an earlier one is overwritten.
         title: of the page.
-        comparison: of the runs that are there.
-        missing: a line for each that is not.
-        repeat: the command that makes the page again.
+        comparison: of the existing runs.
+        missing: one line per missing run.
+        repeat: the command that writes the page again.
 
     Raises:
         OSError: if it cannot be written.
@@ -157,7 +157,7 @@ def _each_task(comparison: Comparison) -> Iterator[str]:
 
 
 def _protocol(comparison: Comparison) -> Iterator[str]:
-    """What must be known of the runs to compare them with others'."""
+    """The protocol, for comparison with other runs."""
     for task in comparison.tasks:
         records = [record for record in comparison.records if record.task == task]
         for said in _distinct(_training(record.settings) for record in records):

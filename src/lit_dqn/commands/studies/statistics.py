@@ -1,7 +1,7 @@
 """Statistics over runs and tasks: interquartile mean, optimality gap, probability of improvement, and their intervals.
 
-Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice". Scores come in strata: for
-each task those of its runs.
+Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice". Scores are grouped in
+strata: for each task those of its runs.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,11 +28,11 @@ def interquartile_mean(scores: ArrayLike) -> NDArray[np.float64]:
 
 
 def optimality_gap(scores: ArrayLike, target: float = 1.0) -> NDArray[np.float64]:
-    """By how much scores along the last axis miss the target on average; what is above it makes up for nothing.
+    """How far scores along the last axis are below the target on average; scores above it do not compensate.
 
     Args:
         scores: [..., n].
-        target: the score that is enough.
+        target: the sufficient score.
 
     """
     gaps: NDArray[np.float64] = np.maximum(target - np.asarray(scores, np.float64), 0.0).mean(axis=-1)
@@ -40,13 +40,14 @@ def optimality_gap(scores: ArrayLike, target: float = 1.0) -> NDArray[np.float64
 
 
 def probability_of_improvement(ours: Sequence[ArrayLike], theirs: Sequence[ArrayLike]) -> NDArray[np.float64]:
-    """How often a run of ours is better than one of theirs on the same task, a tie counting half; the mean over tasks.
+    """How often a run of ours is better than one of theirs on the same task, with ties as one half; the mean over
+    tasks.
 
-    On each task it is the statistic of Mann and Whitney over the number of pairs.
+    On each task it is the Mann-Whitney statistic divided by the number of pairs.
 
     Args:
-        ours: for each task its scores, [..., n]; the tasks may have different n.
-        theirs: likewise, [..., m].
+        ours: for each task its scores, [..., n]; n may differ between tasks.
+        theirs: the same, [..., m].
 
     """
     shares = []
@@ -60,13 +61,13 @@ def probability_of_improvement(ours: Sequence[ArrayLike], theirs: Sequence[Array
 def confidence_interval(
     strata: Sequence[ArrayLike], statistic: Statistic = interquartile_mean, seed: int = 0
 ) -> tuple[float, float]:
-    """Of a statistic of all scores, by the stratified bootstrap, percentiles.
+    """The percentile interval of a statistic of all scores, by the stratified bootstrap.
 
-    Each resample draws from each stratum as many scores as it has, with replacement, so that no task stands for
-    another.
+    Each resample draws from each stratum as many scores as it has, with replacement, so that every task keeps its
+    weight.
 
     Args:
-        strata: for each task its scores, one for each run.
+        strata: for each task its scores, one per run.
         statistic: along the last axis.
         seed: of the resamples.
 
@@ -77,11 +78,11 @@ def confidence_interval(
 def interval_of_improvement(
     ours: Sequence[ArrayLike], theirs: Sequence[ArrayLike], seed: int = 0
 ) -> tuple[float, float]:
-    """Of the probability of improvement; the runs of both are resampled, within each task.
+    """The percentile interval of the probability of improvement; the runs of both are resampled within each task.
 
     Args:
-        ours: for each task its scores, one for each run.
-        theirs: likewise.
+        ours: for each task its scores, one per run.
+        theirs: the same.
         seed: of the resamples.
 
     """
@@ -90,7 +91,7 @@ def interval_of_improvement(
 
 
 def _resampled(strata: Sequence[ArrayLike], generator: np.random.Generator) -> list[NDArray[np.float64]]:
-    """Of each stratum [RESAMPLES, n]."""
+    """The resamples of each stratum, [RESAMPLES, n]."""
     return [
         generator.choice(np.asarray(scores, np.float64), (RESAMPLES, np.size(scores)), replace=True)
         for scores in strata

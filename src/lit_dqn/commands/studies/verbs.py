@@ -18,7 +18,7 @@ from lit_dqn.saving.lock import Lock
 
 
 class Words(argparse.ArgumentParser):
-    """Says what is wrong with words in one sentence."""
+    """Reports errors in one sentence."""
 
     def error(self, message: str) -> NoReturn:
         usage = self.format_usage().removeprefix("usage: ")
@@ -26,14 +26,14 @@ class Words(argparse.ArgumentParser):
 
 
 def main(verb: str, words: Sequence[str]) -> int:
-    """Do it.
+    """Run the verb.
 
     Args:
         verb: `study` or `report`.
-        words: what follows it.
+        words: the words after it.
 
     Returns:
-        The exit code: 0, 2 with one sentence if it cannot be done, 128 + n after signal n.
+        The exit code: 0, 2 after an error in one sentence, 128 + n after signal n.
 
     """
     try:
@@ -48,7 +48,7 @@ def main(verb: str, words: Sequence[str]) -> int:
 
 
 def parser_of(verb: str) -> argparse.ArgumentParser:
-    """Of the words after `study` or `report`."""
+    """The parser of the words after `study` or `report`."""
     if verb == "study":
         parser = Words(
             prog=f"{PROGRAM} study",
@@ -73,11 +73,11 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
 
 
 def study(words: Sequence[str]) -> None:
-    """Run what is missing of a study, then write its report.
+    """Run the missing runs of a study, then write its report.
 
     Raises:
-        ConfigError: if the study, or a config of its grid, cannot work.
-        TrainingError: if runs have failed; all others were run.
+        ConfigError: if the study, or a config of its grid, is invalid.
+        TrainingError: if runs have failed; all others have finished.
         Interrupted: after a signal.
 
     """
@@ -106,10 +106,10 @@ def study(words: Sequence[str]) -> None:
 
 
 def report(words: Sequence[str]) -> None:
-    """Write the report of a study that is there, or of runs.
+    """Write the report of an existing study, or of runs.
 
     Raises:
-        ConfigError: if there is nothing to tell of, or the report cannot be written.
+        ConfigError: if there are no results, or the report cannot be written.
 
     """
     options = parser_of("report").parse_args(words)
@@ -123,7 +123,7 @@ def report(words: Sequence[str]) -> None:
 
 
 def positive(text: str) -> int:
-    """A whole number, at least 1, of a command line."""
+    """An integer, at least 1, of a command line."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} must be a whole number, at least 1")
     return int(text)
@@ -154,7 +154,7 @@ def _locked(folder: Path) -> Lock:
 def _report_study(
     folder: Path, output: Path | None, repeat: str, scales: dict[str, tuple[float, float]] | None = None
 ) -> None:
-    """Tell of a study's runs that are tested, and name the others."""
+    """Compare a study's tested runs, and name the others."""
     try:
         said = json.loads((folder / STUDY).read_text())
         runs = [(str(r["agent"]), str(r["task"]), int(r["seed"]), folder / str(r["folder"])) for r in said["runs"]]
@@ -177,7 +177,7 @@ def _report_study(
 
 
 def _records_of(named: str) -> list[Record]:
-    """The runs that a word of the command line means."""
+    """The runs that a word of the command line selects."""
     name, equals, path = named.partition("=")
     folder = Path(path if equals and not Path(named).is_dir() else named)
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""What a study shows while it runs: one table that moves, or where there is no terminal a line for each change."""
+"""The display of a running study: a live table, or, without a terminal, one line per change."""
 
 import time
 from collections import defaultdict
@@ -14,21 +14,21 @@ from lit_dqn.commands.studies.description import Job
 from lit_dqn.commands.studies.records import progress_of, result_of, versions_of
 
 LOOK_SECONDS = 1.0
-"""Between two looks at the runs' files."""
+"""Seconds between two checks of the runs' files."""
 
 SHOWN = 4
-"""Running seeds that are named in one cell of the table."""
+"""The most running seeds in one cell of the table."""
 
 
 class StudyView:
-    """Counts what is done, and says how long the rest will take.
+    """Counts finished runs, and estimates how long the rest will take.
 
     Args:
         jobs: all runs of the study.
-        done: those that were done before.
-        test_episodes: of each.
-        at_once: runs.
-        console: where it is shown.
+        done: runs that were done before.
+        test_episodes: of each run.
+        at_once: number of runs at once.
+        console: for the display.
 
     """
 
@@ -38,8 +38,8 @@ class StudyView:
         self.console = console or Console()
         self._jobs, self._test_episodes, self._at_once = jobs, test_episodes, at_once
         self._scores = {job: self._score(job) for job in done}
-        self._began: dict[Job, tuple[float, float]] = {}  # running: when, and which share was done then
-        self._took: list[float] = []  # seconds of whole runs
+        self._began: dict[Job, tuple[float, float]] = {}  # of running ones: start time, and the share done then
+        self._took: list[float] = []  # seconds of complete runs
         self._failed: set[Job] = set()
         self._looked = 0.0
         self._live: Live | None = None
@@ -56,21 +56,21 @@ class StudyView:
             self._draw()
             self._live.__exit__(None, None, None)
 
-    # --- what happens ---
+    # --- events ---
 
     def starts(self, job: Job) -> None:
-        """A process works on a run."""
+        """A process has started or resumed a run."""
         share = self._share(job)
         self._began[job] = time.monotonic(), share
         self._say(f"{job}: {'resumed' if share else 'started'}")
 
     def restarts(self, job: Job) -> None:
-        """Its process was ended from outside."""
+        """Its process was killed from outside."""
         self._began.pop(job)
         self._say(f"{job}: its process was ended from outside; it will be resumed")
 
     def ends(self, job: Job, failure: str | None) -> None:
-        """A run is tested, or has failed."""
+        """A run has been tested, or has failed."""
         began, share = self._began.pop(job)
         if failure is not None:
             self._failed.add(job)
@@ -82,7 +82,7 @@ class StudyView:
         self._say(f"{job}: return {self._scores[job]:,.2f}; {self._summary()}")
 
     def moves(self) -> None:
-        """Look at the runs if it is time."""
+        """Check the runs if it is due."""
         if time.monotonic() - self._looked >= LOOK_SECONDS:
             self._draw()
 
@@ -131,7 +131,7 @@ class StudyView:
 
     def _so_far(self, running: Sequence[Job]) -> str:
         means = [mean for job in running if (mean := progress_of(job.folder).mean_return) is not None]
-        return f"({sum(means) / len(means):,.2f})" if means else ""  # of training, and so in brackets
+        return f"({sum(means) / len(means):,.2f})" if means else ""  # in brackets, because it is a return of training
 
     # --- numbers ---
 
@@ -140,7 +140,7 @@ class StudyView:
         return next((float(result["return"]["mean"]) for result in results if result is not None), float("nan"))
 
     def _share(self, job: Job) -> float:
-        """How much of a run is done, in [0, 1]; 0 where nobody knows where it ends."""
+        """The finished share of a run, in [0, 1]; 0 if its end is unknown."""
         return min(progress_of(job.folder).env_step / job.max_env_steps, 1.0) if job.max_env_steps else 0.0
 
     def _speed(self, job: Job) -> float:
@@ -149,7 +149,7 @@ class StudyView:
         return max(steps, 0.0) / max(time.monotonic() - began, 1e-9)
 
     def seconds_left(self) -> float | None:
-        """Wall time until all runs are done; None while it cannot be told."""
+        """Wall time until all runs are done; None while unknown."""
         left, whole = [], list(self._took)
         for job, (began, share) in self._began.items():
             done = self._share(job) - share

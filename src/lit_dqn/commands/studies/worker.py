@@ -1,9 +1,9 @@
-"""One run of a study, in a process of its own, from wherever it stands to its test.
+"""One run of a study, in a separate process, from its present state to its test.
 
     python -m lit_dqn.commands.studies.worker studies/cartpole/runs/DQN/CartPole-v1/seed_0 100 last
 
-It does what `python -m lit_dqn fit --config <folder>/config.yaml` does, with `--ckpt_path last` if the run has begun,
-and then `test`. It ends when its standard input does, which the study holds open: so no run outlives the study.
+It does `python -m lit_dqn fit --config <folder>/config.yaml`, with `--ckpt_path last` if the run has begun, and then
+`test`. It ends when its standard input is closed, which the study holds open: so no run outlives the study.
 """
 
 import os
@@ -23,16 +23,16 @@ def main(folder: Path, test_episodes: int, checkpoint: str) -> None:
 
     Args:
         folder: of the run, with its `config.yaml`.
-        test_episodes: how many.
+        test_episodes: number of test episodes.
         checkpoint: `last` or `best`.
 
     Raises:
-        SystemExit: with the exit code of the verb that did not come to its end.
+        SystemExit: with the exit code of the verb that failed.
 
     """
     threading.Thread(target=_end_with_the_study, name="study", daemon=True).start()
     lock = Lock(folder / LOCK)
-    lock.wait()  # a run of a study that was killed may still be writing its last checkpoint
+    lock.wait()  # a run of a killed study may still be writing its last checkpoint
     try:
         _bring_to_its_test(folder, test_episodes, checkpoint)
     finally:
@@ -53,7 +53,7 @@ def _bring_to_its_test(folder: Path, test_episodes: int, checkpoint: str) -> Non
 
 
 def has_begun(folder: Path) -> bool:
-    """Whether there is anything to resume from."""
+    """Whether there is a checkpoint to resume from."""
     return any(any((version / CHECKPOINTS).glob(f"*{CKPT_SUFFIX}")) for version in versions_of(folder))
 
 
@@ -67,7 +67,7 @@ def _say_and_do(*words: str) -> None:
 
 def _end_with_the_study() -> None:
     """Wait for the end of the standard input, then save and end."""
-    # Not `sys.stdin`, whose lock this thread would hold while the interpreter ends.
+    # Not `sys.stdin`, whose lock this thread would hold while the interpreter exits.
     while os.read(0, 1):
         pass
     signal.raise_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What a search is, as its file says it: base configs, a space, seeds, how many trials."""
+"""The description of a search in its file: base configs, a space, seeds, the number of trials."""
 
 import os
 import re
@@ -29,16 +29,16 @@ KEYS = (
 )
 
 SEEDS = (100, 101)
-"""Of each trial: small ones are left to reports."""
+"""Default seeds of each trial: reports use small ones."""
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """When trials are ended early: by an evaluation below the median of earlier trials' evaluations of that number.
+    """When trials end early: after an evaluation below the median of earlier trials' evaluations with the same number.
 
     Args:
-        after_trials: so many come to their end in any case.
-        after_evaluations: of a trial, so many say nothing yet.
+        after_trials: number of first trials that always run to the end.
+        after_evaluations: number of first evaluations of a trial that prune nothing.
 
     """
 
@@ -48,23 +48,23 @@ class Pruning:
 
 @dataclass(frozen=True)
 class Search:
-    """A space, and how settings of it are graded.
+    """A space, and how its settings are scored.
 
     Args:
         name: in the storage.
-        folder: of all that it leaves.
-        files: the base configs, the later ones changing the earlier.
-        overrides: values by dotted key over them, for each trial.
-        space: dotted key -> what may be tried.
+        folder: of the search.
+        files: the base configs; later ones override earlier ones.
+        overrides: values by dotted key, which override them in each trial.
+        space: dotted key -> its possible values.
         seeds: of the runs of each trial.
-        trials: how many.
-        target: the mean return at which the search ends early; None for all trials.
-        checkpoint: which weights of a run play its test episodes, `last` or `best`.
+        trials: number of trials.
+        target: the mean return at which the search ends early; None: all trials run.
+        checkpoint: the weights of a run that are tested, `last` or `best`.
         test_episodes: of each run.
-        prune: when trials are ended early; None for never.
-        storage: URL of a database, as Optuna reads it.
-        at_once: runs.
-        threads: of torch in each run.
+        prune: when trials end early; None: never.
+        storage: URL of a database, in Optuna's form.
+        at_once: number of runs at once.
+        threads: torch threads per run.
 
     """
 
@@ -87,16 +87,16 @@ class Search:
 def read_search(
     file: Path, at_once: int | None = None, trials: int | None = None, storage: str | None = None
 ) -> Search:
-    """The search that a YAML file describes.
+    """Read a search from a YAML file.
 
     Args:
-        file: of the keys `configs`, `space` and `trials`, and of any of the others of `Search`.
-        at_once: in place of what the file says; by default as many runs as there are cores.
-        trials: likewise.
-        storage: likewise; by default a database in the folder.
+        file: with the keys `configs`, `space` and `trials`, and optionally the other fields of `Search`.
+        at_once: overrides the file; by default the number of cores.
+        trials: overrides the file.
+        storage: overrides the file; by default a database in the folder.
 
     Raises:
-        ConfigError: naming the key, what it says and what it may say.
+        ConfigError: names the key, its value and valid values.
 
     """
     if not file.is_file():
@@ -162,5 +162,5 @@ def _url(said: str) -> str:
 
 
 def without_password(text: str) -> str:
-    """A URL, or a text with one, that may be shown."""
+    """A URL, or a text with one, without its password."""
     return re.sub(r"(://[^:/@\s]+):[^@\s]+@", r"\1:***@", text)

@@ -1,4 +1,4 @@
-"""What a search leaves: the winner as a config, a page, a line for each trial, and figures."""
+"""The results of a search: the winner as a config, a page, one line per trial, and figures."""
 
 import csv
 import io
@@ -21,17 +21,17 @@ from lit_dqn.saving import durable
 from lit_dqn.saving.layout import FIGURES, LINES, REPORT, WINNER
 
 SHOWN = 10
-"""Trials on the page."""
+"""The most trials on the page."""
 
 
 def write_report(search: Search, rows: Sequence[Row], importances: Mapping[str, float], repeat: str) -> None:
-    """Write it into the folder of the search, over an earlier one.
+    """Write the report into the folder of the search, over an earlier one.
 
     Args:
-        search: as its file says it.
-        rows: its trials, of which one is done.
+        search: the search.
+        rows: its trials, at least one of which is done.
         importances: of its keys.
-        repeat: the command that resumes it, or makes the page again.
+        repeat: the command that resumes it, or writes the page again.
 
     Raises:
         OSError: if it cannot be written.
@@ -58,7 +58,7 @@ def write_report(search: Search, rows: Sequence[Row], importances: Mapping[str, 
 
 
 def winner_text(search: Search, best: Row) -> str:
-    """The best trial's settings as an overlay, with where they come from."""
+    """The best trial's settings as an overlay, with their origin."""
     files = [*map(config_name, search.files), str(search.folder / WINNER)]
     lines = [
         f"An overlay: trial {best.trial.number} of the search {search.name}, the best of those that it has done.",
@@ -76,7 +76,7 @@ def winner_text(search: Search, best: Row) -> str:
 
 
 def _named(search: Search, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Choices as texts, numbers as they are."""
+    """Choices as texts, numbers unchanged."""
     return {
         key: as_argument(value) if isinstance(search.space[key], Choices) else value for key, value in chosen.items()
     }

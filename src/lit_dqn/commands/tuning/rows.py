@@ -1,4 +1,4 @@
-"""Trials of a search, whoever keeps them."""
+"""Trials of a search, independent of their storage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ DONE, PRUNED, FAILED, RUNNING = "done", "pruned", "failed", "running"
 
 @dataclass(frozen=True)
 class Trial:
-    """One try.
+    """One trial.
 
     Args:
         number: from 0.
-        chosen: by dotted key.
+        chosen: values by dotted key.
 
     """
 
@@ -22,18 +22,18 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """The name of its folder."""
         return f"trial_{self.number}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A trial as the storage has it.
+    """A trial in the storage.
 
     Args:
-        trial: which.
-        state: of DONE, PRUNED, FAILED, RUNNING.
-        value: the mean return over seeds; of a pruned one that of its last evaluation; None if there is none.
+        trial: the trial.
+        state: one of DONE, PRUNED, FAILED, RUNNING.
+        value: the mean return over seeds; for a pruned trial that of its last evaluation; None if there is none.
         returns: of each seed; empty unless it is done.
         evaluations: the mean over seeds of each evaluation.
         reason: why it failed.
@@ -49,6 +49,6 @@ class Row:
 
 
 def best_of(rows: Sequence[Row]) -> list[Row]:
-    """The trials that came to their end, the best first, and of equals the earlier."""
+    """The finished trials, the best first, and of equals the earlier first."""
     done = [(row.value, row) for row in rows if row.state == DONE and row.value is not None]
     return [row for _, row in sorted(done, key=lambda pair: (-pair[0], pair[1].trial.number))]

@@ -1,4 +1,4 @@
-"""Each end of the space and each choice as a command line: what is refused ends a search before it begins."""
+"""Each bound and each choice of the space as a command line: a refused one ends a search before it begins."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from lit_dqn.commands.tuning.description import Search
 from lit_dqn.errors import ConfigError
 
 LOGGER = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"flush_logs_every_n_steps": 1}}
-"""Of each run: evaluations are read while it trains."""
+"""The logger of each run: its evaluations are read during training."""
 
 
 def cell_of(search: Search, agent: str, chosen: Mapping[str, Any]) -> Cell:
@@ -19,7 +19,7 @@ def cell_of(search: Search, agent: str, chosen: Mapping[str, Any]) -> Cell:
 
 
 def samples(search: Search) -> Iterator[tuple[str, list[str]]]:
-    """What was chosen, in words, and the command line of such a run; first that of the base alone."""
+    """A text about the choice, and the command line of its run; first that of the base alone."""
     yield "", ["fit", *cell_of(search, "base", {}).words, f"--{SEED}={search.seeds[0]}"]
     for key, dimension in search.space.items():
         for value in dimension.samples:
@@ -28,7 +28,7 @@ def samples(search: Search) -> Iterator[tuple[str, list[str]]]:
 
 @contextlib.contextmanager
 def in_space(key: str) -> Iterator[None]:
-    """What is wrong with a value of a key is said to be so of the space; what is wrong with the base, of that."""
+    """Attribute errors in a value to the space, and errors in the base to `configs`."""
     try:
         yield
     except ConfigError as error:

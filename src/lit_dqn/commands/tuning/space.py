@@ -1,4 +1,4 @@
-"""The search space: for each key the values that may be tried, and how chosen ones are written into a config."""
+"""The search space: for each key its possible values, and how chosen values are written into a config."""
 
 import math
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ EXAMPLE = "model.optimizer.init_args.lr: {low: 1e-5, high: 1e-2, log: true}"
 
 @dataclass(frozen=True)
 class Span:
-    """Numbers between two ends, both among them.
+    """Numbers between two bounds, both included.
 
     Args:
-        low: the least.
-        high: the greatest.
-        whole: whether there are whole numbers alone.
-        log: whether factors count and not differences.
-        step: between neighbours; None for no grid.
+        low: the lower bound.
+        high: the upper bound.
+        whole: whether only integers are possible.
+        log: whether the scale is logarithmic.
+        step: between neighbours; None: no grid.
 
     """
 
@@ -33,7 +33,7 @@ class Span:
 
     @property
     def samples(self) -> tuple[Any, ...]:
-        """Values that show whether a key takes them."""
+        """Sample values, to test whether a key takes them."""
         return self.low, self.high
 
 
@@ -45,12 +45,12 @@ class Choices:
 
     @property
     def samples(self) -> tuple[Any, ...]:
-        """Values that show whether a key takes them."""
+        """Sample values, to test whether a key takes them."""
         return self.values
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The values as texts, as a storage keeps them."""
+        """The values as texts, for the storage."""
         return tuple(as_argument(value) for value in self.values)
 
 
@@ -58,13 +58,13 @@ Dimension = Span | Choices
 
 
 def read_space(said: Any) -> dict[str, Dimension]:
-    """Key -> what may be tried.
+    """Key -> its possible values.
 
     Args:
         said: key -> a list of values, or `{low, high}` with `log` or `step`.
 
     Raises:
-        ConfigError: if it is none.
+        ConfigError: if it is invalid.
 
     """
     if not (isinstance(said, Mapping) and said):
@@ -98,16 +98,16 @@ def _dimension(key: str, said: Any) -> Dimension:
 
 
 def _takes_fractions_alone(key: str) -> bool:
-    """Whether a key is for numbers of any kind, so that 0 and 1 are two ends and not the only two values."""
+    """Whether a key takes any numbers, so that 0 and 1 are two bounds and not the only two values."""
     plain = ".".join(part for part in key.split(".") if part != "init_args")
     argument = dict(all_keys([f"--{plain}."], {})).get(plain)
     return argument is not None and "float" in argument.hint.scalars and "int" not in argument.hint.scalars
 
 
 def as_overlay(chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by dotted key, nested as a config file says them.
+    """Values by dotted key, nested as in a config file.
 
-    A class and arguments of it become one: `a.b: X` and `a.b.init_args.c: 1` a `class_path` with `init_args`.
+    A class and its arguments are combined: `a.b: X` and `a.b.init_args.c: 1` become a `class_path` with `init_args`.
     """
     overlay: dict[str, Any] = {}
     for key in sorted(chosen, key=lambda key: key.count(".")):
@@ -125,5 +125,5 @@ def as_overlay(chosen: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shown(value: Any) -> str:
-    """A value for people: floats with four digits that count."""
+    """A value for people: floats with four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) and math.isfinite(value) else as_argument(value)

@@ -1,4 +1,4 @@
-"""The runs of trials, built as `fit` would build them, each with a whole config of its own on the disk."""
+"""The runs of trials, built as `fit` would build them, each with its own complete config on the disk."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,7 @@ def base_of(search: Search) -> Job:
 
 
 def build_samples(search: Search) -> None:
-    """Build what the space has at its ends, and each choice, one at a time over the base; nothing is written.
+    """Build each bound and each choice of the space, one at a time on the base, without writing anything.
 
     Raises:
         ConfigError: if one of them cannot run.
@@ -48,10 +48,10 @@ def _built(words: list[str]) -> None:
 
 
 def jobs_of_trial(search: Search, trial: Trial) -> list[Job]:
-    """A run for each seed, whose config is on the disk; one that has begun keeps its own.
+    """A run per seed, whose config is on the disk; a run that has begun keeps its own.
 
     Raises:
-        ConfigError: if what was chosen does not go together, or cannot be written.
+        ConfigError: if the chosen values do not fit together, or cannot be written.
 
     """
     cell = cell_of(search, trial.name, trial.chosen)
@@ -69,7 +69,7 @@ def jobs_of_trial(search: Search, trial: Trial) -> list[Job]:
 
 
 def settings_of(search: Search, base: Job) -> Mapping[str, Any]:
-    """All that decides what a trial is and how it is graded, plain values, wherever it is run."""
+    """Everything that defines a trial and its score, as plain values, independent of the machine."""
     config = load_yaml(base.config)
     del config[SEED], config["trainer"]["logger"]
     space = {key: {name: as_argument(value) for name, value in vars(of).items()} for key, of in search.space.items()}

@@ -1,4 +1,4 @@
-"""The trials of a search, in a database that several processes may share. This file alone knows Optuna."""
+"""The trials of a search, in a database that several processes may share. Only this file uses Optuna."""
 
 import contextlib
 import warnings
@@ -21,7 +21,7 @@ except ImportError as error:
     raise ConfigError("tune: Optuna is not installed; pip install 'lit-dqn[tune]'.") from error
 
 PLACE, RETURNS, REASON, SETTINGS, BASE = "place", "returns", "reason", "settings", "base"
-"""Attributes of a trial: whose it is, the return of each seed, why it failed; of a search, and its base in them."""
+"""Attributes of a trial: its owner, the return of each seed, the reason of a failure; of a search: its settings."""
 
 STATES = {
     TrialState.COMPLETE: DONE,
@@ -32,21 +32,21 @@ STATES = {
 }
 
 STARTUP = 10
-"""Trials that are drawn at random, before the earlier ones say anything."""
+"""The number of first trials that are drawn at random."""
 
 
 class Trials:
     """A search in a storage.
 
     Args:
-        search: as its file says it.
-        settings: all that decides how a trial is graded, plain values, the whole config of the base under `base`;
-            those of a search that is there must be the same.
-        place: of this folder among all that share the storage: what a process here has begun, another one here may
-            resume.
+        search: the search.
+        settings: everything that defines the score of a trial, as plain values, with the whole config of the base under
+            `base`; those of an existing search must be the same.
+        place: the name of this folder among all that share the storage: a process may resume the trials of earlier
+            processes in the same folder.
 
     Raises:
-        ConfigError: if the storage cannot be used, or holds a search of that name with other settings.
+        ConfigError: if the storage cannot be used, or has a search of that name with other settings.
 
     """
 
@@ -60,14 +60,14 @@ class Trials:
             if prune is None
             else optuna.pruners.MedianPruner(prune.after_trials, prune.after_evaluations)
         )
-        # SQLite lets one process write at a time, and the others wait.
+        # SQLite allows one writer at a time, and the others wait.
         more = {"connect_args": {"timeout": 60}} if search.storage.startswith("sqlite") else {}
         try:
             self._storage = optuna.storages.get_storage(optuna.storages.RDBStorage(search.storage, engine_kwargs=more))
             self._study = optuna.create_study(
                 storage=self._storage, study_name=search.name, direction="maximize", pruner=pruner, load_if_exists=True
             )
-        except Exception as error:  # of the driver of any database
+        except Exception as error:  # each database driver has its own types
             raise ConfigError(
                 f"storage: {without_password(search.storage)} cannot be used ({without_password(one_line(error))}); "
                 "see that the database is there and its driver installed, such as psycopg for PostgreSQL."
@@ -87,10 +87,10 @@ class Trials:
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:
-        """See that a database which breaks off ends the search in a sentence.
+        """If the database fails, end the search with one sentence.
 
         Raises:
-            TrainingError: if it does.
+            TrainingError: if it fails.
 
         """
         try:
@@ -101,32 +101,32 @@ class Trials:
                 f"({without_password(one_line(error))}); once it is there again, the same command resumes."
             ) from error
 
-    # --- who runs what ---
+    # --- starting trials ---
 
     def begin(self) -> Trial | None:
-        """A new trial, which is this place's from its first moment; None if all have been given out."""
+        """A new trial, owned by this place from the start; None if all have been started."""
         if len(self._study.get_trials(deepcopy=False)) >= self._search.trials:
             return None
         mine = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={PLACE: self._place})
         trial_id = self._storage.create_new_trial(self._id, mine)
         number = self._storage.get_trial_number_from_id(trial_id)
-        if number >= self._search.trials:  # another process was quicker
+        if number >= self._search.trials:  # another process was faster
             self.fail(Trial(number, {}), "one more than the search has")
             return None
         return self._suggested(number)
 
     def interrupted(self) -> list[int]:
-        """Numbers of trials that processes of this place have begun and not ended; they may be at it."""
+        """Numbers of unfinished trials of this place; a process may be running them."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return [trial.number for trial in running if trial.user_attrs.get(PLACE) == self._place]
 
     def again(self, number: int) -> Trial | None:
-        """A trial that was interrupted, as it was; None if it has ended."""
+        """An interrupted trial, to resume; None if it has ended."""
         trial = self._study.get_trials(deepcopy=False)[number]
         return self._suggested(number) if trial.state == TrialState.RUNNING else None
 
     def _suggested(self, number: int) -> Trial:
-        # By its number alone, so that what a trial tries does not depend on how often the search was interrupted.
+        # Only its number seeds a trial, so that its values do not depend on interruptions of the search.
         seed = int(np.random.SeedSequence(number).generate_state(1)[0])
         self._study.sampler = optuna.samplers.TPESampler(
             seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True
@@ -148,31 +148,31 @@ class Trials:
     def _handle(self, number: int) -> optuna.trial.Trial:
         return optuna.trial.Trial(self._study, self._storage.get_trial_id_from_study_id_trial_number(self._id, number))
 
-    # --- what becomes of it ---
+    # --- results ---
 
     def reported(self, trial: Trial) -> int:
-        """How many evaluations the storage has of a trial."""
+        """The number of evaluations of a trial in the storage."""
         return len(self._study.get_trials(deepcopy=False)[trial.number].intermediate_values)
 
     def report(self, trial: Trial, number: int, value: float) -> None:
-        """An evaluation, from 0, the mean over seeds."""
+        """Store an evaluation, counted from 0, as the mean over seeds."""
         self._handle(trial.number).report(value, number)
 
     def is_hopeless(self, trial: Trial) -> bool:
-        """Whether its last evaluation says that it shall not go on."""
+        """Whether it should end after its last evaluation."""
         return self._handle(trial.number).should_prune()
 
     def complete(self, trial: Trial, returns: list[float]) -> None:
-        """The mean test return of each seed is known."""
+        """Store the mean test return of each seed."""
         self._set(trial, RETURNS, returns)
         self._study.tell(trial.number, sum(returns) / len(returns))
 
     def prune(self, trial: Trial) -> None:
-        """It was ended early."""
+        """Mark it as ended early."""
         self._study.tell(trial.number, state=TrialState.PRUNED)
 
     def fail(self, trial: Trial, reason: str) -> None:
-        """It cannot come to its end."""
+        """Mark it as failed."""
         self._set(trial, REASON, reason)
         self._study.tell(trial.number, state=TrialState.FAIL)
 
@@ -180,14 +180,14 @@ class Trials:
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._id, trial.number)
         self._storage.set_trial_user_attr(trial_id, key, value)
 
-    # --- what there is ---
+    # --- reading ---
 
     def best(self) -> float | None:
-        """The greatest mean return of a trial that came to its end; None while there is none."""
+        """The highest mean return of a finished trial; None while there is none."""
         return max((row.value for row in self.rows() if row.state == DONE and row.value is not None), default=None)
 
     def rows(self) -> list[Row]:
-        """All trials, of all places, by their numbers."""
+        """All trials, of all places, in the order of their numbers."""
         return [self._row(trial) for trial in self._study.get_trials(deepcopy=False)]
 
     def _row(self, found: optuna.trial.FrozenTrial) -> Row:
@@ -212,12 +212,12 @@ class Trials:
         )
 
     def importances(self) -> dict[str, float]:
-        """How much of what makes good trials good lies with each key (PED-ANOVA), adding up to 1; empty if unknown."""
+        """The importance of each key for good returns (PED-ANOVA); the sum is 1; empty if unknown."""
         if sum(row.state == DONE for row in self.rows()) < STARTUP:
-            return {}  # of a few it would be noise
+            return {}  # with few trials it would be noise
         try:
             return optuna.importance.get_param_importances(
                 self._study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
             )
-        except (RuntimeError, ValueError, ZeroDivisionError):  # all are alike
+        except (RuntimeError, ValueError, ZeroDivisionError):  # all trials are alike
             return {}

@@ -1,4 +1,4 @@
-"""The runs of a search: which come next, which are ended early, and what becomes of each trial."""
+"""The runs of a search: which start next, which end early, and the result of each trial."""
 
 import csv
 import math
@@ -19,13 +19,13 @@ from lit_dqn.saving.layout import RUNS, TRIAL_LOCK
 from lit_dqn.saving.lock import Lock
 
 LOOK_SECONDS = 1.0
-"""Between two looks at the runs' files, and at the storage."""
+"""Seconds between two checks of the runs' files, and of the storage."""
 
 EVALUATION = "eval/mean_reward"
 
 
 class Storage(Protocol):
-    """What the tuner asks of trials; `Trials` has it."""
+    """The interface of `Trials` for the tuner."""
 
     def begin(self) -> Trial | None: ...
 
@@ -49,7 +49,7 @@ class Storage(Protocol):
 
 
 class View(Protocol):
-    """What is told of a search while it runs."""
+    """Receives the events of a running search."""
 
     def begins(self, trial: Trial, again: bool) -> None: ...
 
@@ -65,10 +65,10 @@ class Running:
     """A trial that this process runs.
 
     Args:
-        trial: which.
-        lock: which no other process has meanwhile.
-        jobs: one for each seed.
-        reported: how many evaluations the storage has.
+        trial: the trial.
+        lock: excludes other processes.
+        jobs: one per seed.
+        reported: number of evaluations in the storage.
 
     """
 
@@ -77,17 +77,17 @@ class Running:
     jobs: list[Job]
     reported: int = 0
     open: set[Job] = field(default_factory=set)  # waiting or running
-    stopped: str | None = None  # why it shall not go on: "" as hopeless, otherwise its failure
+    stopped: str | None = None  # why it should end: "" if it is pruned, otherwise the failure
 
 
 class Tuner:
-    """Gives a crew its runs, and is told what becomes of them.
+    """Supplies a crew with runs, and receives their events.
 
     Args:
-        search: as its file says it.
+        search: the search.
         trials: in their storage.
-        jobs_of: the runs of a trial; a ConfigError if its settings do not go together.
-        view: is told, too.
+        jobs_of: returns the runs of a trial; raises a ConfigError if its settings do not fit together.
+        view: receives the events, too.
 
     """
 
@@ -99,21 +99,21 @@ class Tuner:
         self._nothing_left = False
         self._asked = self._looked = -math.inf
 
-    # --- a supply of runs ---
+    # --- supplying runs ---
 
     def next(self) -> Job | None:
-        """The next seed of a trial that runs; else of one that was interrupted; else of a new one."""
+        """The next seed of a running trial, else of an interrupted one, else of a new one."""
         while not self._waiting:
             if time.monotonic() - self._asked < LOOK_SECONDS or not self._take():
                 return None
         return self._waiting.popleft()
 
     def again(self, job: Job) -> None:
-        """Before all others."""
+        """It goes before all others."""
         self._waiting.appendleft(job)
 
     def is_wanted(self, job: Job) -> bool:
-        """Unless its trial is hopeless or has failed."""
+        """True unless its trial was pruned or has failed."""
         running = self._of.get(job)
         return running is None or running.stopped is None
 
@@ -122,7 +122,7 @@ class Tuner:
         return self._nothing_left and not self._waiting
 
     def _take(self) -> bool:
-        """Take up a trial; False if there is none."""
+        """Start or resume a trial; False if there is none."""
         best, target = self._trials.best(), self._search.target
         if best is None or target is None or best < target:
             for number in self._trials.interrupted():
@@ -143,7 +143,7 @@ class Tuner:
         except ConfigError:
             return False  # another process runs it
         trial = new or self._trials.again(number)
-        if trial is None:  # it has just been ended there
+        if trial is None:  # another process has just finished it
             lock.release()
             return False
         self._view.begins(trial, new is None)
@@ -163,17 +163,17 @@ class Tuner:
             self._conclude(running)
         return True
 
-    # --- what happens ---
+    # --- events ---
 
     def starts(self, job: Job) -> None:
         """Nothing to do."""
 
     def restarts(self, job: Job) -> None:
-        """Its process was ended from outside."""
+        """Its process was killed from outside."""
         self._view.restarts(job)
 
     def ends(self, job: Job, failure: str | None) -> None:
-        """A run is tested, has failed, or was stopped."""
+        """A run has been tested, has failed, or was stopped."""
         running = self._of[job]
         running.open.discard(job)
         if failure is not None and running.stopped is None:
@@ -182,7 +182,7 @@ class Tuner:
             self._conclude(running)
 
     def moves(self) -> None:
-        """Look at the evaluations if it is time."""
+        """Check the evaluations if it is due."""
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -194,7 +194,7 @@ class Tuner:
         self._view.moves()
 
     def _look(self, running: Running) -> None:
-        """Report what all seeds have evaluated, one after another, up to where it says that there is no hope."""
+        """Report the evaluations that all seeds have reached, in order, until one prunes the trial."""
         evaluations = [evaluations_of(job.folder) for job in running.jobs]
         for number in range(running.reported, min(map(len, evaluations), default=0)):
             values = [of_seed[number] for of_seed in evaluations]
@@ -212,7 +212,7 @@ class Tuner:
                 running.open.discard(job)
 
     def _conclude(self, running: Running) -> None:
-        """Tell the storage what became of a trial of which nothing runs any more."""
+        """Store the result of a trial without running runs."""
         trial = running.trial
         if running.stopped is None:
             self._look(running)
@@ -241,15 +241,15 @@ class Tuner:
 
 
 def evaluations_of(folder: Path) -> list[float]:
-    """The mean return of each evaluation while a run trains, in their order; those of a run that was resumed once."""
+    """The mean return of each evaluation of a run, in order, without duplicates after a resume."""
     found: dict[int, float] = {}
     versions = versions_of(folder)
     for file in sorted(versions[-1].glob("metrics*.csv")) if versions else []:
         try:
-            lines = file.read_text().split("\n")[:-1]  # the last one may be cut
+            lines = file.read_text().split("\n")[:-1]  # the last one may be incomplete
             for row in csv.DictReader(lines):
                 if row.get(EVALUATION):
                     found[int(row["step"])] = float(row[EVALUATION])
-        except (OSError, ValueError, KeyError, TypeError):  # it is being written anew
+        except (OSError, ValueError, KeyError, TypeError):  # it is being rewritten
             continue
     return [value for _, value in sorted(found.items())]

@@ -19,14 +19,14 @@ from lit_dqn.saving.lock import Lock
 
 
 def main(verb: str, words: Sequence[str]) -> int:
-    """Search.
+    """Run the search.
 
     Args:
         verb: `tune`.
-        words: what follows it.
+        words: the words after it.
 
     Returns:
-        The exit code: 0, 2 with one sentence if it cannot be done, 128 + n after signal n.
+        The exit code: 0, 2 after an error in one sentence, 128 + n after signal n.
 
     """
     try:
@@ -41,7 +41,7 @@ def main(verb: str, words: Sequence[str]) -> int:
 
 
 def parser_of(verb: str) -> argparse.ArgumentParser:
-    """Of the words after `tune`."""
+    """The parser of the words after `tune`."""
     parser = Words(
         prog=f"{PROGRAM} {verb}",
         description="Search for good settings: trials of several seeds each, of which hopeless ones are ended early. "
@@ -55,20 +55,20 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
 
 
 def tune(words: Sequence[str]) -> None:
-    """Run what is missing of a search, then write its winner and its report.
+    """Run the missing trials of a search, then write its winner and its report.
 
     Raises:
-        ConfigError: if the search, or settings of its space, cannot work.
-        TrainingError: if no trial came to its end.
+        ConfigError: if the search, or settings of its space, are invalid.
+        TrainingError: if no trial finished.
         Interrupted: after a signal.
 
     """
     options = parser_of("tune").parse_args(words)
     search = read_search(options.tune, options.at_once, options.trials, options.storage)
-    for key, words_of_run in samples(search):  # first what is quick to see
+    for key, words_of_run in samples(search):  # first the quick checks
         with in_space(key):
             first_look(words_of_run)
-    from lit_dqn.commands.tuning.trials import Trials  # without Optuna there is nothing to do
+    from lit_dqn.commands.tuning.trials import Trials  # without Optuna this raises an error
 
     # isort: split
     from lit_dqn.commands.studies.crew import run_all  # torch and Lightning take seconds to import
@@ -99,7 +99,7 @@ def tune(words: Sequence[str]) -> None:
 
 
 def _place(folder: Path) -> str:
-    """The name of a folder in a storage, the same for all processes and for ever."""
+    """The permanent name of a folder in a storage, the same for all processes."""
     try:
         durable.make_folder(folder)
         lock = Lock(folder / STUDY_LOCK)

@@ -1,4 +1,4 @@
-"""What a search shows while it runs: one table that moves, or where there is no terminal a line for each change."""
+"""The display of a running search: a live table, or, without a terminal, one line per change."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,16 +14,16 @@ from lit_dqn.commands.tuning.rows import DONE, FAILED, PRUNED, RUNNING, Row, Tri
 from lit_dqn.commands.tuning.space import shown
 
 SHOWN = 5
-"""Of the best trials."""
+"""The number of best trials in the table."""
 
 
 class TuneView:
-    """Counts trials, shows the best and those that run, and says how long the rest will take.
+    """Counts trials, shows the best and the running ones, and estimates how long the rest will take.
 
     Args:
-        rows: gives all trials as they are now.
+        rows: returns all trials in their present state.
         number: of all trials of the search.
-        console: where it is shown.
+        console: for the display.
 
     """
 
@@ -46,21 +46,21 @@ class TuneView:
             self._live.__exit__(None, None, None)
 
     def begins(self, trial: Trial, again: bool) -> None:
-        """A trial is run here."""
+        """A trial has started here."""
         self._say(f"trial {trial.number}: {'resumed' if again else 'started'}: {in_words(trial)}")
 
     def restarts(self, job: Job) -> None:
-        """The process of a run was ended from outside."""
+        """The process of a run was killed from outside."""
         self._say(f"{job.agent}, seed {job.seed}: its process was ended from outside; it will be resumed")
 
     def ends(self, trial: Trial, how: str, value: float | None) -> None:
-        """A trial has come to an end, in words, with its mean return."""
+        """A trial has ended, with a text about it and its mean return."""
         self._ended += 1
         result = f": return {value:,.2f}" if value is not None else ""
         self._say(f"trial {trial.number}: {how}{result}; {self.summary()}", always=how.startswith("failed"))
 
     def moves(self) -> None:
-        """Draw the table anew."""
+        """Redraw the table."""
         if self._live is not None:
             self._live.update(Group(self._table(), Text(self.summary())), refresh=True)
 
@@ -69,7 +69,7 @@ class TuneView:
             self.console.print(line, highlight=False, soft_wrap=not self.console.is_terminal, markup=False)
 
     def summary(self) -> str:
-        """How many trials are in which state, the best, and the time that is left."""
+        """The number of trials in each state, the best return, and the time left."""
         rows = self._rows()
         count = {state: sum(row.state == state for row in rows) for state in (DONE, PRUNED, FAILED, RUNNING)}
         ended = len(rows) - count[RUNNING]
@@ -95,7 +95,7 @@ class TuneView:
 
 
 def in_words(trial: Trial) -> str:
-    """What it tries; of a key its last part, unless that is another's, too."""
+    """The values of a trial; keys are shortened to their last part if that is unique."""
     last = [key.rpartition(".")[2] for key in trial.chosen]
     names = [name if last.count(name) == 1 else key for name, key in zip(last, trial.chosen, strict=True)]
     return ", ".join(f"{name}={shown(value)}" for name, value in zip(names, trial.chosen.values(), strict=True))
