@@ -14,14 +14,14 @@
 # %% [markdown]
 # # Learning to act with neural networks
 #
-# The lesson that lit_dqn was built for, from the first transition in a buffer to Atari. Every section is one idea, one
-# config and one picture. The books behind it: Sutton & Barto, *Reinforcement Learning: An Introduction* (2020),
-# chapters 6, 9, 10, 13 and 16; Mnih et al. 2013 and 2015; van Hasselt et al. 2016.
+# The lesson for which lit_dqn was built, from the first transition in a buffer to Atari. Every section has one idea,
+# one config and one picture. Sources: Sutton & Barto, *Reinforcement Learning: An Introduction* (2020), chapters 6, 9,
+# 10, 13 and 16; Mnih et al. 2013 and 2015; van Hasselt et al. 2016.
 #
-# With `QUICK = True` the notebook runs in minutes. Section 6 learns the maze from pixels in any case; elsewhere the
-# mazes are then seen as one-hot vectors by a small network, which learns the same in a tenth of the time. With
-# `QUICK = False` all of them are learned from pixels at the length that the lesson asks for, which takes an hour or more:
-# `docs/results.md` has the times of these runs. At the end are five exercises, with solutions.
+# With `QUICK = True` the notebook runs in minutes: section 6 learns the maze from pixels, and all other mazes use
+# one-hot vectors and a small network, which learns the same in a tenth of the time. With `QUICK = False` all mazes are
+# learned from pixels, for as long as in the lesson, which takes an hour or more: `docs/results.md` has the times of
+# these runs. At the end are five exercises, with solutions.
 
 # %%
 QUICK = True
@@ -45,14 +45,14 @@ from matplotlib.figure import Figure
 import lit_dqn
 from lit_dqn import MLP, Run, plots
 
-# The notebook may lie anywhere below the project; runs go where those of the command line go.
+# The notebook may be anywhere in the project; its runs are saved where those of the command line are.
 os.chdir(next(folder for folder in [Path.cwd(), *Path.cwd().parents] if (folder / "configs").is_dir()))
 for name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(name).setLevel(logging.ERROR)
 torch.set_num_threads(1)  # networks as small as these gain nothing from more
 
 QUIET = {"trainer.enable_progress_bar": False, "trainer.logger.init_args.save_dir": "lightning_logs/lesson15"}
-# What QUICK changes about a maze: its states as one-hot vectors, and a small network that learns ten times faster.
+# What QUICK changes in a maze: states as one-hot vectors, and a small network that learns ten times faster.
 SMALL_MAZE = {
     "data.env_kwargs": {"rewards": "reward_1", "observation": "one_hot"},
     "model.network": MLP,
@@ -61,7 +61,7 @@ SMALL_MAZE = {
 
 
 def train(config, name, overrides=None, *, ckpt_path=None, live=False):
-    """Build a run, fit it, and give it back with the seconds that it took."""
+    """Build and fit a run; return it and its duration in seconds."""
     keys = QUIET | {"trainer.logger.init_args.name": name} | (overrides or {})
     run = Run.from_config(config, keys, ckpt_path=ckpt_path)
     started = time.monotonic()
@@ -72,11 +72,12 @@ def train(config, name, overrides=None, *, ckpt_path=None, live=False):
 # %% [markdown]
 # ## 1. A buffer of experience
 #
-# An agent that learns from each step once, in the order in which it happens, forgets quickly and learns from steps that
-# look alike. A **replay buffer** keeps the newest steps and lets the agent learn from them many times.
+# An agent that learns from each step once, in order, forgets quickly and learns from similar steps. A **replay buffer**
+# keeps the newest steps and lets the agent learn from them many times.
 #
-# Ours keeps each *timestep* once. Here is one for six timesteps, and ten steps of an episode that counts: the observation
-# of step $t$ is the number $t$, the reward is $10t$, and the episode ends after the tenth step.
+# lit_dqn's buffer stores each *timestep* once. Here is a buffer for six timesteps, and an episode of ten steps that
+# simply counts: the observation of step $t$ is the number $t$, the reward is $10t$, and the episode ends after the
+# tenth step.
 
 # %%
 from lit_dqn.replay import Latest, ReplayBuffer, Uniform
@@ -110,9 +111,9 @@ buffer, generator = count_to(10), np.random.default_rng(0)
 print(f"of 10 timesteps {len(buffer.starts)} can still be drawn")
 
 # %% [markdown]
-# Two ways to draw a batch: the **latest**, in order, and **uniformly** at random, here without drawing one twice. Look at
-# the column `discount`: it is $\gamma$ to the number of steps until $s'$, and 0 where the episode ended. It is all that
-# the update rules ever know about the future: $y = R + \text{discount} \cdot v(s')$.
+# There are two ways to draw a batch: the **latest** transitions, in order, and **uniformly** at random, here without
+# replacement. Look at the column `discount`: it is $\gamma$ to the number of steps until $s'$, and 0 where the episode
+# ended. It is all that the update rules know about the future: $y = R + \text{discount} \cdot v(s')$.
 
 # %%
 show(buffer.sample(Latest().sample(buffer.starts, 4, generator)))
@@ -121,18 +122,18 @@ show(buffer.sample(Latest().sample(buffer.starts, 4, generator)))
 show(buffer.sample(Uniform().sample(buffer.starts, 4, generator)))
 
 # %% [markdown]
-# The same buffer can look further ahead: with `n_step=3` the reward is $r_1 + \gamma r_2 + \gamma^2 r_3$, and windows get
-# shorter where the episode ends.
+# The same buffer can look further ahead: with `n_step=3` the reward is $r_1 + \gamma r_2 + \gamma^2 r_3$, and windows
+# are shorter where the episode ends.
 
 # %%
 longer = count_to(10, n_step=3)
 show(longer.sample(Latest().sample(longer.starts, 4, generator)))
 
 # %% [markdown]
-# ## 2. The world, and what the agent sees of it
+# ## 2. The world, and what the agent sees
 #
-# The maze of Sutton & Barto's figure 8.2. Each step costs 1, the shortest way has 14 steps, so the best return is -14. We
-# see numbers, walls and letters; the agent sees a grey image of 50 x 84 pixels and knows nothing about mazes.
+# The maze of Sutton & Barto's figure 8.2. Each step costs 1, and the shortest path has 14 steps, so the best return is
+# -14. We see numbers, walls and letters; the agent sees a grey image of 50 x 84 pixels and knows nothing about mazes.
 
 # %%
 maze = gymnasium.make("lit_dqn/Maze-v0", rewards="reward_1").unwrapped
@@ -146,17 +147,17 @@ figure
 # %% [markdown]
 # ### Other worlds
 #
-# The same moves under other rules. The values and arrows below are not learned: a world that is known whole can be solved by
-# value iteration (Sutton & Barto, eq. 4.10), and what agents learn can be held against it. First the **wind** of example 6.5,
-# which pushes up by the number under each column; then the **cliff** of example 6.6, where a fall costs 100 and leads back
-# to the start; last the **large maze**, 16 x 26, with one of its shortest ways.
+# The same moves with other rules. The values and arrows below are not learned: a fully known world can be solved by
+# value iteration (Sutton & Barto, eq. 4.10), for comparison with what agents learn. First the **wind** of example 6.5,
+# which pushes up by the number under each column; then the **cliff** of example 6.6, where a fall costs 100 and leads
+# back to the start; last the **large maze**, 16 x 26, with one of its shortest paths.
 
 # %%
 from lit_dqn.envs.grid.values import optimal_action_values, policy_state_values
 
 
 def draw_solved(env_id, gamma=1.0, **kwargs):
-    """v* and the best actions, exactly."""
+    """Exact v* and best actions."""
     world = gymnasium.make(env_id, **kwargs).unwrapped
     q = optimal_action_values(world, gamma).round(9)
     best = [np.flatnonzero(row == row.max()).tolist() for row in q]
@@ -183,8 +184,9 @@ figure
 # %% [markdown]
 # ## 3. Ways to act
 #
-# A **policy** turns what the agent prefers into an action. Say it values four actions at 1, 2, 2 and 0. Greedy shares
-# all between the best two; ε-greedy gives every action a little; softmax with temperature τ prefers without excluding.
+# A **policy** turns the agent's preferences into an action. Suppose that four actions have the values 1, 2, 2 and 0.
+# Greedy chooses one of the best two; ε-greedy gives every action a small probability; softmax with temperature τ
+# prefers better actions without excluding others.
 
 
 # %%
@@ -224,11 +226,11 @@ axes.legend(frameon=False)
 figure
 
 # %% [markdown]
-# ## 4. Policy evaluation: what is a state worth to somebody who walks at random?
+# ## 4. Policy evaluation: what is a state worth to a random walker?
 #
-# Sutton & Barto's example 6.2: five states in a row, a coin is thrown at each, and only leaving on the right pays 1. The
-# values are 1/6 to 5/6. **TD(0)** learns them from the difference between what it expected and what it saw one step
-# later; the network here is a linear one on one-hot states, which is the tabular method in disguise.
+# Sutton & Barto's example 6.2: five states in a row, a random step left or right in each, and only leaving on the right
+# pays 1. The values are 1/6 to 5/6. **TD(0)** learns them from the difference between the expectation and the
+# observation one step later; here the network is linear on one-hot states, which is equivalent to the tabular method.
 
 # %%
 walk, seconds = train(
@@ -242,7 +244,7 @@ from lit_dqn.playing.value_errors import stacked_observations
 
 
 def values_of(run):
-    """V of each state, as the agent sees it."""
+    """The agent's V of each state."""
     return run.agent.state_values(stacked_observations(run.world, frame_stack=1))
 
 
@@ -263,8 +265,8 @@ plots.draw_values_beside_truth(walk.world.layout, values_of(walk), truth)
 #
 # ### The network
 #
-# An image of the maze goes in, four numbers come out: $Q(s, a)$ of each action. It is the network of Mnih et al. (2015), with
-# the strides and widths of the lesson.
+# The input is an image of the maze, the outputs are four numbers: $Q(s, a)$ of each action. It is the network of Mnih
+# et al. (2015), with the strides and widths of the lesson.
 
 # %%
 sees_pixels = Run.from_config("configs/maze.yaml", QUIET)
@@ -274,8 +276,8 @@ print(f"{sum(weights.numel() for weights in sees_pixels.agent.online.parameters(
 # %% [markdown]
 # ### The training loop
 #
-# This is all of DQN, with nothing around it. First one update: the target $y$ by the target network, the loss of what the
-# online network says of the actions that were taken, and a step down its gradient.
+# This is the core of DQN. First one update: the target $y$ from the target network, the loss of the online network's
+# values for the actions taken, and a gradient step.
 
 # %%
 from lit_dqn.learning.networks import build_network
@@ -298,8 +300,8 @@ def update(batch):
 
 
 # %% [markdown]
-# Then the loop: play a step, store it, draw a batch, update, and now and then copy the network to the target. It learns the
-# cliff. `fit` does the same, and looks after everything else: schedules, evaluation, curves, checkpoints, resuming.
+# Then the loop: play a step, store it, draw a batch, update, and sometimes copy the network to the target. It learns
+# the cliff. `fit` does the same, plus everything else: schedules, evaluation, curves, checkpoints, resuming.
 
 # %%
 replay = ReplayBuffer(10_000, 1, (states,), np.float32, gamma=0.99)
@@ -335,7 +337,7 @@ for step in range(8_000):
 print(f"{len(returns)} episodes; return of the first five {returns[:5]}, of the last five {returns[-5:]}")
 
 # %% [markdown]
-# The shortest way leads along the edge, 13 steps. With ε = 0.1 the agent still falls now and then: a fall costs 100.
+# The shortest path runs along the edge, 13 steps. With ε = 0.1 the agent still falls sometimes: a fall costs 100.
 
 # %%
 with torch.no_grad():
@@ -351,8 +353,8 @@ plots.draw_grid(
 # %% [markdown]
 # ### What to learn from
 #
-# The experiments of the lesson differ in what they learn from: the latest 32 steps (E1), the last step alone (E2), 8 steps
-# shuffled (E3), or 32 drawn out of 1000 (E4).
+# The experiments of the lesson differ in their data: the latest 32 steps (E1), only the last step (E2), 8 steps,
+# shuffled (E3), or 32 steps drawn from 1000 (E4).
 
 # %%
 EXPERIMENTS = {
@@ -373,9 +375,10 @@ for name, (config, lesson_time) in EXPERIMENTS.items():
     table.append([name, collector.episodes, collector.env_step, f"{seconds / 60:.1f} min", lesson_time])
 
 # %% [markdown]
-# The lesson's own times are those of 100 episodes from pixels, in Keras on a laptop; ours stand beside them fairly only if
-# `QUICK` is off. With it each experiment has 20,000 env steps at most, and those that come to fewer episodes have learned
-# less. The same four from pixels, in full, are in [the results](../docs/results.md#the-lessons-experiments-its-own-settings).
+# The lesson's own times are for 100 episodes from pixels, in Keras on a laptop; compare them only with `QUICK` off.
+# With `QUICK` each experiment has at most 20,000 env steps, and those with fewer episodes have learned less. The
+# complete four experiments from pixels are in [the
+# results](../docs/results.md#the-lessons-experiments-its-own-settings).
 
 # %%
 pd.DataFrame(table, columns=["experiment", "episodes", "env steps", "time", "time in the lesson"])
@@ -384,10 +387,10 @@ pd.DataFrame(table, columns=["experiment", "episodes", "env steps", "time", "tim
 plots.plot_episodes({name: [run.folder] for name, run in runs.items() if run.data.collector.episodes})
 
 # %% [markdown]
-# ### Going on with a run
+# ### Resuming a run
 #
-# A run that ended resumes from its last checkpoint: weights, target network, optimiser, buffer, counters and random
-# numbers. E1 goes to 103 and to 110 episodes, E4 to 151 and 159 (with `QUICK`, E1 a few episodes further than it got).
+# A finished run resumes from its last checkpoint: weights, target network, optimiser, buffer, counters and random
+# numbers. E1 is extended to 103 and 110 episodes, E4 to 151 and 159 (with `QUICK`, E1 by a few episodes).
 
 # %%
 further = {
@@ -410,8 +413,8 @@ runs["E4 replay 1000"].plot()
 # %% [markdown]
 # ## 6. Watching an agent without training it
 #
-# `configs/maze_fast.yaml` changes four things about E4: a buffer of 10,000 timesteps, a target network that follows
-# sooner, exploration that declines, and twice the episodes. It learns the shortest way, from pixels.
+# `configs/maze_fast.yaml` changes four things about E4: a buffer of 10,000 timesteps, a target network that is updated
+# more often, exploration that decays, and twice the episodes. It learns the shortest path, from pixels.
 
 # %%
 fast, seconds = train("configs/maze_fast.yaml", "maze_fast", live=True)
@@ -424,8 +427,8 @@ watched = Run.from_config(
 watched.animate()
 
 # %% [markdown]
-# What it thinks: $V(s) = \max_a Q(s, a)$ in the cells, the greedy actions as arrows, and the way that it went. Below, every
-# $Q(s, a)$: a cell is cut into the directions of its actions, and the greedy ones are bold.
+# Its values: $V(s) = \max_a Q(s, a)$ in the cells, the greedy actions as arrows, and its path. Below, every $Q(s, a)$:
+# each cell is divided among the directions of its actions, and the greedy ones are bold.
 
 # %%
 watched.draw()
@@ -434,14 +437,14 @@ watched.draw()
 plots.draw_preferences(watched.world, watched.agent)
 
 # %% [markdown]
-# What does the trained network look at? We blur one place of the image after the other and see how much the values change
-# (Greydanus et al. 2018).
+# What does the trained network look at? We blur the image at one position after another and measure how much the values
+# change (Greydanus et al. 2018).
 
 # %%
 watched.saliency()
 
 # %% [markdown]
-# Beside it the same network before it has learned anything: compare the two.
+# For comparison, the same network before it has learned anything:
 
 # %%
 Run.from_config("configs/maze_fast.yaml", QUIET | {"data.eval_max_steps": 20}).saliency()
@@ -449,10 +452,10 @@ Run.from_config("configs/maze_fast.yaml", QUIET | {"data.eval_max_steps": 20}).s
 # %% [markdown]
 # ### A warm start, and stopping at a return
 #
-# Whoever knows a world already needs not begin from nothing: `model.init_from` takes the weights of a checkpoint and nothing
-# else of it, neither its buffer nor its optimiser. And a run needs not be given a length: `stop.mean_return` ends it when the
-# mean return of the last `stop.window` training episodes is good enough. So we ask how many steps each needs until it walks
-# the maze in some twenty steps, exploration included. The second begins with what the first has learned.
+# An agent that already knows a world need not start from scratch: `model.init_from` loads the weights of a checkpoint,
+# but neither its buffer nor its optimiser. And a run needs no fixed length: `stop.mean_return` ends it when the mean
+# return of the last `stop.window` training episodes is good enough. We measure how many steps each run needs until it
+# walks the maze in about twenty steps, exploration included. The second starts with the weights of the first.
 
 # %%
 goal = {"stop.mean_return": -20, "stop.window": 10, "stop.max_env_steps": 30_000}
@@ -466,12 +469,12 @@ for name, run in (("from nothing", cold), ("warm start", warm)):
     print(f"{name}: {run.data.collector.env_step:,} env steps, {run.data.collector.episodes} episodes")
 
 # %% [markdown]
-# ## 7. Double DQN, and the overestimation that it cures
+# ## 7. Double DQN, and the overestimation that it corrects
 #
-# A maximum over noisy values is too high on average: the noise that is chosen is the noise that is large. Sutton & Barto's
-# example 6.7 makes this an experiment. From A, right ends the episode with 0; left leads to B, where every action pays
-# -0.1 on average, but with much noise. Going left is a mistake, and Q-learning makes it for a long time. Double
-# Q-learning picks the action with one network and grades it with the other.
+# A maximum over noisy values is too high on average, because it selects large noise. Sutton & Barto's example 6.7 makes
+# this an experiment. From A, right ends the episode with 0; left leads to B, where every action pays -0.1 on average,
+# but with much noise. Going left is a mistake, and Q-learning makes it for a long time. Double Q-learning selects the
+# action with one network and evaluates it with the other.
 #
 # The mean over the runs of `make maximization-bias`:
 
@@ -487,7 +490,7 @@ axes.legend(frameon=False)
 figure
 
 # %% [markdown]
-# And on the maze, where the true $v_*$ is known: how far above it are the values of the two?
+# And in the maze, where the true $v_*$ is known: how far above it are the values of the two agents?
 
 # %%
 quick_maze = SMALL_MAZE | {"stop.max_episodes": 150, "trainer.check_val_every_n_epoch": 10} if QUICK else {}
@@ -506,11 +509,11 @@ for name, run in (("DQN", single), ("Double DQN", double)):
     print(f"{name}: V minus the truth, mean over all states: {error.mean():+.3f}")
 
 # %% [markdown]
-# ## 8. Actor-critic: a policy that is learned itself
+# ## 8. Actor-critic: learning the policy itself
 #
-# Instead of values from which actions follow, one network gives preferences for actions (the actor, through a softmax) and
-# $V(s)$ (the critic), which says by how much things went better than expected (Sutton & Barto, section 13.5). It learns from
-# what it has just played and keeps nothing: capacity = batch.
+# Instead of action values, one network outputs preferences for actions (the actor, through a softmax) and $V(s)$ (the
+# critic), which measures how much better things went than expected (Sutton & Barto, section 13.5). It learns from its
+# newest steps and keeps nothing: capacity = batch size.
 
 # %%
 pole, seconds = train(
@@ -529,9 +532,9 @@ pole.animate()
 # %% [markdown]
 # ## 9. Acrobot
 #
-# Any environment of Gymnasium with discrete actions and array observations can be learned; the config of a similar one is a
-# good start. Acrobot has two links and a motor
-# between them; the tip should swing above the line, and every step until then costs 1.
+# Agents can learn any Gymnasium environment with discrete actions and array observations; the config of a similar one
+# is a good start. Acrobot has two links and a motor between them; the tip should swing above the line, and every step
+# until then costs 1.
 
 # %%
 acrobot, seconds = train(
@@ -548,9 +551,9 @@ acrobot.animate()
 # %% [markdown]
 # ## 10. Atari
 #
-# The same code and another config: 84 x 84 pixels, four frames in an observation, a network with the shape of the maze's.
-# Learning a game takes an hour to days (the comments in `configs/atari` say what each config is for). First what the agent
-# sees; ALE's games come with the extra `atari`: `pip install -e '.[atari]'`.
+# The same code with another config: 84 x 84 pixels, four frames in an observation, and the network architecture of the
+# maze. Learning a game takes from an hour to days (the comments in `configs/atari` explain each config). First what the
+# agent sees; ALE's games need the extra `atari`: `pip install -e '.[atari]'`.
 
 # %%
 if importlib.util.find_spec("ale_py") is None:
@@ -568,9 +571,9 @@ else:
     display(figure)
 
 # %% [markdown]
-# And what it learns: the games that lit_dqn has been trained on, each on one core for the time that
-# [the results](../docs/results.md) say. `python -m lit_dqn test` wrote these files. The human-normalised score is 0 for random play and 1 for
-# the person of Mnih et al. (2015).
+# And what it learns: the games on which lit_dqn has been trained, each on one core for the time given in [the
+# results](../docs/results.md). `python -m lit_dqn test` wrote these files. The human-normalised score is 0 for random
+# play and 1 for the person of Mnih et al. (2015).
 
 # %%
 scores = [
@@ -611,16 +614,16 @@ figure
 #
 # Try each before you look.
 #
-# **1. Shorter windows.** In section 1, what are R and discount of the step that shows 8 with `n_step=3`, and why?
+# **1. Shorter windows.** In section 1, what are R and discount of the step with observation 8 with `n_step=3`, and why?
 #
 # <details><summary>Solution</summary>
 #
-# The episode ends after the step that shows 9, so the window has two steps: R = 80 + 0.5 · 90 = 125. The second step
-# terminates, so the discount is 0: there is no future, whatever $v(s')$ says.
+# The episode ends after the step with observation 9, so the window has two steps: R = 80 + 0.5 · 90 = 125. The second
+# step terminates, so the discount is 0: there is no future, whatever $v(s')$ is.
 #
 # </details>
 #
-# **2. The wind.** Learn the windy grid by DQN and say how far its way is from the best, 15 steps.
+# **2. The wind.** Learn the windy grid by DQN. How far is its path from the best, 15 steps?
 #
 # <details><summary>Solution</summary>
 #
@@ -632,12 +635,12 @@ figure
 # windy.draw()
 # ```
 #
-# `draw_solved` above gives the best: the value of S is -15.
+# `draw_solved` above shows the optimum: the value of S is -15.
 #
 # </details>
 #
-# **3. The safe way.** Near the cliff an agent that explores falls. Which way is best for somebody who takes a random action
-# every tenth step? Work it out exactly, without learning.
+# **3. The safe path.** Near the cliff an exploring agent falls. Which path is best for an agent that takes a random
+# action every tenth step? Compute it exactly, without learning.
 #
 # <details><summary>Solution</summary>
 #
@@ -654,13 +657,14 @@ figure
 #                 greedy_actions=[np.flatnonzero(row).tolist() for row in best])
 # ```
 #
-# The arrows lead away from the edge. Q-learning learns the values of the greedy policy whatever plays, and so walks along
-# it (Sutton & Barto, example 6.6).
+# The arrows lead away from the edge. Q-learning learns the values of the greedy policy, whatever policy plays, and so
+# walks along the edge (Sutton & Barto, example 6.6).
 #
 # </details>
 #
-# **4. A maximum over noise.** All four actions are worth 0, and each estimate is off by a normal error of standard deviation
-# 1. What is the mean of the largest estimate? And of the second estimate of the action that the first prefers?
+# **4. A maximum over noise.** All four actions have the value 0, and each estimate has a normal error of standard
+# deviation 1. What is the mean of the largest estimate? And of a second, independent estimate for the action that the
+# first one prefers?
 #
 # <details><summary>Solution</summary>
 #
@@ -669,7 +673,7 @@ figure
 # first.max(axis=1).mean(), second[np.arange(100_000), first.argmax(axis=1)].mean()   # 1.03 and -0.01
 # ```
 #
-# The first is what Q-learning bootstraps from, the second is the idea of Double Q-learning.
+# Q-learning bootstraps from the first; the second is the idea of Double Q-learning.
 #
 # </details>
 #
@@ -678,10 +682,10 @@ figure
 #
 # <details><summary>Solution</summary>
 #
-# Until the goal has been found once, all values are equal and the agent walks at random: it has nothing to learn from, and
-# the maze has hundreds of cells. With -1 for each step every cell that was visited becomes worse than those that were not,
-# which drives it on (optimistic values, Sutton & Barto, section 2.6). Besides: a larger buffer, a decline of ε that is as
-# long as the first walks, and n-step returns, which carry the goal further back in one update.
+# Until the goal has been found once, all values are equal and the agent walks at random: it has nothing to learn from,
+# and the maze has hundreds of cells. With -1 per step every visited cell becomes worse than the others, which drives
+# exploration (optimistic values, Sutton & Barto, section 2.6). Also use a larger buffer, a decay of ε that is as long
+# as the first walks, and n-step returns, which carry the goal further back in one update.
 #
 # ```python
 # overrides = {"data.env_id": "lit_dqn/MazeLarge-v0", "data.env_kwargs": {"rewards": "reward_1", "observation": "one_hot"},
@@ -690,7 +694,7 @@ figure
 #
 # </details>
 #
-# ## Going on
+# ## Next steps
 #
-# `your_own_env.ipynb` does all this for an environment of yours. Every run above is a folder under
+# `your_own_env.ipynb` does all this for your own environment. Every run above is a folder under
 # `lightning_logs/lesson15`; `tensorboard --logdir lightning_logs` shows their curves and pictures.

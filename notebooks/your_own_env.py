@@ -14,8 +14,8 @@
 # %% [markdown]
 # # Your own environment
 #
-# lit_dqn learns any Gymnasium environment with discrete actions and array observations. This one takes a minute: a
-# thermostat that should keep a room at 20 °C while the weather pushes the temperature about.
+# lit_dqn trains on any Gymnasium environment with discrete actions and array observations. This one takes a minute: a
+# thermostat that should keep a room at 20 °C while the weather changes the temperature.
 
 # %%
 # %matplotlib inline
@@ -37,8 +37,9 @@ for name in ("lightning.pytorch", "lightning.fabric"):
 # %% [markdown]
 # ## 1. Write it
 #
-# Two spaces, `reset` and `step`. `terminated` says that the episode ended by itself (the pipes froze): there is no future to
-# learn from. A limit on the steps belongs to `gymnasium.register`; it *truncates*, and the agent knows that life continued.
+# Two spaces, `reset` and `step`. `terminated` means that the episode ended by itself (the pipes froze): there is no
+# future to learn from. A limit on the steps belongs in `gymnasium.register`; it *truncates*, and the agent knows that
+# the future would continue.
 
 
 # %%
@@ -83,8 +84,9 @@ gymnasium.register("Thermostat-v0", entry_point=Thermostat, max_episode_steps=10
 # %% [markdown]
 # ## 2. Learn it
 #
-# Take a config of an environment like yours and change what differs. In a module of your own, `my_package.envs`, the same is
-# done on the command line: `python -m lit_dqn fit --config configs/cartpole.yaml --data.env_id my_package.envs:Thermostat-v0`.
+# Take the config of a similar environment and change what differs. With your own module, `my_package.envs`, you can do
+# the same on the command line: `python -m lit_dqn fit --config configs/cartpole.yaml --data.env_id
+# my_package.envs:Thermostat-v0`.
 
 # %%
 run = Run.from_config(
@@ -115,7 +117,7 @@ run.animate()
 # %% [markdown]
 # ## 4. Use it
 #
-# The agent as it is now, or the best one of the run from its checkpoint:
+# The present agent, or the best one of the run from its checkpoint:
 
 # %%
 from lit_dqn import load_agent
