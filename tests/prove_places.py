@@ -202,7 +202,7 @@ def train_here_and_there(case: str, folder: Path) -> dict[str, dict[str, str]]:
     return fingerprints(folder)
 
 
-def train_with_an_actor_that_begins_anew(case: str, folder: Path) -> dict[str, dict[str, str]]:
+def train_with_an_actor_that_is_replaced(case: str, folder: Path) -> dict[str, dict[str, str]]:
     """One kill in mid-run; what the new actor is told is not where its envs were but that they are new."""
     ask, play, chunks = DistantPlayers._ask, DistantPlayers.play, itertools.count()
 
@@ -250,7 +250,7 @@ def prove(case: str, kills: int, seed: int, folder: Path) -> bool:
     row("begun in Ray, resumed here and in Ray", differs(whole, train_here_and_there(case, folder / "places")))
     left, died = train_without_a_node(case, folder)
     row(f"a node killed, with {died} of 2 actors", differs(whole, left))
-    row("a killed actor begins anew", differs(whole, train_with_an_actor_that_begins_anew(case, folder)), False)
+    row("a killed actor begins anew", differs(whole, train_with_an_actor_that_is_replaced(case, folder)), False)
     return right
 
 

@@ -77,7 +77,7 @@ def test_progress_is_the_share_of_the_nearest_of_the_trainers_limits(tmp_path, l
     assert half_way.progress == 0.5
 
 
-def test_a_resumed_run_goes_on_to_a_further_limit_and_not_beyond(tmp_path):
+def test_a_resumed_run_continues_to_a_higher_limit_and_not_beyond(tmp_path):
     last = tmp_path / "run/checkpoints/last.ckpt"
     trainer, first = fit(tmp_path, StoppingRules(max_episodes=5), Checkpoints(), TrainingStatistics())
     updates = trainer.global_step
@@ -457,7 +457,7 @@ def test_an_env_that_cannot_be_drawn_ends_no_run(tmp_path, monkeypatch, caplog):
     assert images(tmp_path) == {}
 
 
-def test_curves_that_cannot_be_written_do_not_end_a_run_and_are_told_of_once(tmp_path, monkeypatch, caplog):
+def test_curves_that_cannot_be_written_do_not_end_a_run_and_are_reported_once(tmp_path, monkeypatch, caplog):
     write, calls = RecordWriter.write, []
 
     def on_a_full_disk(writer, data):

@@ -97,7 +97,7 @@ def test_the_limit_that_is_reached_first_ends_the_run(left, seconds):
     assert told == (None if seconds is None else pytest.approx(seconds))
 
 
-def test_episodes_are_told_of_once_ten_have_ended():
+def test_episode_lengths_are_estimated_once_ten_have_ended():
     clock = Clock()
     pace = Pace(clock)
     played(pace, clock, 10, 0)

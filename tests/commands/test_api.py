@@ -51,7 +51,7 @@ def test_evaluate_act_and_watch_leave_the_runs_curves_alone(folder):
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_run_goes_on_from_its_checkpoint_and_has_its_weights_before(folder):
+def test_a_run_resumes_from_its_checkpoint_and_has_its_weights_before(folder):
     first = Run.from_config(MAZE, TINY | GRID).fit()
     observation = np.eye(54, dtype=np.float32)
     again = Run.from_config(MAZE, TINY | GRID | {"stop.max_env_steps": 120}, ckpt_path="last")

@@ -214,7 +214,7 @@ def test_a_resume_never_leaves_the_kept_config_empty(folder, monkeypatch, capsys
     assert seen == [(before, kept.read_text())]
 
 
-def test_a_run_that_began_with_weights_from_elsewhere_goes_on_without_them(folder, monkeypatch, capsys):
+def test_a_run_with_initial_weights_resumes_without_their_file(folder, monkeypatch, capsys):
     assert run(monkeypatch, "fit", *CARTPOLE, *tiny()) == 0
     weights = folder / "weights.ckpt"
     (folder / "lightning_logs/cartpole/version_0/checkpoints/last.ckpt").rename(weights)
@@ -263,7 +263,7 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(folder, monkey
     assert all(torch.isfinite(weight).all() for weight in weights.values())
 
 
-def test_the_agent_is_a_class_of_its_own_choice_and_takes_no_defaults_from_another(folder, monkeypatch, capsys):
+def test_the_agent_is_a_chosen_class_and_takes_no_defaults_from_another(folder, monkeypatch, capsys):
     walk = ("--data.env_id=lit_dqn/RandomWalk-v0", "--model.network=lit_dqn.MLP", "--trainer.logger=false")
     policies = ("--data.policy=UniformRandom", "--data.eval_policy=UniformRandom")
     assert run(monkeypatch, "fit", "--print_config", *walk, "--model=LitTD") == 0

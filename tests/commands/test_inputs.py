@@ -159,6 +159,6 @@ def test_a_refusal_does_not_import_torch_and_takes_little_time():
     assert done.stderr == "error: data.capacty: there is no such key; did you mean capacity?\n"
 
 
-def test_the_version_is_told_at_once():
+def test_the_version_is_printed_at_once():
     done = subprocess.run([sys.executable, "-m", "lit_dqn", "--version"], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"lit_dqn {version('lit-dqn')}\n", "")

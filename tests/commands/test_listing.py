@@ -14,7 +14,7 @@ from lit_dqn.exports import PARTS
 
 
 @pytest.mark.parametrize("kind", WHERE)
-def test_everything_of_a_kind_has_a_line_of_its_own(kind):
+def test_everything_of_a_kind_has_its_own_line(kind):
     lines = dict(listed(kind))
     assert lines
     for name, line in lines.items():

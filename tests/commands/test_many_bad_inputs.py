@@ -103,7 +103,7 @@ def test_the_first_look_at_all_of_them(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(8))
-def test_each_in_a_process_of_its_own(tmp_path, part):
+def test_each_in_a_separate_process(tmp_path, part):
     inputs = [one for one in wrong_inputs() if one[1] is None or refused_content(one[1], tmp_path)]
     chosen = inputs[:NUMBER][part::8]
     assert len(chosen) == math.ceil((NUMBER - part) / 8)

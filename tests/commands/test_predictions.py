@@ -27,7 +27,7 @@ def predict(monkeypatch, capsys, *arguments: object) -> None:
     assert run(monkeypatch, "predict", *CARTPOLE, *tiny(), *arguments) == 0, capsys.readouterr().err
 
 
-def test_each_predict_has_a_folder_of_its_own_in_the_run_of_its_checkpoint(version, monkeypatch, capsys):
+def test_each_predict_has_its_own_folder_in_the_run_of_its_checkpoint(version, monkeypatch, capsys):
     before = files(version.parents[2])
     predict(monkeypatch, capsys, "--ckpt_path=last")
     said = capsys.readouterr().err
@@ -59,7 +59,7 @@ def test_what_belongs_to_no_run_has_a_place_too(version, monkeypatch, capsys):
     assert not (version / "predictions").exists()
 
 
-def test_another_place_can_be_named_and_one_that_cannot_be_is_told(version, monkeypatch, capsys):
+def test_another_folder_can_be_set_and_an_impossible_one_is_refused(version, monkeypatch, capsys):
     chosen = "--trajectories.output_dir=chosen"
     for _ in range(2):
         predict(monkeypatch, capsys, "--ckpt_path=last", chosen)
@@ -79,7 +79,7 @@ def export(monkeypatch, capsys, *arguments: object) -> str:
     return capsys.readouterr().err
 
 
-def test_each_export_has_a_folder_of_its_own_in_the_run_of_its_checkpoint(version, monkeypatch, capsys):
+def test_each_export_has_its_own_folder_in_the_run_of_its_checkpoint(version, monkeypatch, capsys):
     monkeypatch.setattr("lit_dqn.commands.export.ONNX_PACKAGES", ("no_such_package",))  # which takes its time
     before = files(version.parents[2])
     said = export(monkeypatch, capsys, "--ckpt_path=last")
@@ -95,7 +95,7 @@ def test_each_export_has_a_folder_of_its_own_in_the_run_of_its_checkpoint(versio
     assert {path.name for path in Path("chosen").iterdir()} == {"model.safetensors", "config.yaml"}
 
 
-def test_an_export_that_has_no_place_is_told(version, monkeypatch, capsys):
+def test_an_export_without_a_possible_folder_is_refused(version, monkeypatch, capsys):
     (version / "export").write_text("no folder")
     assert run(monkeypatch, "export", *CARTPOLE, *tiny(), "--ckpt_path=last") == 2
     said = capsys.readouterr().err
@@ -103,7 +103,7 @@ def test_an_export_that_has_no_place_is_told(version, monkeypatch, capsys):
     assert "set --output_dir to a folder that you may write to" in said
 
 
-def test_results_that_cannot_be_written_are_told_after_the_score(version, monkeypatch, capsys):
+def test_results_that_cannot_be_written_are_reported_after_the_score(version, monkeypatch, capsys):
     (version / "results.json").write_text("[")
     assert run(monkeypatch, "test", *CARTPOLE, *tiny(), "--ckpt_path=last") == 2
     said = capsys.readouterr().err

@@ -130,7 +130,7 @@ def test_envs_that_are_played_again_go_on_as_if_nothing_had_been(played):
         assert torch.equal(a, b)
 
 
-def test_an_env_that_does_not_come_back_is_named_and_begins_anew_alone(caplog):
+def test_an_env_that_cannot_be_restored_is_named_and_only_it_restarts(caplog):
     def envs():
         return SyncVectorEnv(
             [lambda number=number: Noisy(number) for number in (100, 5)], autoreset_mode=AutoresetMode.DISABLED
@@ -201,7 +201,7 @@ def test_a_network_with_dropout_learns_on_as_if_it_had_never_stopped(tmp_path):
 # --- the command line ---
 
 
-def test_a_run_goes_on_in_another_folder_from_a_path_and_keeps_its_best(folder, monkeypatch, capfd):
+def test_a_run_resumes_in_another_folder_from_a_path_and_keeps_its_best(folder, monkeypatch, capfd):
     further = tiny(**{"stop.max_env_steps": 400})
     assert run(monkeypatch, "fit", *CARTPOLE, *further) == 0
     assert run(monkeypatch, "fit", *CARTPOLE, *tiny()) == 0
@@ -210,7 +210,7 @@ def test_a_run_goes_on_in_another_folder_from_a_path_and_keeps_its_best(folder, 
     assert (checkpoints(2) / "best.ckpt").exists()
 
 
-def test_going_on_in_its_folder_keeps_what_else_the_logger_was_told():
+def test_resuming_in_its_folder_keeps_the_loggers_other_settings():
     checkpoint = Checkpoint({"env_step": 80}, Path("runs/version_3/checkpoints/last.ckpt"))
     logger = Namespace(class_path="TensorBoardLogger", init_args=Namespace(), dict_kwargs={"flush_secs": 5})
     resume_in_its_folder(checkpoint, logger)

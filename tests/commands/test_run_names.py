@@ -115,7 +115,7 @@ def test_the_module_that_registers_an_env_is_no_part_of_its_name(two_runs, monke
     assert run(monkeypatch, "test", "--config", one / "config.yaml", elsewhere, f"--ckpt_path={one}") == 0
 
 
-def test_another_task_of_the_same_env_is_told_and_cannot_be_gone_on_with(two_runs, monkeypatch, capsys):
+def test_another_task_of_the_same_env_is_reported_and_cannot_be_resumed(two_runs, monkeypatch, capsys):
     one, _ = two_runs
     arguments = ("--config", one / "config.yaml", "--ckpt_path", one)
     told = "data.env_kwargs.sutton_barto_reward is True now, but the agent was trained with None: this is another task"

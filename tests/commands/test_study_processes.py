@@ -81,7 +81,7 @@ def run_all(jobs: list[Job], width: int = 100) -> tuple[dict[Job, str], list[str
     return failed, console.export_text().splitlines()
 
 
-def test_a_run_whose_process_is_killed_goes_on_and_one_that_fails_is_told_of(jobs):
+def test_a_run_whose_process_is_killed_resumes_and_one_that_fails_is_reported(jobs):
     (jobs[1].folder / "kill_at_5").touch()
     (jobs[2].folder / "fail_at_3").touch()
     failed, said = run_all(jobs)

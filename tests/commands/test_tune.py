@@ -60,7 +60,7 @@ def search(folder: Path, **changes: object) -> Search:
     return Search(**(given | changes))
 
 
-def test_a_storage_keeps_trials_whoever_asks(folder):
+def test_a_storage_keeps_trials_for_every_process(folder):
     settings = {"base": {"data": {"gamma": 0.9}}, "seeds": [100, 101]}
     ours, theirs = (Trials(search(folder), settings, place) for place in ("here", "there"))
     first, second = ours.begin(), theirs.begin()
@@ -146,7 +146,7 @@ def test_a_storage_that_cannot_be_used_is_refused_without_its_password(folder, u
     assert "secret" not in str(error.value)
 
 
-def test_a_database_that_breaks_off_is_told_in_a_sentence(folder):
+def test_a_database_that_fails_is_reported_in_a_sentence(folder):
     trials = Trials(search(folder), {}, "here")
     with sqlite3.connect(folder / "trials.db") as database:
         database.execute("DROP TABLE trials")

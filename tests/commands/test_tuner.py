@@ -178,7 +178,7 @@ def test_a_hopeless_trial_whose_second_seed_waits_never_starts_that():
     assert starts(0, 1) == starts(0, 2) == 0
 
 
-def test_a_trial_that_fails_is_told_of_and_its_other_seed_stops():
+def test_a_trial_that_fails_is_reported_and_its_other_seed_stops():
     (job(0, 1).folder / "fails").touch()
     (job(0, 2).folder / "waits").touch()
     storage = Storage(2)
@@ -196,7 +196,7 @@ def test_settings_that_do_not_go_together_are_a_trial_that_failed(monkeypatch):
     assert storage.states == {0: "failed: a: 99 is too much.", 1: "done"}
 
 
-def test_what_was_interrupted_goes_on_and_what_was_tested_is_not_run_again():
+def test_interrupted_runs_resume_and_tested_ones_are_not_repeated():
     storage = Storage(1)
     run(storage)
     storage.states = {0: "running"}  # killed after the tests, before the storage knew

@@ -82,7 +82,7 @@ def test_evaluations_are_looked_at_as_well(fault):
 
 
 @pytest.mark.parametrize("fault", ["none", "shape"])
-def test_in_a_process_of_its_own_too(fault):
+def test_in_a_separate_process_too(fault):
     envs = make_vec(ENV, 2, {"fault": fault, "step": 2}, first_env=6, processes=True)
     try:
         envs.reset(seed=[0, 1])

@@ -139,7 +139,7 @@ def test_wind_stops_at_a_wall():
     assert env.step_from(0, RIGHT)[0] == layout.state_of((1, 1))
 
 
-def test_cliff_returns_to_the_start_and_the_episode_goes_on():
+def test_cliff_returns_to_the_start_and_the_episode_continues():
     env = make("CliffWalk", observation="index")
     env.reset()
     assert play(env, [UP, RIGHT, RIGHT]) == [12, 13, 14]

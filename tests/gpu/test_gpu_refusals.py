@@ -30,7 +30,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_auto_goes_on_eagerly_and_says_so_once(case, caplog):
+def test_auto_continues_eagerly_and_logs_it_once(case, caplog):
     objective, network, optimizer, reason = CASES[case]
     torch.manual_seed(0)
     online = network(NUMBERS, 3).to(GPU)

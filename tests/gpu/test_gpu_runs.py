@@ -232,7 +232,7 @@ class LargeRewards(lightning.Callback):
             trainer.datamodule.collector.store.buffer._reward[:] = 1e6
 
 
-def test_a_loss_that_is_no_number_is_told_with_its_update_one_chunk_late():
+def test_a_loss_that_is_not_finite_is_reported_with_its_update_one_chunk_later():
     data = ReplayDataModule(
         "CartPole-v1", num_envs=4, capacity=300, min_replay_size=64, gradient_steps=4, updates_per_epoch=64, seed=0
     )

@@ -191,7 +191,7 @@ def test_the_learning_rate_is_filled_in_place():
     assert not any(torch.equal(value, before[name]) for name, value in learner.online.state_dict().items())
 
 
-def test_released_it_goes_on_eagerly_where_it_was():
+def test_after_release_updates_continue_eagerly():
     given = chunks(NUMBERS)
     learner, metrics = learn(Update.graph, QLearning(), SMALL, NUMBERS, given=given[:3])
     groups = copy.deepcopy(learner.optimizer.state_dict())["param_groups"]
@@ -204,7 +204,7 @@ def test_released_it_goes_on_eagerly_where_it_was():
     assert isinstance(groups[0]["lr"], torch.Tensor)
 
 
-def test_batches_of_another_size_are_captured_anew():
+def test_batches_of_another_size_are_captured_again():
     given = [*chunks(NUMBERS), *chunks(NUMBERS, size=16), *chunks(NUMBERS, updates=2)]
     arguments = QLearning(), SMALL, NUMBERS
     assert_same(learn(Update.graph, *arguments, given=given), learn(Update.eager, *arguments, given=given))

@@ -103,7 +103,7 @@ def networks():
     return online, target.requires_grad_(False)
 
 
-def test_with_tau_1_the_target_is_an_exact_copy_of_its_own():
+def test_with_tau_1_the_target_is_an_exact_separate_copy():
     online, target = networks()
     update_target(online, target)
     for name, value in online.state_dict().items():

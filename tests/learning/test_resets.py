@@ -38,7 +38,7 @@ def test_resets_are_counted_by_env_steps_and_end():
     assert ShrinkAndPerturb(20, 0).count(1000) == 0
 
 
-def test_a_torso_moves_towards_fresh_weights_and_a_head_is_made_anew():
+def test_a_torso_moves_towards_fresh_weights_and_a_head_is_initialised_again():
     network, fresh = DEEP((4,), 2), DEEP((4,), 2)
     before = copy.deepcopy(network.state_dict())
     ShrinkAndPerturb(shrink=0.75)(network, fresh)
@@ -111,7 +111,7 @@ def test_after_a_reset_the_optimiser_is_as_if_it_had_never_made_a_step(optimizer
 
 
 @pytest.mark.slow
-def test_a_compiled_update_goes_on_after_a_reset_as_an_eager_one():
+def test_a_compiled_update_continues_after_a_reset_like_an_eager_one():
     learned = []
     for update in (Update.compiled, Update.eager):
         torch.manual_seed(0)

@@ -172,7 +172,7 @@ def test_the_streams_of_exploration_are_apart_from_the_seeds_of_episodes(monkeyp
     assert all(np.random.PCG64(sequence).state != own for sequence in sequences)
 
 
-def test_each_env_explores_by_a_generator_of_its_own():
+def test_each_env_explores_with_its_own_generator():
     collector, draws = audit_collector(4, seed=SEED), []
 
     class Draws(UniformRandom):
@@ -248,7 +248,7 @@ def test_warming_up_plays_by_another_policy_if_one_is_given():
     assert {step.action for steps, _ in played(collector) for step in steps} == {2}
 
 
-def test_a_restored_collector_goes_on_with_the_same_streams_and_counters():
+def test_a_restored_collector_continues_with_the_same_streams_and_counters():
     collector = audit_collector(2, n_step=3)
     collector.collect(NobodyAsks(), 100)
     state = collector.state_dict()

@@ -132,7 +132,7 @@ def test_a_mask_that_is_not_there_or_no_mask_is_refused_before_the_run(mask):
     assert "\n" not in str(error.value)
 
 
-def test_games_of_ale_and_observations_with_masks_that_are_not_asked_for_are_told():
+def test_masks_of_ale_games_and_unused_masks_in_observations_are_refused():
     with pytest.raises(ConfigError, match="action_mask: true is not for ALE/Pong-v5"):
         ReplayDataModule("ALE/Pong-v5", action_mask=True)
     with pytest.raises(ConfigError, match=r"which actions are allowed; set --data.action_mask true\."):
@@ -254,7 +254,7 @@ def test_envs_that_are_played_again_are_where_they_were_and_idle_ones_play_what_
     assert (again.action_mask == playing.players.stage.action_mask).all()
 
 
-def test_an_env_that_does_not_come_back_is_told_and_not_played_wrong():
+def test_an_env_that_cannot_be_restored_is_reported_and_not_played_wrong():
     playing = collector(UniformRandom(), num_envs=3, env_kwargs={"truncation": 0.0})
     playing.collect(Tempted(), 24)
     running = [episode._replace(seed=episode.seed + 1) for episode in playing.players.stage.running()]

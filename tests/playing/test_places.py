@@ -157,7 +157,7 @@ def test_an_actor_may_die_before_or_after_any_chunk_it_played(here, chunk):
     assert_same(here, there)
 
 
-def test_an_actor_that_began_anew_and_said_nothing_would_be_seen(here, monkeypatch):
+def test_a_replaced_actor_that_reports_nothing_would_be_noticed(here, monkeypatch):
     """The negative control: the same death without the knowledge of where the envs were."""
     ask = DistantPlayers._ask
 
@@ -174,7 +174,7 @@ def test_an_actor_that_began_anew_and_said_nothing_would_be_seen(here, monkeypat
         assert_same(here, there)
 
 
-def test_it_goes_on_here_what_was_begun_there_and_the_other_way(here):
+def test_a_run_resumes_here_that_was_begun_in_actors_and_the_other_way_round(here):
     agent, places = Learning(STROLL), [ThreadPlace(2, 4), None, ThreadPlace(2, 2, randomly(5)), None]
     now = play(collector_of(STROLL, places[0]), agent, 3)
     for place in places[1:]:
@@ -206,7 +206,7 @@ def assert_no_transition_joins_episodes(collector):
 
 
 @pytest.mark.parametrize("resimulates", [True, False])
-def test_an_env_that_cannot_come_back_begins_a_new_episode_and_says_so(caplog, resimulates):
+def test_an_env_that_cannot_be_restored_begins_a_new_episode_and_is_logged(caplog, resimulates):
     place = ThreadPlace(2, 2, lambda actor, chunk: (actor, chunk) in {(0, 9), (1, 11.5), (1, 15)})
     collector = collector_of(STROLL, place, resimulates, comes_back=False)
     with caplog.at_level(logging.WARNING, logger="lit_dqn"):
@@ -221,7 +221,7 @@ def test_an_env_that_cannot_come_back_begins_a_new_episode_and_says_so(caplog, r
     assert begun == collector.episodes + len(said) + ENVS
 
 
-def test_a_replay_that_was_not_told_would_join_episodes(monkeypatch):
+def test_a_replay_that_was_not_notified_would_join_episodes(monkeypatch):
     monkeypatch.setattr(Collector, "lose", lambda self, differences: None)
     place = ThreadPlace(2, 2, lambda actor, chunk: (actor, chunk) == (0, 9))
     collector = play(collector_of(STROLL, place, comes_back=False), Learning(STROLL))
@@ -229,7 +229,7 @@ def test_a_replay_that_was_not_told_would_join_episodes(monkeypatch):
         assert_no_transition_joins_episodes(collector)
 
 
-def test_episodes_that_shall_not_resume_begin_anew_there_as_here():
+def test_episodes_that_must_not_resume_restart_in_actors_as_here():
     agent = Learning(STROLL)
     before = play(collector_of(STROLL, ThreadPlace(2, 4)), agent, 3)
     resumed = []

@@ -113,7 +113,7 @@ def test_softmax_draws_in_proportion_to_exp_of_value_over_temperature(temperatur
     assert_close(frequencies(Softmax(temperature), Table([0, 1, -1, 0.5])), weights / weights.sum())
 
 
-def test_softmax_takes_preferences_as_they_are_unless_it_is_told_otherwise():
+def test_softmax_has_temperature_1_by_default():
     """Sutton & Barto (2020), eq. 13.2, has no temperature."""
     weights = np.exp([0.0, 1.0, -1.0, 0.5])
     probabilities = Softmax().probabilities(Table([0, 1, -1, 0.5]), np.array([0]), env_step=0)

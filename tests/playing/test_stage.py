@@ -88,7 +88,7 @@ def test_each_env_takes_the_seeds_of_the_run_one_after_the_other():
     assert stage.episodes.tolist() == [1, 3, 2]
 
 
-def test_a_restored_stage_goes_on_with_the_next_seeds():
+def test_a_restored_stage_continues_with_the_next_seeds():
     envs = [Counting() for _ in range(3)]
     stage = stage_of(*envs)
     stage.begin(ALL)

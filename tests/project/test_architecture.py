@@ -153,12 +153,12 @@ def path_back(edges, module):
     return None
 
 
-def test_every_import_keeps_the_rules_of_the_house():
+def test_every_import_follows_the_order_of_the_folders():
     broken = list(broken_rules(SOURCE))
     assert not broken, "\n".join(["", *broken])
 
 
-def test_the_house_was_read():
+def test_imports_were_read():
     imports = {name.split(".")[0] for file in SOURCE.rglob("*.py") for _, name in imports_of(file)}
     assert {"lightning", "torch", "numpy", PACKAGE} <= imports
     folders = {path.name for path in SOURCE.iterdir() if (path / "__init__.py").exists()}

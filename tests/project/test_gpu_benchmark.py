@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_left_out_and_made_up_for_at_the_end(load, clock):
     ]
 
 
-def test_a_case_that_fails_leaves_its_last_line_and_the_rest_goes_on(load, clock):
+def test_a_case_that_fails_leaves_its_last_line_and_the_rest_continues(load, clock):
     error = ValueError("a\n  long story\n  the sentence")
     events = run(load, clock, 9, one=(1, ("a", 1, 9, error), ("b", 1, 9, None)))
     failed = [event["error"] for event in events if event["event"] == "failed"]
@@ -100,7 +100,7 @@ def test_a_case_that_fails_leaves_its_last_line_and_the_rest_goes_on(load, clock
     assert measured(events) == [("one", "b", 9)]
 
 
-def test_a_section_that_cannot_even_begin_is_told_of_once(load, clock):
+def test_a_section_that_cannot_even_begin_is_reported_once(load, clock):
     cases = load("gpu_sections.cases")
 
     def no_cases():

@@ -35,7 +35,7 @@ WHEN_DRAWN = (
     "training/test_data.py::test_the_batches_of_a_chunk_are_drawn_when_it_is_played_or_before_it_is_played_ahead"
 )
 FILLED_ONCE = "training/test_data.py::test_a_replay_that_was_not_saved_is_filled_again_once"
-OWN_GENERATOR = "playing/test_collector.py::test_each_env_explores_by_a_generator_of_its_own"
+OWN_GENERATOR = "playing/test_collector.py::test_each_env_explores_with_its_own_generator"
 GO_ON = "commands/test_resume.py::test_a_network_with_dropout_learns_on_as_if_it_had_never_stopped"
 MASKS, MASKED_OBJECTIVES = "playing/test_masks.py", "learning/test_masked_objectives.py"
 AS_IF_HOPELESS = "test_forbidden_actions_that_look_good_are_learned_from_as_if_they_were_hopeless"
@@ -163,7 +163,7 @@ MUTATIONS = [
         "playing/policies.py",
         "temperature: Schedule | float = 1.0",
         "temperature: Schedule | float = 2.0",
-        "playing/test_policies.py::test_softmax_takes_preferences_as_they_are_unless_it_is_told_otherwise",
+        "playing/test_policies.py::test_softmax_has_temperature_1_by_default",
     ),
     Mutation(
         "a schedule over one env step is refused",

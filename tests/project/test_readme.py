@@ -65,7 +65,7 @@ def act_as_the_page_shows() -> None:
     assert names["action"] == names["agent"].q_values(observation[None]).argmax()
 
 
-def test_the_readme_is_a_door():
+def test_the_readme_is_short_and_has_one_picture():
     assert len(README.splitlines()) <= 90
     assert README.count("![") == 1
 

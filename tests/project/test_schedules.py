@@ -63,7 +63,7 @@ def test_a_distance_may_shrink_by_one_factor_a_step_as_that_of_gamma_from_1():
         Exponential(0.9, 1.1, 4, towards=1.0)
 
 
-def test_a_schedule_that_is_repeated_begins_anew_and_then_no_more():
+def test_a_repeated_schedule_restarts_until_its_limit():
     schedule = Repeated(Linear(10, 3, env_steps=2), every_env_steps=4, until_env_steps=8)
     assert [schedule(env_step) for env_step in range(12)] == [10, 6.5, 3, 3, 10, 6.5, 3, 3, 3, 3, 3, 3]
     assert (schedule.start, schedule.end) == (10, 3)

@@ -49,7 +49,7 @@ def test_the_table_has_means_intervals_the_worst_and_published_figures(page, cla
     assert lines[2] == f"| CartPole-v1 |  | 1, 2 | 100,000 | 1.0 | {training} | {greedy} | 488.69 |"
 
 
-def test_overlays_have_lines_of_their_own_and_are_told_of_together_beside_the_configs_as_they_are(page):
+def test_overlays_have_their_own_lines_after_those_of_the_plain_configs(page):
     suite = page.Suite("games", {"one": "One", "two": "Two"}, relative=True)
     runs = [
         RUNS[0] | {"config": config, "overlay": overlay, "training_return": str(value), "greedy_return": str(value)}
@@ -76,7 +76,7 @@ def test_the_curve_is_the_interquartile_mean_of_the_seeds_in_its_interval(page, 
     assert (band[:, 1].min(), band[:, 1].max()) == (10, 90)
 
 
-def test_only_what_is_between_the_marks_is_written_anew(page, classic):
+def test_only_the_part_between_the_marks_is_rewritten(page, classic):
     begin, end = classic.marks
     classic.page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     for _ in range(2):
@@ -141,7 +141,7 @@ def call(script, monkeypatch, *words):
     script.main()
 
 
-def test_what_has_its_line_is_not_run_again_and_what_was_begun_goes_on(script, commands, classic, monkeypatch):
+def test_finished_runs_are_not_repeated_and_unfinished_ones_resume(script, commands, classic, monkeypatch):
     (commands.root / "lightning_logs/classic/cartpole_2/version_0/checkpoints").mkdir(parents=True)
     (commands.root / "lightning_logs/classic/cartpole_2/version_0/checkpoints/last.ckpt").touch()
     call(script, monkeypatch, "--seeds", "1", "2", "--at-a-time", "1")

@@ -125,7 +125,7 @@ def test_what_was_learned_by_heart_can_still_be_drawn():
     assert set(sampler.sample(starts, 50, np.random.default_rng(0)).tolist()) == {0, 1}
 
 
-def test_each_replay_has_priorities_of_its_own():
+def test_each_replay_has_its_own_priorities():
     rule = Prioritized()
     one, other = rule.for_replay(4), rule.for_replay(4)
     one.follow(range(2))

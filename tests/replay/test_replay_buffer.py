@@ -240,7 +240,7 @@ def test_observations_keep_their_dtype_and_stack_by_their_rank(dtype, shape, sta
     )
 
 
-def test_a_batch_does_not_change_when_the_buffer_goes_on():
+def test_a_batch_does_not_change_when_the_buffer_is_written_to():
     replay = make_replay(capacity=2)
     feed(replay, (1, 1, 0), (2, 1, 0))
     batch = everything(replay)
@@ -253,7 +253,7 @@ def test_a_batch_does_not_change_when_the_buffer_goes_on():
 
 
 @pytest.mark.parametrize(("num_envs", "n_step", "frame_stack", "capacity"), LAYOUTS[1::3])
-def test_a_restored_buffer_draws_the_same_and_goes_on_alike(num_envs, n_step, frame_stack, capacity):
+def test_a_restored_buffer_draws_the_same_and_continues_alike(num_envs, n_step, frame_stack, capacity):
     collector = audit_collector(num_envs, capacity, n_step=n_step, frame_stack=frame_stack)
     collector.collect(NobodyAsks(), 50 * num_envs)
     file = io.BytesIO()

@@ -5,7 +5,7 @@ from lit_dqn.replay import stack_frames, stacked_shape
 from lit_dqn.replay.stacking import FrameStack, first_observations, observations_of_episode
 
 
-def test_a_frame_stack_is_the_newest_frames_however_long_it_goes_on():
+def test_a_frame_stack_is_the_newest_frames_after_any_number_of_pushes():
     generator = np.random.default_rng(0)
     for shape in ((3, 2), (2, 3, 2), (5,)):
         for count in (1, 2, 4):

@@ -141,7 +141,7 @@ def test_what_was_overwritten_before_it_is_settled_does_no_harm(store):
     assert played.draw().start.min() >= played.buffer.starts.start
 
 
-def test_a_run_that_was_saved_without_priorities_goes_on_with_all_of_them_the_highest():
+def test_a_run_that_was_saved_without_priorities_resumes_with_the_highest_for_all():
     saved, restored = Played("uniform"), Played("prioritized")
     restored.learn()
     restored.store.load_state_dict(saved.store.state_dict())

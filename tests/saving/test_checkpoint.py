@@ -20,7 +20,7 @@ def train(path: Path, updates: int, resume: Path | None = None, **settings):
     return agent, data, trainer
 
 
-def test_a_run_goes_on_where_it_stopped(tmp_path):
+def test_a_run_resumes_where_it_stopped(tmp_path):
     path = tmp_path / "last.ckpt"
     first, first_data, first_trainer = train(path, 10, num_envs=2, gradient_steps=2)
     second, second_data, second_trainer = train(tmp_path / "second.ckpt", 10, resume=path, num_envs=2, gradient_steps=2)
@@ -124,7 +124,7 @@ def test_a_checkpoint_alone_can_be_graded_and_says_what_it_lacks_for_training(tm
         make_trainer(max_epochs=2).fit(make_agent(), datamodule=make_data(), ckpt_path=tmp_path / "last.ckpt")
 
 
-def test_a_checkpoint_of_lightnings_own_making_goes_on_too(tmp_path):
+def test_a_checkpoint_written_by_lightning_can_be_resumed_too(tmp_path):
     trainer = make_trainer(limit_val_batches=0)
     trainer.fit(make_agent(), datamodule=make_data())
     trainer.save_checkpoint(tmp_path / "api.ckpt", weights_only=False)

@@ -176,7 +176,7 @@ every = pytest.mark.parametrize("every", [6, pytest.param(1, marks=SLOW)])
         ("lost write", lost_write),
     ],
 )
-def test_a_save_in_which_any_call_fails_leaves_a_whole_one_and_training_goes_on(
+def test_a_save_in_which_any_call_fails_leaves_an_intact_one_and_training_continues(
     run, record_property, name, fault, every
 ):
     calls = number_of_calls(run)
@@ -351,7 +351,7 @@ def test_free_space_is_looked_at_before_anything_is_written(run, caplog, monkeyp
     assert files == {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
 
 
-def test_without_hard_links_everything_is_written_anew(run):
+def test_without_hard_links_everything_is_rewritten(run):
     class NoLinks(SystemCalls):
         def __getattr__(self, name):
             return failing(errno.EPERM).__get__(os.link) if name == "link" else super().__getattr__(name)

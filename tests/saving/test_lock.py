@@ -60,7 +60,7 @@ def test_a_stopped_process_still_holds_its_lock(tmp_path):
             lock_run_folder(tmp_path)
 
 
-def test_where_there_are_no_locks_the_log_says_so_and_the_run_goes_on(tmp_path, monkeypatch, caplog):
+def test_without_locks_the_log_says_so_and_the_run_continues(tmp_path, monkeypatch, caplog):
     def no_locks(descriptor):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 

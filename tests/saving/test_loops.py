@@ -12,7 +12,7 @@ from lit_dqn.saving.loops import restore_process_state
     ("then", "now", "told"),
     [("cpu", "cpu", False), ("cpu", "cuda", True), ("cuda", "cpu", True), (None, "cuda", False)],
 )
-def test_a_resume_on_another_kind_of_device_is_told(tmp_path, caplog, then, now, told):
+def test_a_resume_on_another_kind_of_device_is_logged(tmp_path, caplog, then, now, told):
     caplog.set_level(logging.INFO, "lit_dqn")
     trainer, _ = fit(tmp_path, StoppingRules(), max_epochs=1)
     trainer.save_checkpoint(tmp_path / "it.ckpt")

@@ -78,7 +78,7 @@ def test_what_is_linked_from_the_state_before_is_what_memory_holds(
     assert linked > 100 or segment_bytes == 10**6
 
 
-def test_a_run_that_goes_on_links_from_what_it_has_read_and_another_replay_does_not(tmp_path, monkeypatch):
+def test_a_resumed_run_links_segments_that_it_has_read_and_another_replay_does_not(tmp_path, monkeypatch):
     monkeypatch.setattr(sidecar_writer, "SEGMENT_BYTES", 100)
     dice, replay = np.random.default_rng(0), make_replay(1, 1)
     feed(replay, 60, dice)
@@ -110,7 +110,7 @@ def test_what_a_replay_held_before_it_took_over_another_state_is_forgotten(tmp_p
         assert used.starts == replay.starts
 
 
-def test_a_file_to_link_that_was_cut_or_is_gone_is_written_anew(tmp_path, monkeypatch):
+def test_a_file_to_link_that_was_truncated_or_removed_is_rewritten(tmp_path, monkeypatch):
     monkeypatch.setattr(sidecar_writer, "SEGMENT_BYTES", 100)
     replay = make_replay(1, 1)
     feed(replay, 60, np.random.default_rng(0))
@@ -149,7 +149,7 @@ def write_priorities(tmp_path, *priorities: np.ndarray) -> list[Sidecar]:
     return written[1:]
 
 
-def test_a_rewritten_array_is_written_anew_where_all_else_is_linked(tmp_path, monkeypatch):
+def test_a_rewritten_array_is_rewritten_while_the_rest_is_linked(tmp_path, monkeypatch):
     monkeypatch.setattr(sidecar_writer, "SEGMENT_BYTES", 100)
     ones, twos = np.ones((120, 2), np.float32), np.full((120, 2), 2, np.float32)
     for found, expected in zip(write_priorities(tmp_path, ones, twos), (ones, twos), strict=True):

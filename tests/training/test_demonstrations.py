@@ -126,7 +126,7 @@ def test_offline_from_priorities(sampler):
     assert data.collector.env_step == 10
 
 
-def test_offline_goes_on_exactly_without_the_source(tmp_path, monkeypatch):
+def test_an_offline_run_resumes_exactly_without_the_source(tmp_path, monkeypatch):
     """Two epochs, and one and then another, from a checkpoint whose demonstrator is gone."""
     source = tmp_path / "source.ckpt"
     make_trainer(max_epochs=1, plugins=[ReplayCheckpointIO()]).fit(agent := make_agent(), datamodule=make_data())

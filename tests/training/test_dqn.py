@@ -286,7 +286,7 @@ class BareTensor(QLearning):
         (BareTensor(), "BareTensor makes no loss of the outputs of MLP: .*no attribute 'loss'"),
     ],
 )
-def test_an_objective_that_does_not_fit_is_told_before_the_warm_up(objective, reason):
+def test_an_objective_that_does_not_fit_is_refused_before_the_warm_up(objective, reason):
     with pytest.raises(ConfigError, match=f"objective: .*{reason}"):
         make_agent(objective=objective)
 

@@ -240,7 +240,7 @@ def test_a_first_process_that_fails_before_they_meet_ends_those_that_it_started(
     assert launcher.procs[0].wait(SECONDS) == -signal.SIGTERM
 
 
-def test_other_processes_have_a_logger_that_writes_nothing_for_those_who_want_one(tmp_path, monkeypatch):
+def test_other_processes_have_a_logger_that_writes_nothing_for_callbacks_that_need_one(tmp_path, monkeypatch):
     # Lightning's LearningRateMonitor and DeviceStatsMonitor refuse to be without one, in each process.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOCAL_RANK", "1")

@@ -9,7 +9,7 @@ PROOF = Path(__file__).parents[1] / "prove_scale.py"
 
 
 @pytest.mark.slow
-def test_a_run_is_the_same_bytes_on_other_processes_whoever_is_stopped_or_killed():
+def test_a_run_is_the_same_bytes_with_other_processes_whichever_is_stopped_or_killed():
     """`make prove-scale` does it for every pair, on three envs, and by SLURM and Lightning, too."""
     proof = subprocess.run(
         [sys.executable, PROOF, "--short"], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}

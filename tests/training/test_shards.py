@@ -140,7 +140,7 @@ def test_shards_play_the_episodes_of_one_and_count_them_together():
     assert torch.equal(torch.cat(actions), one.store.buffer.state_dict()["arrays"]["action"][:, :100])
 
 
-def test_each_shard_draws_its_part_of_a_batch_by_a_generator_of_its_own():
+def test_each_shard_draws_its_part_of_a_batch_with_its_own_generator():
     data = make_data(num_envs=4, env_steps_per_update=4, shards=4, gradient_steps=2)
     agent = make_agent()
     seen = []
