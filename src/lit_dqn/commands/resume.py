@@ -14,7 +14,7 @@ from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.saving import durable
 from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.saving.layout import CONFIG, METRICS, run_of_checkpoint
-from lit_dqn.saving.loops import keep_settings_of_optimizer
+from lit_dqn.saving.loops import check_groups_of_optimizer, keep_settings_of_optimizer
 from lit_dqn.saving.optimizer_state import check_optimizer
 from lit_dqn.saving.settings import checked_arguments
 from lit_dqn.saving.specification import as_typed, with_defaults
@@ -182,6 +182,7 @@ def check_can_resume(checkpoint: Checkpoint, model: LitAgent, data: ReplayDataMo
             )
     parameters = list(model.online.parameters())
     try:
+        check_groups_of_optimizer(checkpoint, model.make_optimizer, parameters)
         check_optimizer(checkpoint.optimizer_states[0], parameters, model.make_optimizer)
         keep_settings_of_optimizer(checkpoint, model.make_optimizer, parameters)
     except ConfigError:

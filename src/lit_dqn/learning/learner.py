@@ -189,10 +189,10 @@ class Learner:
 
     def set_weight_decay(self, weight_decay: float) -> None:
         """Set the weight decay of the next updates; a captured update keeps the one of its capture."""
-        for group in self.optimizer.param_groups:
-            if self._graph is not None and group["weight_decay"] != weight_decay:
-                self._go_without_capture("its weight decay changes")
-            group["weight_decay"] = weight_decay
+        group = self.optimizer.param_groups[0]  # a second group does not decay (`decay_matrices`)
+        if self._graph is not None and group["weight_decay"] != weight_decay:
+            self._go_without_capture("its weight decay changes")
+        group["weight_decay"] = weight_decay
 
     def reset(self, rule: ShrinkAndPerturb, fresh: nn.Module) -> None:
         """Partly reset the networks, by a rule and a fresh network, and clear the optimiser's state."""

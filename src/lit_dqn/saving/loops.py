@@ -70,6 +70,27 @@ def _evaluation_is_due(trainer: lightning.Trainer) -> bool:
     )
 
 
+def check_groups_of_optimizer(
+    checkpoint: Contents,
+    make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+    parameters: Iterable[nn.Parameter],
+) -> None:
+    """Refuse a saved optimiser that decays all parameters where this one spares biases, and the other way round.
+
+    Raises:
+        ConfigError: names the key and the value of the checkpoint.
+
+    """
+    groups = len(make_optimizer(parameters).param_groups)
+    for saved in checkpoint.optimizer_states:
+        if {len(saved["param_groups"]), groups} == {1, 2}:
+            decay_biases = "true" if groups == 2 else "false"
+            raise ConfigError(
+                "decay_biases: the checkpoint's optimiser has other groups of parameters, so a run cannot change this "
+                f"setting when it resumes; set --model.decay_biases {decay_biases}."
+            )
+
+
 def keep_settings_of_optimizer(
     checkpoint: Contents,
     make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
@@ -81,6 +102,8 @@ def keep_settings_of_optimizer(
         ConfigError: if the saved state belongs to another optimiser.
 
     """
+    parameters = list(parameters)
+    check_groups_of_optimizer(checkpoint, make_optimizer, parameters)
     settings = make_optimizer(parameters).state_dict()["param_groups"]
     for saved in checkpoint.optimizer_states:
         for group, own in zip(saved["param_groups"], settings, strict=True):

@@ -31,13 +31,14 @@ def check_optimizer(state: Mapping[str, Any], weights: Sequence[Tensor], make_op
     copies = [weight.detach().clone().requires_grad_() for weight in weights]
     try:
         optimizer = make_optimizer(copies)
+        in_its_order = [copy for group in optimizer.param_groups for copy in group["params"]]
         for copy in copies:
             copy.grad = torch.zeros_like(copy)
         optimizer.step()
     except (TypeError, ValueError, RuntimeError, KeyError):
         return  # an optimiser that cannot be tried like this
     for place, index in enumerate(places):
-        saved, like = state["state"].get(index, {}), optimizer.state[copies[place]]
+        saved, like = state["state"].get(index, {}), optimizer.state[in_its_order[place]]
         for name, value in like.items() if saved else ():
             found = saved.get(name, ...)
             where = f"its optimiser's {str(name)[:40]}"
@@ -71,6 +72,8 @@ def check_saved_optimizer(state: Mapping[str, Any], weights: Sequence[Tensor], c
     if len(weights) == len(places) and isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
         known = inspect.signature(kind).parameters.keys() - {"params"}
         settings = {key: value for key, value in state["param_groups"][0].items() if key in known}
+        if len(state["param_groups"]) > 1:
+            weights = sorted(weights, key=lambda weight: weight.ndim < 2)  # those that decay are the first group
         check_optimizer(state, weights, partial(kind, **settings))
 
 

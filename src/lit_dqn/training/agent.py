@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
+from lit_dqn.learning.decay import decay_matrices
 from lit_dqn.learning.inference import Inference
 from lit_dqn.learning.learner import Learner, Update, check_device
 from lit_dqn.learning.libraries import prepare_libraries
@@ -33,7 +34,6 @@ from lit_dqn.training.checks import (
     check_shards,
     check_target_updates,
     check_update,
-    check_weight_decay,
     learning_rate_schedule,
     weight_decay_schedule,
 )
@@ -56,8 +56,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         outputs: the number of outputs that the network must have, and their meaning, for error messages.
         objective: the loss of a batch.
         optimizer: called with the parameters of the online network.
-        learning_rate, weight_decay: of the optimiser, numbers or schedules over env steps; None: the optimiser's
-            default.
+        learning_rate, weight_decay, decay_biases: of the optimiser, as for `LitDQN`; None: the optimiser's default.
         resets: when and how networks are partly reset; None: never.
         target_update_period: updates between two updates of the target network; None: no target network.
         target_update_tau: τ of target <- τ online + (1 - τ) target.
@@ -86,6 +85,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         optimizer: OptimizerCallable,
         learning_rate: Schedule | float | None = None,
         weight_decay: Schedule | float | None = None,
+        decay_biases: bool = True,
         resets: ShrinkAndPerturb | None = None,
         target_update_period: int | None,
         target_update_tau: float,
@@ -101,7 +101,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         self._will_see(observation_shape)
         self.num_actions = num_actions
         self.objective = objective
-        self.make_optimizer = optimizer
+        self.make_optimizer = optimizer if decay_biases else partial(decay_matrices, optimizer)
         self.learning_rate = learning_rate_schedule(learning_rate)
         self.weight_decay = weight_decay_schedule(weight_decay)
         self.resets = resets
@@ -117,8 +117,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         self.online = self._make_network()
         if init_from is not None:
             load_network_weights(self.online, init_from)
-        check_optimizer(optimizer, self.online.parameters())
-        check_weight_decay(self.weight_decay, optimizer, self.online.parameters())
+        check_optimizer(optimizer, self.online.parameters(), self.weight_decay, decay_biases)
         self._noise = Noise(self.online)
         self._inference = Inference(self.online, captures=self.update_way is not Update.eager, parts=self.parts)
         if target_update_period is not None:
@@ -138,6 +137,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
             "target_update_period": target_update_period,
             "target_update_tau": target_update_tau,
             "weight_decay": self.weight_decay,
+            "decay_biases": decay_biases,
             "resets": resets,
         }
         arguments |= {name: of_some[name] for name in inspect.signature(type(self)).parameters if name in of_some}

@@ -95,42 +95,45 @@ def weight_decay_schedule(weight_decay: Schedule | float | None) -> Schedule | N
     return weight_decay
 
 
-def check_weight_decay(
-    weight_decay: Schedule | None, optimizer: OptimizerCallable, parameters: Iterable[nn.Parameter]
+def check_optimizer(
+    optimizer: OptimizerCallable,
+    parameters: Iterable[nn.Parameter],
+    weight_decay: Schedule | None = None,
+    decay_biases: bool = True,
 ) -> None:
-    """Refuse a weight decay for an optimiser that does not support it.
-
-    Raises:
-        ConfigError: names the optimiser and one that does.
-
-    """
-    if weight_decay is not None and "weight_decay" not in optimizer(parameters).defaults:
-        name = getattr(made_by(optimizer), "__name__", optimizer)
-        raise ConfigError(
-            f"weight_decay: {name} lets no weights decay; set --model.optimizer torch.optim.AdamW, or "
-            "--model.weight_decay null."
-        )
-
-
-def check_optimizer(optimizer: OptimizerCallable, parameters: Iterable[nn.Parameter]) -> None:
-    """Refuse an optimiser that cannot be created, or that needs the loss more than once per step.
+    """Refuse an optimiser that cannot be created, needs the loss more than once per step, or has no weight decay.
 
     Args:
         optimizer: called with parameters.
         parameters: of its network.
+        weight_decay: that the optimiser must support; None: it need not.
+        decay_biases: False: the optimiser must support weight decay.
 
     Raises:
-        ConfigError: names the optimiser and, if it needs the loss again, one that does not.
+        ConfigError: names the optimiser and one that fits.
 
     """
     name = getattr(made_by(optimizer), "__name__", optimizer)
     try:
-        step = inspect.signature(optimizer(parameters).step)
+        made = optimizer(parameters)
+        step = inspect.signature(made.step)
     except Exception as error:
         raise ConfigError(f"optimizer: {name} cannot be made: {one_line(error)}.") from error
     if any(parameter.default is parameter.empty for parameter in step.parameters.values()):
         raise ConfigError(
             f"optimizer: {name} wants the loss several times for each step; set --model.optimizer torch.optim.Adam."
+        )
+    if (weight_decay is None and decay_biases) or "weight_decay" in made.defaults:
+        return
+    if weight_decay is not None:
+        raise ConfigError(
+            f"weight_decay: {name} lets no weights decay; set --model.optimizer torch.optim.AdamW, or "
+            "--model.weight_decay null."
+        )
+    if not decay_biases:
+        raise ConfigError(
+            f"decay_biases: false, but {name} lets no weights decay; set --model.optimizer torch.optim.AdamW, or "
+            "--model.decay_biases true."
         )
 
 

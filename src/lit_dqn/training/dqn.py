@@ -32,6 +32,8 @@ class LitDQN(LitAgent):
         learning_rate: of the optimiser, a number or a schedule over env steps; None: the optimiser's default.
         weight_decay: the same for its weight decay, whose meaning depends on the optimiser: AdamW's is decoupled from
             the gradient.
+        decay_biases: whether biases and normalisation parameters, which have fewer than two axes, decay as well. False
+            is common with AdamW (BBF, for example); True is torch's default.
         resets: when and how both networks are partly reset (`ShrinkAndPerturb`); None: never.
         target_update_period: updates between two updates of the target network (Mnih et al. 2015: C). None: there is no
             target network, and the online network evaluates s' (Mnih et al. 2013), if the objective needs it.
@@ -62,6 +64,7 @@ class LitDQN(LitAgent):
         optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
         learning_rate: Schedule | float | None = None,
         weight_decay: Schedule | float | None = None,
+        decay_biases: bool = True,
         resets: ShrinkAndPerturb | None = None,
         target_update_period: int | None = 1000,
         target_update_tau: float = 1.0,
@@ -78,6 +81,7 @@ class LitDQN(LitAgent):
             optimizer=optimizer,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
+            decay_biases=decay_biases,
             resets=resets,
             target_update_period=target_update_period,
             target_update_tau=target_update_tau,
