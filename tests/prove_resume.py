@@ -34,7 +34,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import lit_dqn.learning.learner
-import lit_dqn.training.dqn
+import lit_dqn.training.agent
 from lit_dqn.commands.cli import main
 from lit_dqn.playing.collector import Collector
 from lit_dqn.saving import durable, sidecar_writer
@@ -153,6 +153,22 @@ CASES["pqn"] = [  # rollouts, returns by the weights of now, no target network
     "--stop.max_env_steps=7000",
     "--trainer.log_every_n_steps=7",
 ]
+CASES["actor_critic"] = [  # advantages from rollouts, a policy that is random, a temperature that changes
+    f"--config={CONFIGS}/cartpole_actor_critic.yaml",
+    f"--config={CONFIGS}/gae.yaml",
+    "--data.capacity=64",
+    "--data.env_steps_per_update=64",
+    "--data.batch_size=64",
+    "--data.policy.init_args.temperature=Linear",
+    "--data.policy.init_args.temperature.init_args.start=2.0",
+    "--data.policy.init_args.temperature.init_args.end=1.0",
+    "--data.policy.init_args.temperature.init_args.env_steps=4000",
+    "--data.updates_per_epoch=30",
+    "--data.eval_episodes=2",
+    "--data.eval_max_steps=60",
+    "--stop.max_env_steps=7000",
+    "--trainer.log_every_n_steps=7",
+]
 CASES["cartpole_horizon"] = [  # n and gamma change while it learns, and begin anew
     *CASES["cartpole_ahead"],
     "--data.n_step=Repeated",
@@ -249,7 +265,7 @@ class Phases:
 
     def watch(self) -> None:
         """Let the parts of lit_dqn tell when they enter their phase."""
-        agent = lit_dqn.training.dqn.LitDQN
+        agent = lit_dqn.training.agent.LitAgent
         lit_dqn.learning.learner.update_target = self._announcing(
             "copying the target", lit_dqn.learning.learner.update_target
         )

@@ -11,6 +11,7 @@ BREAKOUT, MINATAR = Path("atari/breakout.yaml"), Path("minatar/breakout.yaml")
 RECIPES = ("bbf_lite", "btr", "c51", "hl_gauss", "iqn", "m_iqn", "rainbow")
 OVERLAYS = {
     Path("double.yaml"): Path("maze.yaml"),
+    Path("gae.yaml"): Path("cartpole_actor_critic.yaml"),
     Path("offline.yaml"): Path("cartpole.yaml"),
     Path("prioritized.yaml"): Path("cartpole.yaml"),
     **{Path(f"{name}.yaml"): MINATAR for name in ("dueling", "noisy", "pqn", *RECIPES)},
@@ -25,6 +26,12 @@ OVERLAYS = {
 }
 
 SMALLER = {
+    Path("gae.yaml"): {
+        "data.capacity": 32,
+        "data.min_replay_size": 0,
+        "data.env_steps_per_update": 32,
+        "data.batch_size": 32,
+    },
     Path("offline.yaml"): {"data.prefill": '[{"class_path": "lit_dqn.Play", "init_args": {"env_steps": 80}}]'},
     Path("pqn.yaml"): {
         "data.num_envs": 4,
@@ -48,6 +55,7 @@ LIKE_ANOTHER = {
         "atari/pong_fast",
         "atari/quantile",
         "atari/space_invaders",
+        "cartpole_layer_norm",
         "hl_gauss",
         "iqn",
         "lesson/e3_replay_8",

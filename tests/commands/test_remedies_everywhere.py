@@ -26,6 +26,7 @@ DECAYING += "--model.weight_decay.env_steps 100 "
 PQN = CARTPOLE + f"--config {HERE.parent / 'configs/pqn.yaml'} "
 MAZE_TD = f"fit --config {HERE.parent / 'configs/maze_td.yaml'} "
 ACTOR_CRITIC = f"fit --config {HERE.parent / 'configs/cartpole_actor_critic.yaml'} "
+GAE = ACTOR_CRITIC + f"--config {HERE.parent / 'configs/gae.yaml'} "
 FIXTURE = HERE / "fixtures/cartpole_0.1.0"
 SETTINGS = {
     "data": {
@@ -153,6 +154,7 @@ CASES = [
     CARTPOLE + "--model.learning_rate 0",
     CARTPOLE + "--model.weight_decay -1",
     CARTPOLE + "--model.optimizer torch.optim.Rprop --model.weight_decay 0.1",
+    CARTPOLE + "--model.optimizer torch.optim.Rprop --model.decay_biases false",
     CARTPOLE + "--model.network test_remedies_everywhere.Own --model.resets ShrinkAndPerturb",
     DECAYING + "--model.update compiled",
     CARTPOLE + "--model.objective QuantileRegression",
@@ -169,6 +171,7 @@ CASES = [
     ACTOR_CRITIC + "--data.policy UniformRandom",
     ACTOR_CRITIC + "--data.sampler Uniform",
     ACTOR_CRITIC + "--data.play_ahead true",
+    GAE + "--data.gradient_steps 2 --data.capacity 256 --data.updates_per_epoch 2",
     ACTOR_CRITIC + "--data.batch_size 64 --data.env_steps_per_update 32",
     RESUMED + "--data.capacity 300",
     RESUMED + "--data.n_step 2",
@@ -179,6 +182,7 @@ CASES = [
     RESUMED.replace("fit", "validate", 1) + "--data.env_id CartPole-v0",
     RESUMED + "--model.network.hidden_sizes [9]",
     RESUMED + "--model.optimizer torch.optim.SGD",
+    RESUMED + "--model.decay_biases false",
     RESUMED.replace("/cartpole_0.1.0", "/nowhere"),
     RESUMED.replace(str(FIXTURE), "last"),
     RESUMED.replace(str(FIXTURE), str(HERE / "data")),

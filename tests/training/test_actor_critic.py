@@ -15,6 +15,7 @@ from lit_dqn import (
     Linear,
     LitActorCritic,
     ReplayDataModule,
+    Rollout,
     Softmax,
     Uniform,
     load_agent,
@@ -54,8 +55,12 @@ def learn(agent: LitActorCritic, data: ReplayDataModule, updates: int) -> LitAct
     return agent
 
 
-def test_it_learns_to_walk_right_and_what_that_is_worth():
-    data = walk(gamma=0.9)
+ROLLOUTS = {"sampler": Rollout(0.9), "n_step": 1, "min_replay_size": 0}
+
+
+@pytest.mark.parametrize("store", [{}, ROLLOUTS], ids=["latest", "rollouts"])
+def test_it_learns_to_walk_right_and_what_that_is_worth(store):
+    data = walk(gamma=0.9, **store)
     agent = learn(make_agent(objective=ActorCritic(entropy_cost=0.001)), data, 300)
     observation = np.eye(7, dtype=np.float32)[1:6]
     probabilities = Softmax().probabilities(agent, observation, 0)

@@ -13,7 +13,7 @@ from lit_dqn.learning.learner import Learner, Update
 from lit_dqn.learning.networks import NatureCNN
 from lit_dqn.learning.objectives import ActorCritic
 from lit_dqn.playing.policies import Softmax
-from lit_dqn.replay import Latest
+from lit_dqn.replay import Latest, Rollout
 from lit_dqn.schedules import Schedule
 from lit_dqn.training.agent import LitAgent
 from lit_dqn.training.protocols import Data, data_of
@@ -21,11 +21,16 @@ from lit_dqn.types import Batch, LossOutput
 
 
 class LitActorCritic(LitAgent):
-    """n-step advantage actor-critic: one network outputs the policy and V (Sutton & Barto 2020, section 13.5).
+    """Advantage actor-critic: one network outputs the policy and V (Sutton & Barto 2020, section 13.5).
 
     Its outputs are a preference h(s, a) for each action and, last, V(s); all layers but the last are shared. It learns
-    from the newest steps of its own policy: `data.policy` Softmax, `data.sampler` Latest, and between two updates as
-    many env steps as there are transitions in a batch; with a smaller batch, some steps are left out.
+    from the newest steps of its own policy: `data.policy` Softmax and `data.sampler` Rollout, where each rollout is one
+    batch. The weights that learn from a rollout are the weights that played it, and λ-return minus V(s) is the
+    generalised advantage estimate (Schulman et al. 2016, eq. 16).
+
+    With `data.sampler` Latest, as in runs of earlier releases, it learns from n-step returns, with as many env steps
+    between two updates as there are transitions in a batch; with a smaller batch, some steps are left out. A window is
+    complete n - 1 steps after its first step, so some transitions of a batch were played one update earlier.
 
     Args:
         observation_shape: of one observation, frames stacked; on the command line it comes from the data.
@@ -97,7 +102,7 @@ class LitActorCritic(LitAgent):
             self._temperature_set = temperature
 
     def check_can_learn_from(self, data: Data) -> None:
-        """Refuse to learn from anything but the latest steps of the softmax over the agent's own preferences.
+        """Refuse to learn from anything but the newest steps of the softmax over the agent's own preferences.
 
         Raises:
             ConfigError: names the key and its value.
@@ -108,22 +113,16 @@ class LitActorCritic(LitAgent):
                 f"policy: LitActorCritic learns from its own policy, which {type(data.policy).__name__} is not; "
                 "set --data.policy Softmax."
             )
-        if not isinstance(data.sampler, Latest):
+        if isinstance(data.sampler, Rollout):
+            _check_one_update(data)
+        elif isinstance(data.sampler, Latest):
+            _check_latest(data)
+        else:
             raise ConfigError(
                 f"sampler: LitActorCritic learns from what its policy has just played, not from older transitions "
-                f"drawn by {type(data.sampler).__name__}; set --data.sampler Latest."
+                f"drawn by {type(data.sampler).__name__}; set --data.sampler Rollout."
             )
-        if data.play_ahead:
-            raise ConfigError(
-                "play_ahead: true would let LitActorCritic learn from what its policy of before the last update has "
-                "played; set --data.play_ahead false."
-            )
-        if data.batch_size > data.env_steps_per_update:
-            raise ConfigError(
-                f"batch_size: {data.batch_size} transitions from {data.env_steps_per_update} env steps would be "
-                "learned from more than once, when the policy that played them is gone; "
-                f"set --data.env_steps_per_update {data.batch_size}."
-            )
+        super().check_can_learn_from(data)
 
     def preferences(self, observation: NDArray[Any]) -> NDArray[np.float32]:
         """h(s, ·), [N, num_actions]; the policy is their softmax (Sutton & Barto 2020, eq. 13.2)."""
@@ -134,3 +133,27 @@ class LitActorCritic(LitAgent):
     ) -> NDArray[np.float32]:
         """V(s) of the policy, by the critic, as [N]."""
         return self._outputs(observation)[:, -1]
+
+
+def _check_one_update(data: Data) -> None:
+    if data.gradient_steps > 1:
+        rollout = data.gradient_steps * data.env_steps_per_update
+        raise ConfigError(
+            f"gradient_steps: {data.gradient_steps} updates from one rollout, of which all but the first would be made "
+            "when the policy that played it is gone; set --data.gradient_steps 1 --data.env_steps_per_update "
+            f"{rollout} --data.batch_size {rollout}."
+        )
+
+
+def _check_latest(data: Data) -> None:
+    if data.play_ahead:
+        raise ConfigError(
+            "play_ahead: true would let LitActorCritic learn from what its policy of before the last update has "
+            "played; set --data.play_ahead false."
+        )
+    if data.batch_size > data.env_steps_per_update:
+        raise ConfigError(
+            f"batch_size: {data.batch_size} transitions from {data.env_steps_per_update} env steps would be "
+            "learned from more than once, when the policy that played them is gone; "
+            f"set --data.env_steps_per_update {data.batch_size}."
+        )

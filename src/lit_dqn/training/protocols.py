@@ -31,6 +31,7 @@ class Data(Protocol):
     batch_size: int
     shards: int
     env_steps_per_update: int
+    gradient_steps: int
     reward_clip: float | None
     action_mask: bool
 
