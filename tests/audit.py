@@ -13,7 +13,7 @@ from lit_dqn.playing.player import Player
 from lit_dqn.playing.policies import UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.seeds import episode_seed
-from lit_dqn.replay import DeviceFrames, Replay, ReplayBuffer, Uniform
+from lit_dqn.replay import DeviceFrames, Replay, ReplayBuffer, Sequences, SequenceStore, Uniform
 
 AUDIT_ENV = "lit_dqn_tests/Audit-v0"
 Key = tuple[int, int, int]  # (env, episode, t)
@@ -78,6 +78,19 @@ class NobodyAsks:
         raise AssertionError("the agent was asked")
 
 
+class Remembering(NobodyAsks):
+    """Remembers the env and the episode (both + 1) that it saw last, and how many observations of it; it must be asked
+    at each step, also where the policy does not ask it.
+    """
+
+    memory_size = 3
+
+    def remember(self, observation, memory):
+        newest = np.asarray(observation).reshape(len(observation), -1, 3)[:, -1].astype(np.float32)
+        after = np.concatenate([newest[:, :2] + 1, memory[:, 2:] + 1], axis=1)
+        return np.zeros((len(observation), 4), np.float32), after
+
+
 def audit_collector(
     num_envs: int,
     capacity: int = 64,
@@ -88,9 +101,11 @@ def audit_collector(
     reward_clip=None,
     seed=7,
     env_id=AUDIT_ENV,
+    sequences: Sequences | None = None,
     **env_kwargs,
 ):
-    """A collector over audit envs that know their index."""
+    """A collector over audit envs that know their index; of sequences, with an agent that remembers."""
+    memory_size = 0 if sequences is None else Remembering.memory_size
     envs = make_vec(env_id, num_envs, env_kwargs)
     for index, env in enumerate(envs.envs):
         env.unwrapped.index = index
@@ -104,8 +119,10 @@ def audit_collector(
         n_step=n_step,
         frame_stack=frame_stack,
         reward_clip=reward_clip,
+        memory_size=memory_size,
     )
-    return Collector(Player(envs, frame_stack, seed), UniformRandom(), Replay(replay, Uniform()))
+    store = Replay(replay, Uniform()) if sequences is None else SequenceStore(replay, sequences)
+    return Collector(Player(envs, frame_stack, seed, memory_size=memory_size), UniformRandom(), store)
 
 
 class Audit:
@@ -116,6 +133,7 @@ class Audit:
 
     def __init__(self, collector: Collector) -> None:
         self.collector, self.replay = collector, collector.store.buffer
+        self.agent = Remembering() if isinstance(collector.store, SequenceStore) else NobodyAsks()
         self.envs: list[AuditEnv] = [env.unwrapped for env in collector.players.envs.envs]
         self.shadows = []
         for env in self.envs:
@@ -130,7 +148,7 @@ class Audit:
 
     def play(self) -> None:
         """One step of every env."""
-        self.collector.collect(NobodyAsks(), len(self.envs))
+        self.collector.collect(self.agent, len(self.envs))
         self.completed.append([])
         for index, (env, shadow) in enumerate(zip(self.envs, self.shadows, strict=True)):
             played = env.steps[-1]
@@ -198,6 +216,46 @@ class Audit:
             keys.append(key)
         assert len(set(keys)) == len(keys)
         return keys
+
+    def check_sequences(self, *window) -> int:
+        """The sequence of every transition that can be drawn is compared step by step; returns how many were."""
+        n_step, gamma = window or (self.replay.n_step, self.replay.gamma)
+        store, drawable = self.collector.store, np.array(self.collector.store.drawable)
+        if not len(drawable):
+            return 0
+        length, burn_in, stride = store.sequences.length, store.sequences.burn_in, store.sequences.stride
+        complete = {key for group in self.completed for key in group}
+        drawn = store.sample(drawable, n_step, gamma)
+        assert drawn["observation"].shape[:2] == (len(drawable), length + self.replay.n_step)
+        assert drawn["action"].shape == drawn["weight"].shape == (len(drawable), length)
+        of_starts = self.replay.sample(drawable).observation.numpy().reshape(len(drawable), -1, 3)[:, -1]
+        for row, (env, episode, t) in enumerate(of_starts.astype(int).tolist()):
+            begin = t // stride * stride
+            keys = [(env, episode, step) for step in range(begin, begin + length) if (env, episode, step) in complete]
+            assert drawn["weight"][row].tolist() == [1.0] * len(keys) + [0.0] * (length - len(keys))
+            assert (env, episode, t) in keys
+            newest = drawn["observation"][row].reshape(length + self.replay.n_step, -1, 3)
+            assert (newest[..., :2] == (env, episode)).all(), "another episode, or another env"
+            for place, key in enumerate(keys):
+                total, discount, end = self.transition(key, n_step, gamma)
+                assert drawn["action"][row, place] == self.history[key].action
+                assert abs(drawn["reward"][row, place] - total) < 1e-5
+                assert abs(drawn["discount"][row, place] - discount) < 1e-6
+                for seen, at in zip((key, end), drawn["place"][row, :, place], strict=True):
+                    self._is_shown(drawn["observation"][row, at], seen)
+                self._is_shown(drawn["observation"][row, place], key)  # one after the other
+            assert drawn["burned_in"][row] == (begin > 0)
+            first = begin - burn_in if begin > 0 else 0
+            remembered = [0, 0, 0] if first == 0 else [env + 1, episode + 1, first]
+            assert drawn["memory"][row].tolist() == remembered
+            if begin > 0 and burn_in:
+                for place in range(burn_in):
+                    self._is_shown(drawn["burn_in"][row, place], (env, episode, first + place))
+            assert burn_in or "burn_in" not in drawn
+        return len(drawable)
+
+    def _is_shown(self, observation: np.ndarray, key: Key) -> None:
+        np.testing.assert_array_equal(observation, self.shown[key].reshape(observation.shape))
 
     def check_newest(self, keys: list[Key]) -> None:
         """The starts are the newest `capacity` of all, and in each env oldest first."""

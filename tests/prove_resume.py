@@ -208,6 +208,30 @@ CASES["taxi"] = [  # action masks, of which no env knows the next one without be
     "--stop.max_env_steps=4000",
     "--trainer.log_every_n_steps=7",
 ]
+CASES["memory"] = [  # what is remembered of running episodes, in 8 envs of which most are in the middle of one
+    f"--config={CONFIGS}/t_maze.yaml",
+    "--data.capacity=1500",
+    "--data.min_replay_size=400",
+    "--data.updates_per_epoch=120",
+    "--data.eval_episodes=2",
+    "--data.eval_max_steps=60",
+    "--data.play_ahead=true",
+    "--model.network.init_args.lstm_size=8",
+    "--model.target_update_period=25",
+    "--stop.max_env_steps=2400",
+    "--trainer.log_every_n_steps=7",
+]
+CASES["cartpole_memory"] = [  # in shards, with noise
+    *CASES["cartpole"],
+    "--data.shards=2",
+    "--data.sampler=Sequences",
+    "--data.sampler.init_args={length: 8, burn_in: 4, overlap: 4}",
+    "--data.batch_size=16",
+    "--data.n_step=2",
+    "--model.network=lit_dqn.RecurrentNetwork",
+    "--model.network.init_args={lstm_size: 8, noise: 0.5, encoder: lit_dqn.MLP}",
+    "--stop.max_env_steps=2400",
+]
 PLAY = '{"class_path": "lit_dqn.Play", "init_args": {"env_steps": 600}}'
 CASES["cartpole_prefilled"] = [  # demonstrations, and then steps of the agent's own
     *CASES["cartpole_prioritized"],

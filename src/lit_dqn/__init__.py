@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         PartsNetwork,
         QuantileHead,
         QuantileNetwork,
+        RecurrentNetwork,
     )
     from lit_dqn.learning.objectives import (
         C51,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from lit_dqn.playing.minari_episodes import MinariEpisodes
     from lit_dqn.playing.policies import EpsilonGreedy, Greedy, Softmax, UniformRandom
     from lit_dqn.playing.ray_actors import RayActors
-    from lit_dqn.replay import Latest, Prioritized, Rollout, Uniform
+    from lit_dqn.replay import Latest, Prioritized, Rollout, Sequences, Uniform
     from lit_dqn.saving.io import ReplayCheckpointIO
     from lit_dqn.schedules import Constant, Exponential, Linear, Repeated
     from lit_dqn.training.actor_critic import LitActorCritic
@@ -89,11 +90,13 @@ __all__ = [
     "QuantileNetwork",
     "QuantileRegression",
     "RayActors",
+    "RecurrentNetwork",
     "Repeated",
     "ReplayCheckpointIO",
     "ReplayDataModule",
     "Rollout",
     "Run",
+    "Sequences",
     "ShardedStrategy",
     "ShrinkAndPerturb",
     "Softmax",

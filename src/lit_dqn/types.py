@@ -26,10 +26,15 @@ class Timestep(NamedTuple):
     next_observation: NDArray[Any]  # [N, *shape], the last observation of the episode where it ended
     action_mask: NDArray[np.bool_] | None = None  # [N, num_actions], which actions are allowed at o_t; None: all are
     next_action_mask: NDArray[np.bool_] | None = None  # the same at o_{t+1}
+    memory: NDArray[np.float32] | None = None  # [N, M], the agent's memory before it saw o_t; None: it has none
 
 
 class Batch(NamedTuple):
-    """B transitions, each over a window of up to n steps that ends with its episode."""
+    """B transitions, each over a window of up to n steps that ends with its episode.
+
+    Or S sequences of L transitions, which are B = S L then, one sequence after the other. Their observations lie in
+    `observation` [S, T, *shape], and `place` says where; an objective is handed `ObservedSequences` of both.
+    """
 
     observation: Tensor  # [B, *shape], frames stacked; for objectives, a tensor per name if there are parts
     action: Tensor  # [B] int64
@@ -40,6 +45,10 @@ class Batch(NamedTuple):
     uniform: Tensor | None = None  # [B, D] float32 in [0, 1), for an objective that draws; the learner adds them
     action_mask: Tensor | None = None  # [B, num_actions] bool, which actions are allowed at s; None: all are
     next_action_mask: Tensor | None = None  # [B, num_actions] bool, the same at s', the end of the window
+    place: Tensor | None = None  # [2, B] int64, of sequences: the places of s and s' among the S T observations
+    memory: Tensor | None = None  # [S, M] float32, of sequences: the memory before the first of all their observations
+    burn_in: Tensor | None = None  # [S, b, *shape], of sequences: the observations before; None: b is 0
+    burned_in: Tensor | None = None  # [S] bool, of sequences: False for one that begins its episode
 
     @property
     def given(self) -> dict[str, Tensor]:

@@ -41,6 +41,7 @@ SMALLER = {
         "data.gradient_steps": 4,
         "data.batch_size": 16,
     },
+    Path("t_maze.yaml"): {"data.capacity": 800},
     Path("atari/pong_gpu.yaml"): {"data.num_envs": 4, "data.eval_envs": 2, "trainer.precision": "32-true"},
 }
 """What is tiny for configs that refuse what is tiny for others."""

@@ -27,6 +27,7 @@ PQN = CARTPOLE + f"--config {HERE.parent / 'configs/pqn.yaml'} "
 MAZE_TD = f"fit --config {HERE.parent / 'configs/maze_td.yaml'} "
 ACTOR_CRITIC = f"fit --config {HERE.parent / 'configs/cartpole_actor_critic.yaml'} "
 GAE = ACTOR_CRITIC + f"--config {HERE.parent / 'configs/gae.yaml'} "
+T_MAZE = f"fit --config {HERE.parent / 'configs/t_maze.yaml'} "
 FIXTURE = HERE / "fixtures/cartpole_0.1.0"
 SETTINGS = {
     "data": {
@@ -193,6 +194,17 @@ CASES = [
     CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space floats --model.network NatureCNN",
     CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space dict --model.network lit_dqn.PartsNetwork "
     "--model.network.encoders.b lit_dqn.MLP",
+    CARTPOLE + "--data.sampler Sequences",
+    CARTPOLE + "--model.network lit_dqn.RecurrentNetwork",
+    T_MAZE + "--model.update compiled",
+    T_MAZE + "--data.place RayActors --data.place.actors 1",
+    T_MAZE + "--data.capacity 50 --data.min_replay_size 40",
+    T_MAZE + "--data.replay_device cuda",
+    T_MAZE + """--data.prefill '[{"class_path":"lit_dqn.Play","init_args":{"env_steps":2000}}]'""",
+    T_MAZE + "--data.sampler.overlap 20",
+    T_MAZE + "--data.sampler.burn_in 11",
+    T_MAZE + "--model.network.encoder lit_dqn.CNN",
+    MAZE_TD + "--model.network lit_dqn.RecurrentNetwork",
 ]
 
 

@@ -38,6 +38,7 @@ FILLED_ONCE = "training/test_data.py::test_a_replay_that_was_not_saved_is_filled
 OWN_GENERATOR = "playing/test_collector.py::test_each_env_explores_with_its_own_generator"
 GO_ON = "commands/test_resume.py::test_a_network_with_dropout_learns_on_as_if_it_had_never_stopped"
 MASKS, MASKED_OBJECTIVES = "playing/test_masks.py", "learning/test_masked_objectives.py"
+REMEMBERING, RECURRENT = "playing/test_remembering.py", "learning/test_recurrent.py"
 AS_IF_HOPELESS = "test_forbidden_actions_that_look_good_are_learned_from_as_if_they_were_hopeless"
 GENERATORS = "[exploration_generator(seed, first_env + env) for env in range(envs.num_envs)]"
 
@@ -342,6 +343,86 @@ MUTATIONS = [
                 "()",
                 MASKS,
                 "test_a_store_that_is_restored_from_memory_or_from_disk_has_its_masks_again",
+            ),
+            (
+                "memory does not begin anew with an episode",
+                "playing/stage.py",
+                "np.where(mask[:, None], np.float32(0), self.memory)",
+                "self.memory",
+                REMEMBERING,
+                "test_memory_goes_on_at_each_step_whatever_the_policy_asks",
+            ),
+            (
+                "a timestep comes with what is remembered after it",
+                "playing/stage.py",
+                "memory, self.memory = self.memory, self._memory_after",
+                "memory = self.memory = self._memory_after",
+                REMEMBERING,
+                "test_what_the_replay_keeps_is_what_the_network_had_when_it_acted",
+            ),
+            (
+                "what was remembered is not taken up",
+                "playing/player.py",
+                "self.stage.remember(episodes)",
+                "pass",
+                REMEMBERING,
+                "test_a_collector_that_is_restored_remembers_what_it_did",
+            ),
+            (
+                "a sequence goes over the end of an episode",
+                "replay/sequences.py",
+                "of_episode & in_order & ",
+                "in_order & ",
+                "replay/test_sequences.py",
+                "test_every_sequence_of_every_moment_is_what_was_played_and_remembered",
+            ),
+            (
+                "a sequence goes on with what was written a round ago",
+                "replay/sequences.py",
+                "of_episode & in_order & ",
+                "of_episode & ",
+                "replay/test_sequences.py",
+                "test_episodes_that_lie_where_those_of_the_round_before_lay_are_other_ones",
+            ),
+            (
+                "a sequence whose beginning is gone is drawn",
+                "replay/sequences.py",
+                "range(min(starts.start + lost, starts.stop), starts.stop)",
+                "starts",
+                "replay/test_sequences.py",
+                "test_every_sequence_of_every_moment_is_what_was_played_and_remembered",
+            ),
+            (
+                "sequences begin without what was remembered",
+                "replay/sequences.py",
+                "self._memory[self._places(first, of_memory)[:, 0]]",
+                "self._memory[self._places(first, of_memory)[:, 0]] * 0",
+                "replay/test_sequences.py",
+                "test_every_sequence_of_every_moment_is_what_was_played_and_remembered",
+            ),
+            (
+                "what fills a sequence up is learned from",
+                "replay/sequences.py",
+                'own["weight"] / own["weight"].mean()',
+                'np.ones_like(own["weight"])',
+                RECURRENT,
+                "test_the_loss_of_sequences_and_its_gradient_are_those_of_a_loop_over_their_steps",
+            ),
+            (
+                "nothing is burned in",
+                "learning/networks/recurrent.py",
+                "torch.where(observation.burned_in.unsqueeze(1), burned, memory)",
+                "memory",
+                RECURRENT,
+                "test_the_loss_asks_for_the_stored_state_and_for_the_burn_in_and_not_for_what_is_padded",
+            ),
+            (
+                "the gradient goes through the burn-in",
+                "learning/networks/recurrent.py",
+                "with torch.no_grad():\n                _, burned",
+                "with torch.enable_grad():\n                _, burned",
+                RECURRENT,
+                "test_the_loss_of_sequences_and_its_gradient_are_those_of_a_loop_over_their_steps",
             ),
             (
                 "an export does not mask",

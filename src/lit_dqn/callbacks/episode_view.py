@@ -91,7 +91,7 @@ class EpisodeView(Callback):
         if trajectory is None:
             self._gave_up = True
             return
-        if trajectory.has_images:
+        if trajectory.has_images and agent.memory_size == 0:  # which also acts by earlier observations
             send_picture(trainer, "saliency", figure_to_array(draw_episode_saliency(agent, trajectory)))
         if trajectory.pictures:
             send_video(trainer, "episode", Animation(trajectory.pictures, trajectory.fps))

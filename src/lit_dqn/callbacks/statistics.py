@@ -220,7 +220,7 @@ class TrainingStatistics(Callback):
 
     def _log_dormant_units(self, trainer: lightning.Trainer, chunk: Chunk) -> None:
         agent: Any = trainer.lightning_module
-        dormant = dormant_units(agent.online, agent.by_parts(chunk.batches[-1].observation))
+        dormant = dormant_units(agent.online, agent.batch_by_parts(chunk.batches[-1]).observation)
         dormant = Ranks.now().gather(dormant)[-1]  # of the last shard, in any process
         if dormant is not None:
             self._write_episodes(trainer)  # to keep the order of steps, as above

@@ -107,6 +107,6 @@ def _pictures(world: Any, agent: Any, trajectory: Trajectory, number: int) -> li
         path = grid_path(world, trajectory.observation)
         title = f"return {trajectory.reward.sum():,.2f} in {len(trajectory.action):,} steps"
         figures.append(("", draw_agent(world, agent, frame_stack=trajectory.frame_stack, path=path, title=title)))
-    if number == 0 and trajectory.has_images:
+    if number == 0 and trajectory.has_images and agent.memory_size == 0:
         figures.append(("_saliency", draw_episode_saliency(agent, trajectory)))
     return figures

@@ -270,7 +270,7 @@ class CLI(Verbs):
         self.model.check_can_learn_from(self.datamodule)
         if self.subcommand == "fit":
             self.model.check_device(self.trainer.strategy.root_device)
-            self.datamodule.processes = self.processes
+            self.datamodule.processes, self.datamodule.memory_size = self.processes, self.model.memory_size
             self.datamodule.check_memory(self.processes // self.trainer.num_nodes)
             if self.resumed is None:
                 prefilled = self.datamodule.check_prefill()

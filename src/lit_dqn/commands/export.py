@@ -4,7 +4,8 @@ import copy
 import importlib.util
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def export_agent(
     *,
     output_name: str,
     action_mask: Tensor | None = None,
+    memory: Tensor | None = None,
 ) -> None:
     """Write a network, and compare each written file with it.
 
@@ -51,6 +53,8 @@ def export_agent(
         output_name: of the ONNX network's output.
         action_mask: [B, num_actions], which actions are allowed: the ONNX network takes such masks as a second input,
             and its outputs for forbidden actions, among the first num_actions, are the lowest float32 number.
+        memory: [B, M], the memory before these observations, for a network that has one. The ONNX network has it as the
+            input `memory`, all 0 at the start of an episode, and returns the next one as `next_memory`.
 
     Raises:
         TrainingError: if a written file does not give the values of the live network.
@@ -58,12 +62,12 @@ def export_agent(
     """
     durable.make_folder(folder)
     online = copy.deepcopy(online).cpu().eval()
-    with torch.no_grad():
-        values = online(observation)
+    said = partial(_said, observation=observation, memory=memory)
+    values = said(online)
     weights = safetensors.torch.save({name: weight.contiguous() for name, weight in online.state_dict().items()})
     durable.replace_file(folder / WEIGHTS, [memoryview(weights)])
     durable.replace_text(folder / CONFIG, yaml.safe_dump(dict(settings), sort_keys=False))
-    _check_weights(online, observation, values, folder / WEIGHTS)
+    _check_weights(online, said, folder / WEIGHTS)
     log.info(
         "%s: equal to the network on %d observations; train on from it with --model.init_from %s",
         folder / WEIGHTS,
@@ -76,8 +80,9 @@ def export_agent(
         return
     inputs = dict(observation) if isinstance(observation, Mapping) else {"observation": observation}
     names = tuple(inputs) if isinstance(observation, Mapping) else None
-    masks = {} if action_mask is None else {"action_mask": action_mask}
-    network, inputs = _WithInputs(online, names, masked=action_mask is not None).eval(), inputs | masks
+    more = {"memory": memory, "action_mask": action_mask}
+    network = _WithInputs(online, names, remembers=memory is not None, masked=action_mask is not None).eval()
+    inputs |= {name: tensor for name, tensor in more.items() if tensor is not None}
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
         # The warning says that all inputs share their first axis.
@@ -87,50 +92,64 @@ def export_agent(
             tuple(inputs.values()),
             folder / ONNX,
             input_names=list(inputs),
-            output_names=[output_name],
+            output_names=[output_name] if memory is None else [output_name, "next_memory"],
             dynamic_shapes=(tuple({0: batch} for _ in inputs),),
             external_data=False,
             verbose=False,
         )
     with torch.no_grad():
-        _check_onnx(inputs, network(*inputs.values()), folder / ONNX)
+        _check_onnx(inputs, _side_by_side(network(*inputs.values())), folder / ONNX)
 
 
 class _WithInputs(nn.Module):
-    """A network with separate positional inputs: its observation, or its parts, and a mask. Its first outputs are the
-    preferences, and a mask puts forbidden actions below all others.
+    """A network with separate positional inputs: its observation, or its parts, its memory, and a mask. Its first
+    outputs are the preferences, and a mask puts forbidden actions below all others.
     """
 
-    def __init__(self, network: nn.Module, parts: tuple[str, ...] | None, masked: bool) -> None:
+    def __init__(self, network: nn.Module, parts: tuple[str, ...] | None, remembers: bool, masked: bool) -> None:
         super().__init__()
-        self.network, self.parts, self.masked = network, parts, masked
+        self.network, self.parts, self.remembers, self.masked = network, parts, remembers, masked
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         observation: Any = inputs[0] if self.parts is None else dict(zip(self.parts, inputs, strict=False))
-        outputs: Tensor = self.network(observation)
+        if not self.remembers:
+            return self._masked(self.network(observation), inputs[-1])
+        network: Any = self.network
+        outputs, after = network.remember(observation, inputs[1 if self.parts is None else len(self.parts)])
+        return self._masked(outputs, inputs[-1]), after
+
+    def _masked(self, outputs: Tensor, mask: Tensor) -> Tensor:
         if not self.masked:
             return outputs
-        mask = inputs[-1]
         num_actions = mask.shape[1]
         return torch.cat([masked(outputs[:, :num_actions], mask), outputs[:, num_actions:]], dim=1)
 
 
-def _check_weights(online: nn.Module, observation: Any, values: Tensor, path: Path) -> None:
+@torch.no_grad()
+def _said(network: Any, observation: Any, memory: Tensor | None) -> Tensor:
+    """The outputs of a network and, if it has one, its next memory, [B, *]."""
+    return network(observation) if memory is None else _side_by_side(network.remember(observation, memory))
+
+
+def _side_by_side(said: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    return said if isinstance(said, Tensor) else torch.cat(said, dim=1)
+
+
+def _check_weights(online: nn.Module, said: Callable[[nn.Module], Tensor], path: Path) -> None:
     again = copy.deepcopy(online)
     for parameter in again.parameters():
         nn.init.zeros_(parameter)
     again.load_state_dict(safetensors.torch.load_file(path))
-    with torch.no_grad():
-        if not torch.equal(again(observation), values):
-            raise TrainingError(f"{path} does not give the values of the network that was written; do not use it.")
+    if not torch.equal(said(again), said(online)):
+        raise TrainingError(f"{path} does not give the values of the network that was written; do not use it.")
 
 
 def _check_onnx(inputs: Mapping[str, Tensor], values: Tensor, path: Path) -> None:
     import onnxruntime  # slow to import, and part of an extra
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {name: rows.numpy() for name, rows in inputs.items()})
-    (first,) = session.run(None, {name: rows[:1].numpy() for name, rows in inputs.items()})
+    found = np.concatenate(session.run(None, {name: rows.numpy() for name, rows in inputs.items()}), axis=1)
+    first = np.concatenate(session.run(None, {name: rows[:1].numpy() for name, rows in inputs.items()}), axis=1)
     expected, lowest = values.numpy(), np.finfo(np.float32).min
     forbidden = expected == lowest
     if not np.array_equal(found == lowest, forbidden) or not np.array_equal(first == lowest, forbidden[:1]):

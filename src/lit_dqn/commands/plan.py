@@ -51,7 +51,8 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
     trainer.callbacks = [callback for callback in trainer.callbacks if callback not in timers]  # type: ignore[attr-defined]
     stop.max_env_steps = stop.max_episodes = stop.mean_return = None
     trainer.fit_loop.max_epochs = trainer.fit_loop.epoch_loop.max_steps = -1
-    data.capacity = min(data.capacity, max(TRIAL_CAPACITY, data.batch_size, data.env_steps_per_chunk))
+    least = data.sampler.least_capacity(data.num_envs, data.horizon.longest)
+    data.capacity = min(data.capacity, max(TRIAL_CAPACITY, data.batch_size, data.env_steps_per_chunk, least))
     data.min_replay_size = min(data.min_replay_size, data.capacity // 2 + data.batch_size)
     # Later in a run the network chooses nearly every action, but not the first ones.
     data.policy = _as_later(data.policy, env_steps or 10**9)

@@ -3,6 +3,8 @@ from typing import cast
 
 import lightning
 import numpy as np
+import torch
+from torch import Tensor
 
 from lit_dqn.callbacks.run_folder import make_new_folder
 from lit_dqn.commands.export import export_agent
@@ -53,6 +55,7 @@ class Trainer(lightning.Trainer):
         model.load_state_dict(checkpoint.weights())
         datamodule.capacity = min(datamodule.capacity, SMALL_CAPACITY)
         datamodule.shards = 1  # shards do not matter here
+        datamodule.memory_size = model.memory_size
         datamodule.setup("fit")
         assert datamodule.collector is not None
         assert not isinstance(datamodule.store, ShardedReplay | None)
@@ -77,4 +80,11 @@ class Trainer(lightning.Trainer):
             folder,
             output_name=model.output_name,
             action_mask=batch.action_mask if model.has_preferences else None,  # V alone chooses no actions
+            memory=_remembered(model, batch.observation) if model.memory_size > 0 else None,
         )
+
+
+def _remembered(model: LitAgent, observation: Tensor) -> Tensor:
+    """The agent's memory after each observation as the first of an episode, [B, M]."""
+    nothing = np.zeros((len(observation), model.memory_size), np.float32)
+    return torch.from_numpy(model.remember(observation.numpy(), nothing)[1])

@@ -6,6 +6,7 @@ from lit_dqn.envs.make import Wrapper, env_name, make_env, make_env_with_picture
 from lit_dqn.envs.maximization_bias import register_maximization_bias
 from lit_dqn.envs.minatar import register_minatar
 from lit_dqn.envs.observations import RowSpace, is_image, stored_dtype
+from lit_dqn.envs.t_maze import register_t_maze
 
 __all__ = [
     "AtariProtocol",
@@ -27,3 +28,4 @@ __all__ = [
 register_grid_worlds()
 register_maximization_bias()
 register_minatar()
+register_t_maze()

@@ -62,6 +62,17 @@ class Inference:
                 return graph(observation)
             return _infer(self._network, torch.as_tensor(observation, device=self._device), self._parts).cpu().numpy()
 
+    def remember(
+        self, observation: NDArray[Any], memory: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Outputs [N, outputs] and memory [N, M] of a network with a memory; this is never captured."""
+        with self._on_stream(), torch.inference_mode():
+            seen = torch.as_tensor(observation, device=self._device)
+            outputs, after = self._network.remember(  # type: ignore[operator]
+                seen if self._parts is None else self._parts.tensors(seen), torch.as_tensor(memory, device=self._device)
+            )
+            return outputs.float().cpu().numpy(), after.cpu().numpy()
+
     @property
     def _device(self) -> torch.device:
         return self._parameter.device

@@ -142,7 +142,7 @@ class Tape:
     def played(self, player: Player) -> Played:
         """All recorded steps of a player that has just played."""
         steps = joined(self._timesteps, np.stack)
-        frames, action, reward, discount, last, following, masks, final_masks = steps
+        frames, action, reward, discount, last, following, masks, final_masks, _ = steps
         terminated = np.stack(self._terminated)
         if masks is not None and final_masks is not None:
             masks = np.concatenate([masks, [player.stage.action_mask]])

@@ -27,16 +27,20 @@ class RunningEpisode(NamedTuple):
     actions: NDArray[np.integer]  # [T], since the episode began
     total_reward: float  # so far
     frame_hash: str  # of its present frame
+    memory: NDArray[np.float32] | None = None  # [M], the agent's memory before its next action; None: no memory
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values, and a tensor with the smallest dtype that holds the actions."""
+        """Plain values and tensors; the actions have the smallest dtype that holds them."""
         dtype = np.uint8 if self.actions.max(initial=0) < 256 else np.int32
-        return self._asdict() | {"actions": torch.from_numpy(self.actions.astype(dtype))}
+        state = self._asdict() | {"actions": torch.from_numpy(self.actions.astype(dtype))}
+        memory = state.pop("memory")
+        return state if memory is None else state | {"memory": torch.from_numpy(memory)}
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> "RunningEpisode":
         """The inverse of `state_dict`."""
-        return cls(**state | {"actions": state["actions"].numpy()})
+        arrays = {name: state[name].numpy() for name in ("actions", "memory") if name in state}
+        return cls(**state | arrays)
 
 
 class EpisodeLog:

@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from torch.utils.data import IterableDataset
 
+from lit_dqn.playing.memory import memory_size_of
 from lit_dqn.playing.policies import Policy
 from lit_dqn.playing.seeds import exploration_generator_of_episode
 from lit_dqn.playing.stage import Stage
@@ -46,7 +47,14 @@ def play_episodes(
         The episodes in the order of their seeds, numbered from 1.
 
     """
-    stage = Stage(envs, frame_stack, seed=None, max_steps=max_steps, action_mask=action_mask)
+    stage = Stage(
+        envs,
+        frame_stack,
+        seed=None,
+        max_steps=max_steps,
+        action_mask=action_mask,
+        memory_size=memory_size_of(agent),
+    )
     waiting = deque(enumerate(seeds))
     playing = [0] * envs.num_envs  # index of the episode
     generators = [exploration_generator_of_episode(0)] * envs.num_envs

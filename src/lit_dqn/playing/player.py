@@ -95,6 +95,7 @@ class Player:
         first_env: the number of the first env over the whole run.
         action_mask: whether the infos of the envs contain action masks.
         all_envs: number of envs of the whole run; None: these are all.
+        memory_size: size of the agent's memory; 0: it has none.
 
     """
 
@@ -108,13 +109,14 @@ class Player:
         first_env: int = 0,
         action_mask: bool = False,
         all_envs: int | None = None,
+        memory_size: int = 0,
     ) -> None:
         self.envs = envs
         self.num_envs = envs.num_envs
         self.all_envs = envs.num_envs if all_envs is None else all_envs
         self.first_env = first_env
         self.seed = seed
-        self.stage = Stage(envs, frame_stack, seed, first_env, action_mask=action_mask)
+        self.stage = Stage(envs, frame_stack, seed, first_env, action_mask=action_mask, memory_size=memory_size)
         self.generators = [exploration_generator(seed, first_env + env) for env in range(envs.num_envs)]
 
     @property
@@ -148,7 +150,9 @@ class Player:
             generator.bit_generator.state = saved
         if not state["running"]:
             return
-        differences = resimulate(self.stage, [RunningEpisode.from_state_dict(episode) for episode in state["running"]])
+        episodes = [RunningEpisode.from_state_dict(episode) for episode in state["running"]]
+        differences = resimulate(self.stage, episodes)
+        self.stage.remember(episodes)
         lost = np.array([difference is not None for difference in differences])
         if lost.any():
             recorder.lose([None if found is None else PLAYED_AGAIN.format(found) for found in differences])

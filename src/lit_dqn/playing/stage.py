@@ -1,7 +1,7 @@
 """The only loop over a vector env: everything that plays uses it."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from gymnasium import spaces
@@ -9,9 +9,10 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from lit_dqn.envs import check_finite, stored_dtype
-from lit_dqn.errors import TrainingError
+from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.playing.episodes import EpisodeLog, Finished, RunningEpisode, Seeds
 from lit_dqn.playing.masks import MaskedAgent
+from lit_dqn.playing.memory import RememberingAgent, Remembers
 from lit_dqn.playing.policies import Generators, Policy
 from lit_dqn.playing.seeds import next_seeds
 from lit_dqn.replay.stacking import FrameStack
@@ -34,6 +35,7 @@ class Stage:
         first_env: the number of the first env over the whole run; the others follow.
         max_steps: cap on the agent steps of an episode, a truncation; None: only the env's own cap.
         action_mask: whether the infos contain action masks.
+        memory_size: size of the agent's memory; 0: it has none.
 
     Attributes:
         episodes: [N], number of episodes that each env has begun with seeds of the run.
@@ -41,6 +43,7 @@ class Stage:
         total_reward: of each env's episode so far, [N].
         length: agent steps of each env's episode so far, [N].
         action_mask: [N, num_actions], which actions are allowed in each env's state; None: all are.
+        memory: [N, memory_size], the agent's memory of each env's episode before the next action; None: it has none.
 
     """
 
@@ -52,6 +55,7 @@ class Stage:
         first_env: int = 0,
         max_steps: int | None = None,
         action_mask: bool = False,
+        memory_size: int = 0,
     ) -> None:
         self.envs = envs
         self.seed = seed
@@ -71,6 +75,8 @@ class Stage:
         if action_mask:
             assert isinstance(envs.single_action_space, spaces.Discrete)
             self.action_mask = np.ones((envs.num_envs, int(envs.single_action_space.n)), np.bool_)
+        self.memory = np.zeros((envs.num_envs, memory_size), np.float32) if memory_size > 0 else None
+        self._memory_after = self.memory  # what `act` leaves to the next step
 
     @property
     def frames(self) -> NDArray[Any]:
@@ -108,6 +114,8 @@ class Stage:
         self._stack.reset(self._as_stored(frames), mask)
         if self.action_mask is not None:  # the infos belong only to the envs that begin
             self.action_mask = np.where(mask[:, None], info["action_mask"], self.action_mask)
+        if self.memory is not None:
+            self.memory = np.where(mask[:, None], np.float32(0), self.memory)
         self.begun = True
 
     def act(
@@ -125,6 +133,9 @@ class Stage:
             TrainingError: if the policy has chosen a forbidden action.
 
         """
+        if self.memory is not None:
+            agent = RememberingAgent(cast(Remembers, agent), self.observation, self.memory)
+            self._memory_after = agent.memory
         if self.action_mask is None:
             return policy.act(agent, self.observation, env_step, generators)
         actions = policy.act(MaskedAgent(agent, self.action_mask), self.observation, env_step, generators)
@@ -168,8 +179,9 @@ class Stage:
         no_future = terminated | info.get("life_lost", False)
         mask = self.action_mask
         self.action_mask = None if mask is None else info["action_mask"]
+        memory, self.memory = self.memory, self._memory_after
         timestep = Timestep(
-            self._stack.frames, actions, reward, ~no_future, last, frames, mask, next_action_mask=self.action_mask
+            self._stack.frames, actions, reward, ~no_future, last, frames, mask, self.action_mask, memory
         )
         self._stack.push(frames)
         return timestep, self._log.finished(last & ~self._idle, terminated) if last.any() else []
@@ -185,7 +197,28 @@ class Stage:
 
     def running(self) -> list[RunningEpisode]:
         """What is needed to restore each env, [N]; empty if no episode has begun."""
-        return self._log.running(self._stack.frames) if self.begun else []
+        episodes = self._log.running(self._stack.frames) if self.begun else []
+        if self.memory is None:
+            return episodes
+        return [episode._replace(memory=own.copy()) for episode, own in zip(episodes, self.memory, strict=False)]
+
+    def remember(self, episodes: Sequence[RunningEpisode]) -> None:
+        """Restore the agent's memory of episodes [N] that were played again.
+
+        Raises:
+            ConfigError: if the agent has a memory, and the saved one has another size or is not finite.
+
+        """
+        if self.memory is None:
+            return
+        saved = [episode.memory for episode in episodes]
+        size = self.memory.shape[1:]
+        if any(memory is None or memory.shape != size or not np.isfinite(memory).all() for memory in saved):
+            raise ConfigError(
+                f"ckpt_path: its running episodes do not have a memory of {size[0]} numbers, as this agent has; set "
+                "--data.resume_env new_episode."
+            )
+        self.memory = np.stack(cast(list[NDArray[np.float32]], saved))
 
     def restore(self, episodes: Sequence[int]) -> None:
         """Set the number of episodes that each env has begun, [N]; none is running."""

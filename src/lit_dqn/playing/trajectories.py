@@ -11,6 +11,7 @@ from gymnasium.wrappers import RenderCollection
 from numpy.typing import NDArray
 
 from lit_dqn.playing.episodes import Finished
+from lit_dqn.playing.memory import memory_size_of
 from lit_dqn.playing.policies import Policy
 from lit_dqn.playing.seeds import exploration_generator_of_episode
 from lit_dqn.playing.stage import Stage
@@ -53,7 +54,14 @@ def play_episode(
         env_step: at which the policy's schedules are evaluated.
 
     """
-    stage = Stage(_OneEnv(env), frame_stack, seed=None, max_steps=max_steps, action_mask=action_mask)
+    stage = Stage(
+        _OneEnv(env),
+        frame_stack,
+        seed=None,
+        max_steps=max_steps,
+        action_mask=action_mask,
+        memory_size=memory_size_of(agent),
+    )
     generators = [exploration_generator_of_episode(seed)]
     stage.begin(np.ones(1, bool), [seed])
     finished: list[Finished] = []

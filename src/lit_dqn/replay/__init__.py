@@ -5,6 +5,7 @@ from lit_dqn.replay.memory import available_bytes, check_fits
 from lit_dqn.replay.prioritized import Prioritized
 from lit_dqn.replay.rollout import Rollout, RolloutStore
 from lit_dqn.replay.samplers import Latest, PrioritySampler, Sampler, Uniform
+from lit_dqn.replay.sequences import Sequences, SequenceStore
 from lit_dqn.replay.sharded import ShardedReplay
 from lit_dqn.replay.stacking import stack_frames, stacked_shape
 from lit_dqn.replay.store import Replay
@@ -20,6 +21,8 @@ __all__ = [
     "Rollout",
     "RolloutStore",
     "Sampler",
+    "SequenceStore",
+    "Sequences",
     "ShardedReplay",
     "Uniform",
     "available_bytes",

@@ -37,6 +37,10 @@ class ReplayBuffer:
         reward_clip: when a batch is drawn, the reward of each step is clipped to [-reward_clip, reward_clip] (Mnih et
             al. 2015: 1); it is stored unclipped. None: no clipping.
         num_actions: number of actions in the action masks; None: no masks are stored.
+        memory_size: size of the agent's memory, stored with each timestep; 0: none is stored.
+
+    Attributes:
+        arrays: all arrays by name, as listed by `array_layout`.
 
     """
 
@@ -52,6 +56,7 @@ class ReplayBuffer:
         frame_stack: int = 1,
         reward_clip: float | None = None,
         num_actions: int | None = None,
+        memory_size: int = 0,
     ) -> None:
         self.capacity = capacity
         self.num_envs = num_envs
@@ -60,7 +65,7 @@ class ReplayBuffer:
         self.frame_stack = frame_stack
         self.reward_clip = reward_clip
         layout = array_layout(
-            capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack, num_actions
+            capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack, num_actions, memory_size
         )
         # The system maps pages of zeros when they are first written: memory grows with the number of timesteps.
         arrays = {name: np.zeros(shape, dtype) for name, (shape, dtype) in layout.items()}
@@ -74,11 +79,12 @@ class ReplayBuffer:
         self._start_number = arrays["start_number"].reshape(-1)  # -1: not a start
         self._start_number.fill(-1)
         self._action_mask = None if num_actions is None else StoredMasks(arrays["action_mask"], num_actions)
+        self._memory = arrays["memory"].reshape(-1, memory_size) if memory_size > 0 else None
         # The ring of starts; [capacity].
         self._start_column = arrays["start_column"]
         self._start_row = arrays["start_row"]
         self._head = arrays["head"]  # [N], the row of the next timestep, counted without wrap-around
-        self._arrays = arrays
+        self.arrays = arrays
         self._rows = self._observation.shape[1]
         self._columns = np.arange(num_envs)
         self._first_row = self._columns * self._rows
@@ -107,6 +113,8 @@ class ReplayBuffer:
         self._frames[next_place] = timestep.next_observation
         if self._action_mask is not None:
             self._action_mask.add(timestep, place, next_place, first)
+        if self._memory is not None:
+            self._memory[place] = timestep.memory
         if self._written is not None:
             self._written += [next_place, place[first]]
         self._start_number[place] = self._start_number[next_place] = -1
@@ -156,14 +164,7 @@ class ReplayBuffer:
         )
 
     def lookup(self, starts: NDArray[np.int64], n_step: int | None = None, gamma: float | None = None) -> Lookup:
-        """The transitions of the given starts, with indices into `frames` in place of frames.
-
-        Args:
-            starts: as for `sample`.
-            n_step: as for `sample`.
-            gamma: γ, per step.
-
-        """
+        """The same transitions as `sample`, with indices into `frames` in place of frames."""
         n_step = self.n_step if n_step is None else n_step
         gamma = self.gamma if gamma is None else gamma
         assert 1 <= n_step <= self.n_step  # a longer window may not be complete
@@ -223,7 +224,7 @@ class ReplayBuffer:
     def state_dict(self) -> dict[str, Any]:
         """Everything that determines the next draws; the tensors share the buffer's memory."""
         return {
-            "arrays": {name: torch.from_numpy(array) for name, array in self._arrays.items()},
+            "arrays": {name: torch.from_numpy(array) for name, array in self.arrays.items()},
             "windows": [self.n_step, self.frame_stack],
             "next_start": self._next_start,
             "oldest_start": self._oldest_start,
@@ -250,15 +251,15 @@ class ReplayBuffer:
         sidecar: Sidecar | None = state.get("sidecar")
         arrays = {name: tensor.numpy() for name, tensor in state["arrays"].items()}
         layout = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
-        check_same_layout(self._arrays, layout if sidecar is None else layout | sidecar.layout)
+        check_same_layout(self.arrays, layout if sidecar is None else layout | sidecar.layout)
         # Rows that are not stored were never written.
         self._start_number.fill(-1)
         for name, saved in arrays.items():
-            self._arrays[name][...] = saved
+            self.arrays[name][...] = saved
         for name, array in rewritten.items() if sidecar is None else ():
             array[...] = state["rewritten"][name]
         if sidecar is not None:
-            sidecar.read_into({**self._arrays, **rewritten})
+            sidecar.read_into({**self.arrays, **rewritten})
             self._identity = sidecar.identity
         self._next_start, self._oldest_start = state["next_start"], state["oldest_start"]
         self._written = None

@@ -17,8 +17,12 @@ def array_layout(
     n_step: int,
     frame_stack: int,
     num_actions: int | None = None,
+    memory_size: int = 0,
 ) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
-    """Shape and dtype of every array; `num_actions` is for the action masks, None without masks."""
+    """Shape and dtype of every array.
+
+    `num_actions` is for the action masks, None without masks; `memory_size` for the agent's memory, 0 without one.
+    """
     timesteps = -(-capacity // num_envs)
     last_observations = min(timesteps, 1024 + timesteps // 50)
     # Room for incomplete windows in this column and in the others, for stacks, and for the rows of the next `add`.
@@ -37,6 +41,8 @@ def array_layout(
     }
     if num_actions is not None:
         layout["action_mask"] = ((*rows, packed_bytes(num_actions)), np.uint8)
+    if memory_size > 0:
+        layout["memory"] = ((*rows, memory_size), np.float32)
     return layout
 
 
@@ -49,9 +55,12 @@ def replay_bytes(
     n_step: int = 1,
     frame_stack: int = 1,
     num_actions: int | None = None,
+    memory_size: int = 0,
 ) -> int:
     """Memory of a full replay, in bytes."""
-    layout = array_layout(capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack, num_actions)
+    layout = array_layout(
+        capacity, num_envs, observation_shape, observation_dtype, n_step, frame_stack, num_actions, memory_size
+    )
     return sum(map(_bytes, layout.values()))
 
 

@@ -15,6 +15,10 @@ class Sampler(ABC):
     is_rollout = False
     """Whether it learns only from the newest steps, in a separate store (`Rollout`)."""
 
+    def least_capacity(self, num_envs: int, n_step: int) -> int:
+        """Timesteps of so many envs that a replay must have room for, whatever is in it."""
+        return 1
+
     @abstractmethod
     def sample(self, starts: range, batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
         """`batch_size` numbers from `starts`, as [batch_size]."""

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lit_dqn.replay.buffer import ReplayBuffer
+from lit_dqn.replay.sequences import SequenceStore
 from lit_dqn.replay.store import Replay
 from lit_dqn.types import Drawn
 
@@ -19,7 +20,7 @@ class ShardedReplay:
 
     """
 
-    def __init__(self, replays: Mapping[int, Replay]) -> None:
+    def __init__(self, replays: Mapping[int, Replay | SequenceStore]) -> None:
         self.replays = replays
 
     @property

@@ -214,7 +214,8 @@ def _training(num_envs: int, shards: int) -> Check:
             "actions": tensor((torch.uint8, torch.int32)),
             "total_reward": number,
             "frame_hash": text,
-        }
+        },
+        {"memory": tensor((torch.float32,))},
     )
     sampling = of_each_shard(GENERATOR, shards)
     collector = record(

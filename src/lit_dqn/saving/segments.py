@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 ROW_ARRAYS = ("observation", "action", "reward", "discount", "last", "step", "start_number")
 """The arrays of every replay with a row for each timestep of each env, [N, rows, ...]."""
 
-OPTIONAL_ROW_ARRAYS = ("action_mask",)
+OPTIONAL_ROW_ARRAYS = ("action_mask", "memory")
 """The same, but only in some replays."""
 
 START_ARRAYS = ("start_column", "start_row")

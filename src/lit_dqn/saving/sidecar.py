@@ -48,6 +48,7 @@ DTYPES = {
     "start_column": "int32",
     "start_row": "int64",
     "action_mask": "uint8",  # one bit per action
+    "memory": "float32",
 }
 """Dtypes of all appended arrays but the observations."""
 

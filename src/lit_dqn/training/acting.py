@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lit_dqn.learning.draws import ACTING_NOISE_STREAM
 from lit_dqn.learning.inference import Inference
 from lit_dqn.learning.learner import Update
-from lit_dqn.learning.networks import Noise, ObservationShape, update_target
+from lit_dqn.learning.networks import Noise, ObservationShape, ObservedSequences, update_target
 from lit_dqn.parts import Parts
 from lit_dqn.playing.masks import MaskedAgent
 from lit_dqn.playing.policies import Greedy
@@ -30,6 +30,9 @@ class Acting(lightning.LightningModule, ABC):
     env_step: int
     _inference: Inference
     _noise: Noise
+
+    learns_sequences = False
+    """Whether it can learn from sequences, with a network that has a memory."""
 
     has_preferences = True
     """Whether it can choose actions by itself."""
@@ -61,6 +64,26 @@ class Acting(lightning.LightningModule, ABC):
         """The outputs of the online network, [N, number of outputs]."""
         return self._inference(observation)
 
+    @property
+    def memory_size(self) -> int:
+        """How many numbers it keeps in memory during an episode; 0: it has no memory."""
+        return getattr(self.online, "memory_size", 0)
+
+    def remember(
+        self, observation: NDArray[Any], memory: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The preferences for the next observations of N episodes, and the memory after them.
+
+        Args:
+            observation: [N, *observation_shape].
+            memory: before them, [N, memory_size]; all 0 at the start of an episode.
+
+        Returns:
+            [N, num_actions] and [N, memory_size].
+
+        """
+        return self._inference.remember(observation, memory)
+
     def _will_see(self, observation_shape: tuple[int, ...] | dict[str, Any]) -> None:
         if isinstance(observation_shape, dict):
             self.parts = Parts.of(observation_shape)
@@ -74,10 +97,22 @@ class Acting(lightning.LightningModule, ABC):
 
     def batch_by_parts(self, batch: Batch) -> Batch:
         """A batch in the form that objectives take."""
+        if batch.place is not None:
+            return self._sequences_by_parts(batch, batch.place)
         if self.parts is None:
             return batch
         following = None if batch.next_observation is None else self.by_parts(batch.next_observation)
         return batch._replace(observation=self.by_parts(batch.observation), next_observation=following)
+
+    def _sequences_by_parts(self, batch: Batch, place: Tensor) -> Batch:
+        before = None if batch.burn_in is None else self.by_parts(batch.burn_in.flatten(0, 1))
+        assert batch.memory is not None
+        assert batch.burned_in is not None
+        seen = ObservedSequences(
+            self.by_parts(batch.observation.flatten(0, 1)), before, batch.memory, batch.burned_in, place[0]
+        )
+        following: Any = seen._replace(place=place[1])
+        return batch._replace(observation=seen, next_observation=following)  # type: ignore[arg-type]
 
     def acting_copy(self, earlier: Self | None = None) -> Self:
         """An agent that acts with a copy of the present weights, and shares everything else.
@@ -123,9 +158,14 @@ class Acting(lightning.LightningModule, ABC):
             action_mask: [num_actions], which actions are allowed; None: all are.
 
         Raises:
-            ValueError: if one has another shape, or no action is allowed.
+            ValueError: if one has another shape, or no action is allowed, or the agent has a memory.
 
         """
+        if self.memory_size > 0:
+            raise ValueError(
+                "act takes one observation, and this agent also acts by those before it; call remember(observation, "
+                "memory) at each step, with a memory of zeros at the start of an episode."
+            )
         frame = self._one_row(observation) if self.parts is not None else self._one_array(observation)
         agent: ActionPreferences = self
         if action_mask is not None:

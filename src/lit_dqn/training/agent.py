@@ -31,6 +31,7 @@ from lit_dqn.training.checks import (
     check_no_target,
     check_optimizer,
     check_priority,
+    check_remembers,
     check_shards,
     check_target_updates,
     check_update,
@@ -164,9 +165,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         """The objective's loss of a batch."""
 
     def check_can_learn_from(self, data: Data) -> None:
-        """Refuse data from which this agent cannot learn.
-
-        Here: what is incompatible with shards, playing ahead, priorities or the complete returns of a rollout.
+        """Refuse data from which this agent cannot learn: with shards, a memory, playing ahead, or their sampler.
 
         Args:
             data: the data module.
@@ -176,6 +175,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
 
         """
         check_shards(data.shards, self.update_way, self.online)
+        check_remembers(self, data)
         if data.play_ahead or data.place is not None:
             # Lightning knows the device of the run before it moves the weights there.
             rows = torch.as_tensor(data.blank_observation, device=next(self.online.parameters()).device)
@@ -249,7 +249,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
             target_update_period=self.target_update_period,
             target_update_tau=self.target_update_tau,
             max_grad_norm=self.max_grad_norm,
-            update=self.update_way,
+            update=Update.eager if self.memory_size > 0 else self.update_way,
             backward=backward_of(self),
             updates=self.trainer.global_step,
             draws=getattr(self.objective, "draws", 0),

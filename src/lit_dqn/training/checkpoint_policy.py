@@ -21,7 +21,7 @@ class CheckpointPolicy(Policy):
         trust: your own classes that the checkpoint may name, such as its network.
 
     Raises:
-        ConfigError: if the checkpoint is unusable.
+        ConfigError: if the checkpoint is unusable, or its agent has a memory.
 
     """
 
@@ -37,6 +37,10 @@ class CheckpointPolicy(Policy):
         self.policy = policy
         self.trust = trust
         self._agent: LitAgent = load_agent(checkpoint, trust)
+        if self._agent.memory_size > 0:
+            raise ConfigError(
+                f"{checkpoint}: its agent has a memory, and a policy keeps no state; give a checkpoint without memory."
+            )
 
     def act(
         self,

@@ -21,6 +21,7 @@ from lit_dqn.errors import TrainingError
 from lit_dqn.playing.ahead import PlayAhead
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.demonstrations import Demonstrations
+from lit_dqn.playing.memory import memory_size_of
 from lit_dqn.playing.places import Place
 from lit_dqn.playing.policies import EpsilonGreedy, Greedy, Policy, UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
@@ -28,9 +29,8 @@ from lit_dqn.playing.seeds import sampling_generator
 from lit_dqn.playing.sharded import ShardedCollector
 from lit_dqn.ranks import Ranks
 from lit_dqn.replay import (
-    Replay,
-    RolloutStore,
     Sampler,
+    Sequences,
     ShardedReplay,
     Uniform,
     stacked_shape,
@@ -38,10 +38,12 @@ from lit_dqn.replay import (
 from lit_dqn.saving.specification import specification
 from lit_dqn.schedules import Schedule
 from lit_dqn.training.dataset import ReplayDataset
+from lit_dqn.training.played_data import OneStore
 from lit_dqn.training.prefilled_data import PrefilledData
 from lit_dqn.training.ranks import check_ranks
 from lit_dqn.training.replay_placement import ReplayDevice
 from lit_dqn.training.rollout_settings import check_rollout
+from lit_dqn.training.sequence_settings import check_sequences
 from lit_dqn.training.settings import check_policies, check_settings, stacked_parts
 from lit_dqn.types import Chunk, StaticBatches
 
@@ -78,7 +80,7 @@ class ReplayDataModule(PrefilledData):
         play_ahead: play the env steps of the next training step while this one learns, with the weights from before its
             updates, on a thread. It pays off if a core is free: set OMP_NUM_THREADS to the number of cores minus 1.
             Without it, the newest weights always act.
-        batch_size: transitions in a batch.
+        batch_size: transitions in a batch; with `Sequences`, the number of sequences.
         updates_per_epoch: updates in an epoch, after which Lightning may evaluate and save.
         gamma: γ, per step, a number or a schedule over env steps.
         n_step: number of steps in a transition's window (Sutton & Barto 2020, section 7.1), a number or a schedule,
@@ -170,6 +172,8 @@ class ReplayDataModule(PrefilledData):
         check_settings(vars(self))
         if sampler.is_rollout:
             check_rollout(vars(self))
+        if isinstance(sampler, Sequences):
+            check_sequences(vars(self), sampler)
 
         env = make_env(env_id, env_kwargs, wrappers, action_mask=action_mask)
         check_first_step(env_id, env, action_mask)
@@ -192,7 +196,7 @@ class ReplayDataModule(PrefilledData):
 
         self.collector: Collector | ShardedCollector | None = None
         self._play_ahead: PlayAhead | None = None
-        self.store: Replay | RolloutStore | ShardedReplay | None = None
+        self.store: OneStore | ShardedReplay | None = None
         self.prefilled = 0
         self.stopped = False  # set by callbacks to end the run, even during the warm-up
         self._refill = False
@@ -222,6 +226,8 @@ class ReplayDataModule(PrefilledData):
             self.collector = self.store = None  # frees the replay of an earlier fit
             self.prefilled = 0
             self.processes = Ranks.now().count
+            if self.trainer is not None:
+                self.memory_size = memory_size_of(self._agent())
             self.check_memory()
             learns_on = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
             device = self.device_of_frames(learns_on)

@@ -54,6 +54,7 @@ class LitDQN(LitAgent):
     objective: Objective
 
     output_name = "q_values"
+    learns_sequences = True
 
     def __init__(
         self,
@@ -115,7 +116,7 @@ class LitDQN(LitAgent):
         return self.objective(self.online, self.target_network, batch)
 
     def q_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
-        """Q(s, ·) of the online network.
+        """Q(s, ·) of the online network; with a memory, as if each observation began an episode.
 
         Args:
             observation: [N, *observation_shape].

@@ -5,6 +5,7 @@ import numpy as np
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.playing.demonstrations import Demonstrations, Task
+from lit_dqn.playing.memory import memory_size_of
 from lit_dqn.playing.policies import Policy, UniformRandom
 from lit_dqn.playing.seeds import demonstration_env, exploration_generator
 from lit_dqn.playing.stage import Stage
@@ -73,7 +74,14 @@ class Play(Demonstrations):
         generators = [exploration_generator(task.seed, first_env + env) for env in range(task.num_envs)]
         envs = task.make_envs()
         try:
-            stage = Stage(envs, task.frame_stack, task.seed, first_env, action_mask=task.action_mask)
+            stage = Stage(
+                envs,
+                task.frame_stack,
+                task.seed,
+                first_env,
+                action_mask=task.action_mask,
+                memory_size=memory_size_of(agent),
+            )
             stage.begin(np.ones(task.num_envs, bool))
             for _ in range(self.env_steps // task.num_envs):
                 timestep, finished = stage.step(stage.act(self.policy, agent, 0, generators))

@@ -16,11 +16,22 @@ from lit_dqn.playing.policies import Policy
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.sharded import ShardedCollector
 from lit_dqn.ranks import Ranks
-from lit_dqn.replay import DeviceFrames, Replay, ReplayBuffer, Rollout, RolloutStore, ShardedReplay
+from lit_dqn.replay import (
+    DeviceFrames,
+    Replay,
+    ReplayBuffer,
+    Rollout,
+    RolloutStore,
+    Sequences,
+    SequenceStore,
+    ShardedReplay,
+)
 from lit_dqn.training.checkpointed_data import CheckpointedData
 from lit_dqn.training.evaluation_data import EvaluationData
 from lit_dqn.training.replay_placement import ReplayPlacement
 from lit_dqn.types import Drawn
+
+OneStore = Replay | RolloutStore | SequenceStore
 
 
 class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
@@ -41,7 +52,7 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
 
     def _make_shards(
         self, device: torch.device | None
-    ) -> tuple[Collector | ShardedCollector, Replay | RolloutStore | ShardedReplay]:
+    ) -> tuple[Collector | ShardedCollector, OneStore | ShardedReplay]:
         """The collector and the store: of a single shard directly, and with a copy of the frames on a device, if there
         is one.
         """
@@ -51,7 +62,7 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
         collectors = [self._make_collector(shard, store) for shard, store in zip(here, stores, strict=True)]
         if self.shards == 1:
             return collectors[0], stores[0]
-        replays = dict(zip(here, cast(list[Replay], stores), strict=True))
+        replays = dict(zip(here, cast(list[Replay | SequenceStore], stores), strict=True))
         return ShardedCollector(collectors, ranks), ShardedReplay(replays)
 
     def check_place(self) -> None:
@@ -101,7 +112,7 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
         comes_back = self.resume_env is ResumeEnv.exact
         self._distant = DistantPlayers(spec, self.place, comes_back, np.zeros(self._row_shape, self._frame_dtype))
 
-    def _make_collector(self, shard: int, store: Replay | RolloutStore) -> Collector:
+    def _make_collector(self, shard: int, store: OneStore) -> Collector:
         num_envs = self.num_envs // self.shards
         first_env = self.first_env + shard * num_envs
         if self.place is not None:
@@ -110,10 +121,10 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
             players, self._distant = self._distant, None
             return Collector(players, self.policy, store)
         envs = self._make_vec(num_envs, first_env)
-        player = Player(envs, self.frame_stack, self.seed, first_env, self.action_mask, self.num_envs)
+        player = Player(envs, self.frame_stack, self.seed, first_env, self.action_mask, self.num_envs, self.memory_size)
         return Collector(player, self.policy, store)
 
-    def _make_store(self, device: torch.device | None) -> Replay | RolloutStore:
+    def _make_store(self, device: torch.device | None) -> OneStore:
         buffer = ReplayBuffer(
             self.capacity // self.shards,
             self.num_envs // self.shards,
@@ -124,7 +135,10 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
             frame_stack=self.frame_stack,
             reward_clip=self.reward_clip,
             num_actions=self.num_masked_actions,
+            memory_size=self.memory_size,
         )
+        if isinstance(self.sampler, Sequences):
+            return SequenceStore(buffer, self.sampler, self.horizon)
         if isinstance(self.sampler, Rollout):
             values = lambda *seen: self._agent().state_values(*seen)  # noqa: E731
             return RolloutStore(buffer, self.sampler, values, self.horizon)

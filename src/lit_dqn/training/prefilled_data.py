@@ -10,8 +10,8 @@ import numpy as np
 from lit_dqn.errors import ConfigError
 from lit_dqn.parts import Parts
 from lit_dqn.playing.demonstrations import Demonstrations, Task
-from lit_dqn.replay import Replay, RolloutStore, ShardedReplay
-from lit_dqn.training.played_data import PlayedData
+from lit_dqn.replay import ShardedReplay
+from lit_dqn.training.played_data import OneStore, PlayedData
 from lit_dqn.types import Timestep
 
 log = logging.getLogger("lit_dqn")
@@ -68,7 +68,7 @@ class PrefilledData(PlayedData):
                 f"has {count}, to which nothing is played; set --data.min_replay_size {count}{smaller}."
             )
 
-    def fill(self, store: Replay | RolloutStore | ShardedReplay) -> None:
+    def fill(self, store: OneStore | ShardedReplay) -> None:
         """Fill a store with the demonstrations, in their order, with every episode ended, up to its capacity.
 
         Args:

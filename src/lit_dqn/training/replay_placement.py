@@ -7,7 +7,7 @@ import torch
 from numpy.typing import DTypeLike
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.replay import Horizon, PrioritySampler, Rollout, Sampler, check_fits, device_bytes
+from lit_dqn.replay import Horizon, PrioritySampler, Rollout, Sampler, Sequences, check_fits, device_bytes
 from lit_dqn.replay.layout import frames_bytes, replay_bytes
 from lit_dqn.schedules import Schedule
 
@@ -41,6 +41,9 @@ class ReplayPlacement(lightning.LightningDataModule):
     frame_stack: int
     replay_device: ReplayDevice
     sampler: Sampler
+    memory_size = 0
+    """The size of the agent's memory, which is stored with each timestep; 0: it has none."""
+
     _frame_shape: tuple[int, ...]
     _frame_dtype: DTypeLike
 
@@ -64,6 +67,7 @@ class ReplayPlacement(lightning.LightningDataModule):
             n_step=self.horizon.longest,
             frame_stack=self.frame_stack,
             num_actions=self.num_masked_actions,
+            memory_size=self.memory_size,
         )
 
     @property
@@ -122,7 +126,8 @@ class ReplayPlacement(lightning.LightningDataModule):
 
         """
         if self.replay_device is ReplayDevice.cpu or (
-            self.replay_device is ReplayDevice.auto and (device.type != "cuda" or isinstance(self.sampler, Rollout))
+            self.replay_device is ReplayDevice.auto
+            and (device.type != "cuda" or isinstance(self.sampler, Rollout | Sequences))
         ):
             return None
         if device.type != "cuda":

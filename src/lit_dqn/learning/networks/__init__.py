@@ -16,6 +16,7 @@ from lit_dqn.learning.networks.impala import ImpalaCNN, Pool
 from lit_dqn.learning.networks.noisy import Noise, NoisyLinear
 from lit_dqn.learning.networks.parts_network import PartsNetwork
 from lit_dqn.learning.networks.quantile_network import QuantileNetwork
+from lit_dqn.learning.networks.recurrent import ObservedSequences, RecurrentNetwork
 from lit_dqn.learning.networks.spectral import SpectralNorm, SpectralNorms
 from lit_dqn.learning.networks.torsos import CNN, MLP, NatureCNN
 
@@ -32,11 +33,13 @@ __all__ = [
     "Noise",
     "NoisyLinear",
     "ObservationShape",
+    "ObservedSequences",
     "Outputs",
     "PartsNetwork",
     "Pool",
     "QuantileHead",
     "QuantileNetwork",
+    "RecurrentNetwork",
     "SpectralNorm",
     "SpectralNorms",
     "blank_observations",

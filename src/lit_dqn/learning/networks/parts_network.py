@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
-from lit_dqn.learning.networks.build import NetworkFactory, blank_observations, build_network
+from lit_dqn.learning.networks.build import NetworkFactory, ObservationShape, blank_observations, build_network
 from lit_dqn.learning.networks.headed import HeadedNetwork, to_float
 from lit_dqn.learning.networks.heads import DenseOutputs, Head, Outputs
 from lit_dqn.learning.networks.torsos import NatureCNN, check_sizes
@@ -104,13 +104,32 @@ class _AsItIs(nn.Module):
         return to_float(part).flatten(1)
 
 
-def _encoder(name: str, shape: tuple[int, ...], factory: NetworkFactory | None, dense_size: int) -> nn.Module:
+def encoder_of(shape: ObservationShape, factory: NetworkFactory | None, size: int) -> nn.Module:
+    """A module from observations, or from a part of them, to features [B, F].
+
+    Args:
+        shape: of one observation or part.
+        factory: makes a network; the last layer of lit_dqn's own networks is left out. None: `NatureCNN` for images;
+            all other observations are features as they are.
+        size: the number of outputs that a custom network must have.
+
+    Raises:
+        ConfigError: if the network does not accept this shape.
+
+    """
     if factory is None:
-        if not (len(shape) == 3 or (len(shape) == 2 and min(shape) >= SMALLEST_IMAGE)):
+        if not (len(shape) == 3 or (isinstance(shape, tuple) and len(shape) == 2 and min(shape) >= SMALLEST_IMAGE)):
             return _AsItIs()
         factory = NatureCNN
+    encoder = build_network(factory, shape, size, "features")
+    if isinstance(encoder, HeadedNetwork):
+        encoder[-1] = nn.Identity()
+    return encoder
+
+
+def _encoder(name: str, shape: tuple[int, ...], factory: NetworkFactory | None, dense_size: int) -> nn.Module:
     try:
-        encoder = build_network(factory, shape, dense_size, "features of a part")
+        return encoder_of(shape, factory, dense_size)
     except ConfigError as error:
         said = str(error).removeprefix("network: ")
         # A class that is valid as a network is valid as an encoder.
@@ -120,6 +139,3 @@ def _encoder(name: str, shape: tuple[int, ...], factory: NetworkFactory | None, 
             said,
         )
         raise ConfigError(f"network: of the part {name}: {said}") from error
-    if isinstance(encoder, HeadedNetwork):
-        encoder[-1] = nn.Identity()
-    return encoder
