@@ -10,9 +10,9 @@ one: the other must notice that it is silent. Under torchrun one process is kill
 itself; by SLURM's variables and by Lightning's launcher a run must be the same. Breakout with the loss of a life as an
 end of an episode, and Taxi with action masks, played ahead, do some of that.
 
-What is left is compared with the run on one process as `prove_resume.py` does: weights, optimiser, replay, generators,
-points, episodes. A negative control, of which one shard draws its batches from another generator, must come out
-different.
+Processes are forked, for importing takes longer than a run; those of launchers are commands. What is left is compared
+with the run on one process as `prove_resume.py` does: weights, optimiser, replay, generators, points, episodes. A
+negative control, of which one shard draws its batches from another generator, must come out different.
 """
 
 import argparse
@@ -25,9 +25,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from hosts import ADDRESSES, ENVIRONMENT, Hosts, two_hosts, why_not
+from lit_dqn.commands.cli import main
 from prove_resume import CASES as OF_RESUME
 from prove_resume import can_be_played, differences, fingerprints
 
@@ -63,6 +67,8 @@ SHORT = [  # seconds of training
     *SMALL,
 ]
 SAVED, DIED, GONE = 128 + signal.SIGTERM, -signal.SIGKILL, 2
+SILENT = 40
+"""Seconds after which a process takes another for gone."""
 RUN_SECONDS = 900
 """After which whatever hangs is killed; a crowded machine is slow."""
 
@@ -91,25 +97,128 @@ def begin(command: Sequence[str], folder: Path, name: str, variables: dict[str, 
         return subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=output)
 
 
-def start(settings: Sequence[str], ranks: int, folder: Path, slurm: bool = False) -> list[subprocess.Popen[bytes]]:
+class Forked:
+    """A process of a run, with the part of `subprocess.Popen` that is needed here; importing would take longer than it.
+
+    Args:
+        words: of the command line.
+        folder: where it runs.
+        name: its words are in `<name>.txt`.
+        variables: of its environment.
+        enter: what it does first.
+
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        folder: Path,
+        name: str,
+        variables: dict[str, str],
+        enter: Callable[[], None] = lambda: None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.returncode: int | None = None
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                enter()
+                os.chdir(folder)
+                for stream in (1, 2):
+                    os.dup2(os.open(f"{name}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+                sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # pytest has its own
+                os.environ.update(variables)
+                main(words)
+                code = 0
+            except SystemExit as error:
+                code = int(error.code or 0)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float = RUN_SECONDS) -> int:
+        until = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > until:
+                raise subprocess.TimeoutExpired("fit", timeout)
+            time.sleep(0.02)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+Process = subprocess.Popen[bytes] | Forked
+
+
+def start_on(hosts: Hosts, settings: Sequence[str], folder: Path) -> list[Process]:
+    """Two processes of a run, each on a host of its own."""
+    words = ["fit", *settings, "--trainer.strategy=ddp", "--trainer.devices=1", "--trainer.num_nodes=2"]
+    address = {"MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": 29500, "WORLD_SIZE": 2, "LOCAL_RANK": 0, **ENVIRONMENT}
+    return [
+        Forked(words, folder, f"host_{host}", environment(NODE_RANK=host, **address), partial(hosts.enter, host))
+        for host in (0, 1)
+    ]
+
+
+def start_by_torchrun_on(hosts: Hosts, settings: Sequence[str], folder: Path) -> list[Process]:
+    """torchrun on each of two hosts, with a process each."""
+    processes: list[Process] = []
+    for host in (0, 1):
+        command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+        command += ["--rdzv-backend=c10d", f"--rdzv-endpoint={ADDRESSES[0]}:29400", "--rdzv-id=run"]
+        # torchrun would tell by the machine's name which of them has the rendezvous.
+        command += [
+            f"--local-addr={ADDRESSES[host]}",
+            f"--rdzv-conf=is_host={host == 0}",
+            "--max-restarts=2",
+            "-m",
+            "lit_dqn",
+            "fit",
+            *settings,
+        ]
+        command += ["--trainer.strategy=ddp", "--trainer.devices=1", "--trainer.num_nodes=2"]
+        processes.append(begin(hosts.on(host, command), folder, f"torchrun_{host}", environment(**ENVIRONMENT)))
+    return processes
+
+
+def start(settings: Sequence[str], ranks: int, folder: Path, slurm: bool = False) -> list[Process]:
     """The processes of a run, each begun by itself, as launchers do."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "lit_dqn", "fit", *settings, "--trainer.strategy=ddp"]
-    command.append(f"--trainer.devices={ranks}")
-    processes = []
+    words = ["fit", *settings, "--trainer.strategy=ddp", f"--trainer.devices={ranks}"]
+    processes: list[Process] = []
     for rank in range(ranks):
         own = {"WORLD_SIZE": ranks, "NODE_RANK": 0, "LOCAL_RANK": rank}
         if slurm:
             own = {"SLURM_NTASKS": ranks, "SLURM_NTASKS_PER_NODE": ranks, "SLURM_NNODES": 1, "SLURM_JOB_NAME": "run"}
             own |= {"SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_NODEID": 0, "SLURM_NODELIST": "localhost"}
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        processes.append(begin(command, folder, f"rank_{rank}", environment(**own, **address)))
+        variables = environment(**own, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        if slurm:
+            processes.append(begin([sys.executable, "-m", "lit_dqn", *words], folder, f"rank_{rank}", variables))
+        else:
+            processes.append(Forked(words, folder, f"rank_{rank}", variables))
     return processes
 
 
-def finish(processes: list[subprocess.Popen[bytes]]) -> list[int]:
+def finish(processes: Sequence[Process]) -> list[int]:
     """The exit codes; whoever is not done in time is killed."""
     until = time.monotonic() + RUN_SECONDS
     try:
@@ -135,7 +244,7 @@ def checkpoints_of(folder: Path) -> set[Path]:
     return set(folder.glob("lightning_logs/*/*/checkpoints/env_step_*.ckpt"))
 
 
-def wait_for_a_checkpoint(processes: list[subprocess.Popen[bytes]], folder: Path, dice: random.Random) -> None:
+def wait_for_a_checkpoint(processes: Sequence[Process], folder: Path, dice: random.Random) -> None:
     """Until some moments after the first one."""
     until = time.monotonic() + RUN_SECONDS
     while not checkpoints_of(folder) and time.monotonic() < until:
@@ -226,6 +335,40 @@ class Proof:
         self.expect(codes == [0] and len(workers) == ranks and "resume: " in said(folder), folder)
         self.compare(f"SIGKILL of one of {ranks} under torchrun", folder, f"ended with {codes[0]}")
 
+    def on_two_hosts(self, hosts: Hosts, cut: tuple[str, float] | None = None, by_torchrun: bool = False) -> None:
+        """A process on each, with the cable cut for some seconds; alone they end when that is long."""
+        way, seconds = cut or ("", 0.0)
+        what = f"2 hosts{' by torchrun' * by_torchrun}{f', cut off for {seconds:.0f} s by {way}' if cut else ''}"
+        folder = self.folder / re.sub(r"\W+", "_", what)
+        processes = (start_by_torchrun_on if by_torchrun else start_on)(hosts, self.settings, folder)
+        ended: dict[int, float] = {}
+        if cut:
+            wait_for_a_checkpoint(processes, folder, self.dice)
+            began = time.monotonic()
+            hosts.cut(way)
+            try:
+                while (after := time.monotonic() - began) < seconds:
+                    for host, process in enumerate(processes):
+                        if process.poll() is not None:
+                            ended.setdefault(host, after)
+                    time.sleep(0.1)
+            finally:
+                hosts.mend(way)
+        codes = finish(processes)
+        remark = f"ended with {', '.join(map(str, codes))}"
+        if seconds < SILENT:
+            self.expect(codes == [0, 0], folder)
+        elif by_torchrun:  # whose agents cannot talk either
+            self.expect(codes == [1, 1], folder)
+        else:
+            self.expect(codes == [GONE, GONE] and len(ended) == 2 and max(ended.values()) < 60, folder)
+            self.expect(said(folder).count("another process of this run has ended or cannot be reached") == 2, folder)
+            remark += f" after {' and '.join(f'{after:.1f} s' for after in ended.values())}"
+        if any(codes):
+            train([*self.settings, "--ckpt_path=last"], 1, folder)
+            remark += ", resumed on 1"
+        self.compare(what, folder, remark)
+
     def negative_control(self) -> None:
         folder = self.folder / "control"
         process = begin([sys.executable, "-c", ANOTHER_GENERATOR, "fit", *self.settings], folder, "all", environment())
@@ -254,6 +397,7 @@ def prove(short: bool, cases: Sequence[str], seed: int, folder: Path) -> bool:
         proof.without_a_break(4)
         pairs = [(2, 4), (4, 1)]
         if name == "cartpole":
+            on_hosts(proof)
             proof.without_a_break(2, slurm=True)
             proof.by_lightning(2)
             pairs = [(one, other) for one in (1, 2, 4) for other in (1, 2, 4) if one != other]
@@ -265,6 +409,20 @@ def prove(short: bool, cases: Sequence[str], seed: int, folder: Path) -> bool:
         proof.negative_control()
         right = right and proof.is_right
     return right
+
+
+def on_hosts(proof: Proof) -> None:
+    """Two hosts whose cable is cut for a moment and for long."""
+    reason = why_not()
+    if reason is not None:
+        print(f"\nno two hosts: {reason}")
+        return
+    with two_hosts() as hosts:
+        for by_torchrun in (False, True):
+            proof.on_two_hosts(hosts, None, by_torchrun)
+            for way in ("link", "loss"):
+                for seconds in (10, 120):
+                    proof.on_two_hosts(hosts, (way, seconds), by_torchrun)
 
 
 def command_line() -> None:

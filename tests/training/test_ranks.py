@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import traceback
 from datetime import timedelta
 
@@ -26,6 +27,7 @@ from lit_dqn.ranks import Ranks
 from lit_dqn.saving import sidecar_writer
 from lit_dqn.saving.checkpoint import Checkpoint
 from lit_dqn.training import heartbeat
+from lit_dqn.training import strategy as strategy_module
 from lit_dqn.training.ranks import check_share
 from lit_dqn.training.strategy import _Launcher, check_alike
 
@@ -223,6 +225,49 @@ def test_a_process_that_goes_silent_ends_the_others(capfd):
 
     together(2, work, [2, -signal.SIGKILL], after_first=lambda others: os.kill(others[0], signal.SIGKILL))
     assert "process 1 is silent for 5 s" in capfd.readouterr().err
+
+
+def test_a_first_process_that_dies_before_all_have_come_ends_those_that_have_by_its_silence(capfd, monkeypatch):
+    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 3.0)
+
+    def work(rank):
+        if rank == 2:  # has not come yet
+            return
+        trainer = make_trainer(strategy=ShardedStrategy(), devices=4)
+        if rank == 0:
+            hear = heartbeat.Heartbeat._hear
+
+            def die_when_the_other_came(self):
+                hear(self)
+                if self._heard:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            heartbeat.Heartbeat._hear = die_when_the_other_came
+        trainer.fit(make_agent(), datamodule=make_data(num_envs=4, env_steps_per_update=4, shards=4))
+
+    together(3, work, [-signal.SIGKILL, 2, 0])
+    assert "process 0 is silent for 3 s" in capfd.readouterr().err
+
+
+def test_who_has_not_come_is_named(monkeypatch):
+    monkeypatch.setattr(strategy_module, "MEET_MINUTES", 0.01)
+
+    def work(rank):
+        trainer = make_trainer(strategy=ShardedStrategy(), devices=2)
+        with pytest.raises(TrainingError, match=r"^not all of the 2 processes of this run came .* \(missing: 1\), so"):
+            trainer.fit(make_agent(), datamodule=make_data(num_envs=2, env_steps_per_update=2, shards=2))
+
+    together(1, work)
+
+
+def test_a_process_whose_first_one_has_ended_does_not_look_for_it(capfd):
+    def work(rank):
+        os.environ[strategy_module.STARTED_BY] = "1234567"
+        launcher = _Launcher(LightningEnvironment(), 2, 1)
+        launcher.launch(lambda: time.sleep(SECONDS))
+
+    together(1, work, [2])
+    assert "another process of this run has ended before it began" in capfd.readouterr().err
 
 
 def test_a_first_process_that_fails_before_they_meet_ends_those_that_it_started(monkeypatch):

@@ -25,11 +25,12 @@ from lit_dqn.callbacks import (
     TrajectoryWriter,
 )
 from lit_dqn.callbacks.run_folder import already_there
-from lit_dqn.commands.inputs import EXTENDS, PROGRAM, first_look, say_error
+from lit_dqn.commands.inputs import EXTENDS, PROGRAM, first_look
 from lit_dqn.commands.launch_checks import check_accelerator
 from lit_dqn.commands.parser import Parser, explained, first_said, sentence_of
 from lit_dqn.commands.process_settings import StandardError, prepare_process
 from lit_dqn.commands.processes import check_together, rank_of_process, settings_of_process, with_earlier_run
+from lit_dqn.commands.refusal import end_together
 from lit_dqn.commands.resume import (
     check_can_resume,
     check_env,
@@ -251,9 +252,8 @@ class CLI(Verbs):
         if self.subcommand == "test":
             callbacks.append(ResultsWriter())
         # Only training needs the replay.
-        whole = self.resumed is None or self.resumed.replay_is_whole
-        checkpoint = None if self.resumed is None else self.resumed.checkpoint
-        checkpoint_io = ReplayCheckpointIO(self.subcommand == "fit" and whole, checkpoint)
+        keeps = self.subcommand == "fit" and (self.resumed is None or self.resumed.replay_is_whole)
+        checkpoint_io = ReplayCheckpointIO(keeps, None if self.resumed is None else self.resumed.checkpoint)
         plugins = [*as_list(config.trainer.get("plugins")), checkpoint_io]
         if self.processes > 1:
             settings = settings_of_process(self.config[self.subcommand].as_dict(), self.model, self.datamodule)
@@ -294,7 +294,7 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         CLI(args)
     except (ConfigError, TrainingError, MisconfigurationException) as error:
-        say_error(error)
+        end_together(error)
         sys.exit(2)
     finally:
         log.removeHandler(handler)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -10,10 +9,9 @@ from datetime import timedelta
 from typing import Any
 
 import torch.distributed as dist
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
-from torch._C._distributed_c10d import PrefixStore
+from torch._C._distributed_c10d import PrefixStore, Store
 
 from lit_dqn.errors import ConfigError, TrainingError
 from lit_dqn.ranks import Ranks
@@ -27,6 +25,10 @@ WATCH_SECONDS = 0.2
 
 MEET_MINUTES, WAIT_MINUTES = 5, 30
 """How long processes wait for all to start, and later for each other, for example while one saves a large replay."""
+
+
+STARTED_BY = "LIT_DQN_STARTED_BY"
+"""The first process, in the environment of those that Lightning lets it start."""
 
 
 class ShardedStrategy(DDPStrategy):
@@ -44,6 +46,7 @@ class ShardedStrategy(DDPStrategy):
         super().__init__(timeout=timedelta(minutes=MEET_MINUTES))
         self.settings = dict(settings or {})
         self.begin = begin
+        self._store: Store | None = None
         self._heartbeat: Heartbeat | None = None
 
     def _get_process_group_backend(self) -> str:
@@ -58,14 +61,26 @@ class ShardedStrategy(DDPStrategy):
         """As in Lightning, which seeds the generators again; the weights have already been drawn from them.
 
         Raises:
-            ConfigError: if the processes were started with different settings, or their port is taken.
+            ConfigError: if the processes were started with different settings, one of them does not start, or their
+                port is taken.
             TrainingError: if they do not find each other.
 
         """
         before = random_state()
+        self.set_world_ranks()
+        ranks = Ranks(self.global_rank, self.world_size)
         try:
-            self._meet_anew()
+            if not dist.is_initialized():
+                assert self.cluster_environment is not None
+                os.environ["MASTER_ADDR"] = self.cluster_environment.main_address
+                os.environ["MASTER_PORT"] = str(self.cluster_environment.main_port)
+                self._store = connect(timedelta(minutes=MEET_MINUTES), as_first=ranks.rank == 0)
+            self._heartbeat = Heartbeat(ranks)
+            self._heartbeat.meet(60 * MEET_MINUTES)
+            self._connect(ranks)
             super().setup_distributed()
+        except TrainingError:
+            raise
         except RuntimeError as error:
             if "EADDRINUSE" in str(error):
                 port = os.environ.get("MASTER_PORT")
@@ -75,27 +90,25 @@ class ShardedStrategy(DDPStrategy):
                 ) from error
             first_line = (str(error).splitlines() or [""])[0]
             raise TrainingError(
-                f"not all of the {self.world_size} processes of this run came within {MEET_MINUTES} minutes, so this "
-                f"one ends, too; what they said tells why ({first_line})."
+                f"process {ranks.rank} of {ranks.count} did not reach the first one within {MEET_MINUTES} minutes, so "
+                f"it ends, too; what that one said tells why ({first_line})."
             ) from error
         set_random_state(before)
         set_timeout(timedelta(minutes=WAIT_MINUTES))
-        ranks = Ranks.now()
-        self._heartbeat = Heartbeat(ranks)
         check_alike(ranks, self.settings)
         ranks.on_first(self.begin or (lambda: None))
 
-    def _meet_anew(self) -> None:
-        """After a restart torchrun's store still has the old addresses: use a new prefix to find the present ones."""
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        if attempt == "0" or not isinstance(self.cluster_environment, TorchElasticEnvironment):
+    def _connect(self, ranks: Ranks) -> None:
+        if dist.is_initialized():
             return
-        environment = self.cluster_environment
+        assert self._store is not None
+        # The store of torchrun survives a restart, with the addresses from before.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         dist.init_process_group(
             self._get_process_group_backend(),
-            store=PrefixStore(f"attempt_{attempt}", connect(timedelta(minutes=MEET_MINUTES))),
-            rank=environment.global_rank(),
-            world_size=environment.world_size(),
+            store=PrefixStore(f"attempt_{attempt}", self._store),
+            rank=ranks.rank,
+            world_size=ranks.count,
             timeout=timedelta(minutes=MEET_MINUTES),
             device_id=None if self.root_device.type == "cpu" else self.root_device,
         )
@@ -146,8 +159,10 @@ class _Launcher(_SubprocessScriptLauncher):
         has_failed = threading.Event()
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not self.cluster_environment.creates_processes_externally:
+            os.environ[STARTED_BY] = str(os.getpid())
             self._call_children_scripts()
-            threading.Thread(target=_watch, args=(self.procs, has_failed), daemon=True).start()
+            del os.environ[STARTED_BY]
+        _watch(self._others_have_ended, has_failed)
         try:
             result = function(*args, **kwargs)
         except BaseException:
@@ -159,12 +174,22 @@ class _Launcher(_SubprocessScriptLauncher):
             process.wait()
         return result
 
+    def _others_have_ended(self) -> bool:
+        if self.procs:
+            return any(process.poll() is not None for process in self.procs)
+        return os.environ.get(STARTED_BY, str(os.getppid())) != str(os.getppid())
 
-def _watch(processes: list[subprocess.Popen[bytes]], has_failed: threading.Event) -> None:
-    while not (dist.is_initialized() or has_failed.is_set()):
-        if any(process.poll() is not None for process in processes) and not has_failed.is_set():
-            os.write(
-                2, b"error: another process of this run has ended before it began; what that one said tells why.\n"
-            )
-            os._exit(2)
-        time.sleep(WATCH_SECONDS)
+
+def _watch(others_have_ended: Callable[[], bool], has_failed: threading.Event) -> None:
+    """Watch on a thread, until the processes are connected."""
+
+    def watch() -> None:
+        while not (dist.is_initialized() or has_failed.is_set()):
+            if others_have_ended() and not has_failed.is_set():
+                os.write(
+                    2, b"error: another process of this run has ended before it began; what that one said tells why.\n"
+                )
+                os._exit(2)
+            time.sleep(WATCH_SECONDS)
+
+    threading.Thread(target=watch, daemon=True).start()
