@@ -378,10 +378,21 @@ def test_a_folder_that_a_machine_does_not_see_is_refused(tmp_path, monkeypatch):
 
 def test_networks_of_two_processes_stay_alike():
     def work(rank):
-        trainer = make_trainer(strategy=ShardedStrategy(), devices=2, max_steps=4, limit_val_batches=0)
+        settings = {"max_steps": 4, "limit_val_batches": 0, "plugins": [ReplayCheckpointIO()]}
+        trainer = make_trainer(strategy=ShardedStrategy(), devices=2, **settings)
         agent = make_agent()
         trainer.fit(agent, datamodule=make_data(num_envs=2, env_steps_per_update=2, shards=2))
         first, second = Ranks.now().gather(agent.state_dict())
         assert same(first, second)
+
+    together(2, work)
+
+
+def test_processes_that_could_not_save_what_they_have_are_refused_before_the_first_step():
+    def work(rank):
+        trainer = make_trainer(strategy=ShardedStrategy(), devices=2, max_steps=4)
+        message = r"^trainer.plugins: each of 2 processes writes its part .* plugins=\[lit_dqn.ReplayCheckpointIO"
+        with pytest.raises(ConfigError, match=message):
+            trainer.fit(make_agent(), datamodule=make_data(num_envs=2, env_steps_per_update=2, shards=2))
 
     together(2, work)

@@ -5,6 +5,7 @@ import lightning
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.sharded import Shards
 from lit_dqn.ranks import Ranks, tree_sum
+from lit_dqn.saving.io import ReplayCheckpointIO
 from lit_dqn.training.protocols import data_of
 from lit_dqn.training.strategy import ShardedStrategy
 
@@ -17,7 +18,8 @@ def check_ranks(trainer: lightning.Trainer, shards: int) -> None:
         shards: of its data.
 
     Raises:
-        ConfigError: if there are several processes without `ShardedStrategy`, or they cannot share the shards equally.
+        ConfigError: if there are several processes without `ShardedStrategy` or `ReplayCheckpointIO`, or they cannot
+            share the shards equally.
 
     """
     count = trainer.world_size
@@ -25,6 +27,11 @@ def check_ranks(trainer: lightning.Trainer, shards: int) -> None:
         raise ConfigError(
             f"trainer.strategy: this Trainer runs in {count} processes by {type(trainer.strategy).__name__}, which "
             "would each learn by themselves; give it strategy=lit_dqn.ShardedStrategy(), or devices=1."
+        )
+    if count > 1 and trainer.state.fn == "fit" and not isinstance(trainer.strategy.checkpoint_io, ReplayCheckpointIO):
+        raise ConfigError(
+            f"trainer.plugins: each of {count} processes writes its part of a checkpoint, which this Trainer's "
+            f"{type(trainer.strategy.checkpoint_io).__name__} does not; give it plugins=[lit_dqn.ReplayCheckpointIO()]."
         )
     check_share(count, shards)
 
