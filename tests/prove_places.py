@@ -212,7 +212,7 @@ def train_with_an_actor_that_is_replaced(case: str, folder: Path) -> dict[str, d
         play(*arguments)
 
     def as_if_new(self: Any, order: Any, player: int, weights: Any, states: Any) -> Any:
-        if self._frames is not None and states:
+        if self._envs.was_played(player) and states:
             states = {**states, "running": [], "episode_of_env": [0] * self.num_envs}
         return ask(self, order, player, weights, states)
 

@@ -2,8 +2,10 @@
 
 import itertools
 import pickle
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
 import gymnasium
@@ -49,6 +51,11 @@ class Stroll(gymnasium.Env):
 gymnasium.register("lit_dqn_tests/Stroll-v0", Stroll, disable_env_checker=True)
 
 
+def nobody(actor: int, chunk: float) -> bool:
+    """Dies."""
+    return False
+
+
 class ThreadPlace(Place):
     """Plays on threads.
 
@@ -59,9 +66,7 @@ class ThreadPlace(Place):
 
     """
 
-    def __init__(
-        self, actors: int, envs_per_player: int, dies: Callable[[int, float], bool] = lambda actor, chunk: False
-    ) -> None:
+    def __init__(self, actors: int, envs_per_player: int, dies: Callable[[int, float], bool] = nobody) -> None:
         super().__init__(actors, envs_per_player)
         self._dies = dies
 
@@ -72,11 +77,39 @@ class ThreadPlace(Place):
         return ThreadActors(self.actors, pickle.dumps(spec), self._dies)
 
 
+class FreePlace(ThreadPlace):
+    """Likewise, but they play on by themselves, some faster than others, and no run is the same twice.
+
+    Args:
+        seconds: that the chunks of actor a take, of a place `a`; of the others none.
+
+    """
+
+    def __init__(
+        self,
+        actors: int,
+        envs_per_player: int,
+        asynchronous: bool = True,
+        slack: int = 2,
+        max_staleness: int = 6,
+        seconds: Sequence[float] = (),
+        dies: Callable[[int, float], bool] = nobody,
+    ) -> None:
+        super().__init__(actors, envs_per_player, dies)
+        self._play_on(asynchronous, slack, max_staleness)
+        self._seconds = seconds
+
+    def begin(self, spec: PlayerSpec) -> "ThreadActors":
+        return ThreadActors(self.actors, pickle.dumps(spec), self._dies, self._seconds)
+
+
 class ThreadActors:
     """What is asked, and what is answered, is pickled on its way."""
 
-    def __init__(self, count: int, spec: bytes, dies: Callable[[int, float], bool]) -> None:
-        self._spec, self._dies = spec, dies
+    def __init__(
+        self, count: int, spec: bytes, dies: Callable[[int, float], bool], seconds: Sequence[float] = ()
+    ) -> None:
+        self._spec, self._dies, self._seconds = spec, dies, [*seconds, *[0.0] * count]
         self._workers = [Worker() for _ in range(count)]
         self._lives: Counter[int] = Counter()
         self._chunks: Counter[int] = Counter()
@@ -104,6 +137,8 @@ class ThreadActors:
         if is_chunk and self._dies(actor, chunk):
             self._die(actor, life)
         answer = pickle.dumps(getattr(lives, method)(*arguments))
+        if is_chunk:
+            time.sleep(self._seconds[actor])
         if is_chunk and self._dies(actor, chunk + 0.5):  # what it has played is lost with it
             self._die(actor, life)
         return answer
@@ -111,6 +146,11 @@ class ThreadActors:
     def _die(self, actor: int, life: int) -> None:
         self._actors[actor, life] = None
         raise ActorLost("it was killed")
+
+    def arrived(self, calls: Sequence[Future[bytes]], wait_for_one: bool) -> list[int]:
+        if wait_for_one and calls:
+            wait(calls, return_when=FIRST_COMPLETED)
+        return [place for place, call in enumerate(calls) if call.done()]
 
     def answer(self, call: Any) -> Any:
         return pickle.loads(call.result())

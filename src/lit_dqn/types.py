@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+ALL = slice(None)
+"""The range of all envs."""
+
+
 class Timestep(NamedTuple):
     """One step of every env of a vector env, in Sutton & Barto's time: (o_t, a_t, r_{t+1}, d_{t+1}, o_{t+1})."""
 
@@ -135,8 +139,8 @@ class Store(Protocol):
         """The number of transitions that can be drawn now."""
         ...
 
-    def add(self, timestep: Timestep) -> None:
-        """Store one step of every env."""
+    def add(self, timestep: Timestep, envs: slice = ALL) -> None:
+        """Store one step of a range of envs, by default of all."""
         ...
 
     def cut_episodes(self, envs: NDArray[np.bool_] | None = None) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from forbidding import FORBIDDING_ENV, NUM_ACTIONS
 from helpers import make_agent, make_data, make_trainer, same
-from lit_dqn import RayActors
+from lit_dqn import CNN, LitDQN, PartsNetwork, RayActors
 from lit_dqn.commands.prepared import Prepared
 from lit_dqn.envs import make_env, make_vec, stored_dtype
 from lit_dqn.errors import ConfigError, TrainingError
@@ -27,6 +27,7 @@ from lit_dqn.playing.policies import EpsilonGreedy, Policy, UniformRandom
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.seeds import episode_seed
 from lit_dqn.replay import Replay, ReplayBuffer, Uniform, stacked_shape
+from parting import SIGNPOST_ENV
 from stand_in import STROLL, ThreadPlace
 
 SEED, STACK, ENVS = 7, 2, 8
@@ -162,7 +163,7 @@ def test_a_replaced_actor_that_reports_nothing_would_be_noticed(here, monkeypatc
     ask = DistantPlayers._ask
 
     def as_if_new(self, order, player, weights, states):
-        if self._frames is not None and states:
+        if self._envs.was_played(player) and states:
             states = {"episode_of_env": [0] * ENVS, "generators": states["generators"], "running": []}
         return ask(self, order, player, weights, states)
 
@@ -383,6 +384,22 @@ def test_a_run_learns_the_same_wherever_its_envs_are_played(play_ahead):
         "class_path": "stand_in.ThreadPlace",
         "init_args": {"actors": 2, "envs_per_player": 4},
     }
+
+
+def test_a_run_whose_observations_have_parts_is_the_same_in_a_place():
+    encoders = {"image": partial(CNN, filters=(4,), kernel_sizes=(4,), strides=(2,), dense_size=8)}
+    network = partial(PartsNetwork, encoders=encoders, dense_size=16)
+    ran = []
+    for place in (None, ThreadPlace(2, 1, lambda actor, chunk: (actor, chunk) == (1, 6))):
+        data = make_data(env_id=SIGNPOST_ENV, num_envs=4, env_steps_per_update=4, frame_stack=2, place=place)
+        torch.manual_seed(0)
+        agent = LitDQN(data.observation_shape, data.num_actions, network=network, optimizer=torch.optim.Adam)
+        make_trainer(max_epochs=2).fit(agent, data)
+        ran.append((agent, data))
+    (one, played), (other, elsewhere) = ran
+    assert elsewhere.collector.players.deaths == 1
+    assert same(one.state_dict(), other.state_dict())
+    assert_same(played.collector, elsewhere.collector)
 
 
 @pytest.mark.parametrize(

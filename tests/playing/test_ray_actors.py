@@ -4,13 +4,25 @@ import os
 
 import psutil
 import pytest
+from lightning.pytorch.callbacks import Callback
 
 from helpers import make_agent, make_data, make_trainer, same
-from lit_dqn import RayActors
+from lit_dqn import ConfigError, RayActors
+from lit_dqn.playing import ray_actors
 from lit_dqn.playing.distant import DistantPlayers
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 pytestmark = pytest.mark.slow
+
+
+class Keeping(Callback):
+    """Keeps the arrivals of players that play on, before they are written down and gone."""
+
+    def __init__(self, kept):
+        self.kept = kept
+
+    def on_train_batch_start(self, trainer, *arguments):
+        self.kept += [a for a in trainer.datamodule.asynchronous.new if a.number >= len(self.kept)]
 
 
 def fitted(place):
@@ -49,3 +61,63 @@ def test_ray_ends_with_the_run_that_began_it():
 
     fitted(RayActors(actors=1))
     assert not ray.is_initialized()
+
+
+@pytest.fixture
+def small_ray():
+    """A Ray with two CPUs, which is no run's own."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=2**27, log_to_driver=False)
+    yield ray
+    ray.shutdown()
+
+
+def test_more_actors_than_there_are_cpus_are_refused_at_once(small_ray):
+    with pytest.raises(ConfigError, match=r"^place: 3 actors take one CPU each, and the cluster has 2 in all; set"):
+        fitted(RayActors(actors=3, envs_per_player=2))
+    assert small_ray.is_initialized()
+
+
+def test_actors_that_wait_for_a_cpu_say_so_and_are_given_up(small_ray, monkeypatch, caplog):
+    class Busy:
+        """Takes one of the two."""
+
+    busy = small_ray.remote(num_cpus=1)(Busy).remote()
+    monkeypatch.setattr(ray_actors, "REPORT_SECONDS", 0.5)
+    monkeypatch.setattr(ray_actors, "GIVE_UP_SECONDS", 3.0)
+    small_ray.get(busy.__ray_ready__.remote())
+    with pytest.raises(
+        ConfigError, match=r"^place: 2 actors take one CPU each, and 1 of the cluster's are free, after"
+    ):
+        fitted(RayActors(actors=2, envs_per_player=4))
+    assert "and 1 of the cluster's are free; the run waits for them, at most 3 seconds" in caplog.text
+    small_ray.kill(busy)
+    monkeypatch.setattr(ray_actors, "GIVE_UP_SECONDS", 60.0)
+    fitted(RayActors(actors=2, envs_per_player=4))
+
+
+def test_a_run_whose_players_play_on_in_ray_is_made_again_by_its_journal(tmp_path):
+    from lit_dqn.playing.journal import HEADER, lines_of
+
+    def free(actors, journal=None):
+        agent, data = (
+            make_agent(),
+            make_data(
+                num_envs=8,
+                gradient_steps=2,
+                env_steps_per_update=8,
+                place=RayActors(actors, 2, asynchronous=True),
+            ),
+        )
+        data.replay_journal = journal
+        make_trainer(max_epochs=3, callbacks=[Keeping(kept := [])]).fit(agent, data)
+        return agent, data, kept
+
+    one, played, kept = free(2)
+    journal = tmp_path / "journal.csv"
+    journal.write_text(f"{HEADER}\n{lines_of(kept)}")
+    other, again, also = free(1, journal)
+    assert kept == also
+    assert same(one.state_dict(), other.state_dict())
+    assert played.collector.state_dict()["generators"] == again.collector.state_dict()["generators"]

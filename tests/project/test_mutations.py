@@ -22,12 +22,12 @@ class Mutation(NamedTuple):
 
 DRAWN_LATE = """\
                 with self.agent.exploring():
-                    collector.collect(self.agent, self.env_steps_per_chunk)
+                    self.collect(self.agent, self.env_steps_per_chunk)
                 yield self._draw(collector.env_step)
 """
 DRAWN_EARLY = """\
                 chunk = self._draw(collector.env_step + self.env_steps_per_chunk)
-                collector.collect(self.agent, self.env_steps_per_chunk)
+                self.collect(self.agent, self.env_steps_per_chunk)
                 yield chunk
 """
 CHUNK = "training/test_data.py::test_a_chunk_holds_the_batches_of_its_updates"

@@ -272,7 +272,7 @@ def test_a_restored_buffer_draws_the_same_and_continues_alike(num_envs, n_step, 
 
     check()
     add = original.add
-    original.add = lambda timestep: (add(timestep), other.add(timestep))
+    original.add = lambda *told: (add(*told), other.add(*told))
     for _ in range(30):
         collector.collect(NobodyAsks(), num_envs)
         check()

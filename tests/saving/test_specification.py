@@ -52,7 +52,8 @@ def test_an_object_is_its_class_and_its_constructors_arguments():
             "epsilon": {
                 "class_path": "lit_dqn.Linear",
                 "init_args": {"start": 1.0, "end": 0.05, "env_steps": 1000},
-            }
+            },
+            "spread": 0.0,
         },
     }
 

@@ -246,7 +246,7 @@ def test_the_batches_of_a_chunk_are_drawn_when_it_is_played_or_before_it_is_play
     dataset = chunks_of(data)
     replay = data.collector.store.buffer
     add = replay.add
-    replay.add = lambda timestep: (add(timestep), newest.append(timestep.observation[0].tolist()))
+    replay.add = lambda timestep, *envs: (add(timestep, *envs), newest.append(timestep.observation[0].tolist()))
     for chunk in dataset:
         drawn.append(chunk.batches[0].observation[0].tolist())
         chunk.settle(None)

@@ -1,6 +1,7 @@
 from lit_dqn.callbacks.checkpoints import Checkpoints
 from lit_dqn.callbacks.description import RunDescription
 from lit_dqn.callbacks.episode_view import EpisodeView
+from lit_dqn.callbacks.journal_writer import JournalWriter
 from lit_dqn.callbacks.live_view import LiveView
 from lit_dqn.callbacks.maze_view import MazeView
 from lit_dqn.callbacks.progress import TrainingProgress
@@ -13,6 +14,7 @@ from lit_dqn.callbacks.trajectories import TrajectoryWriter
 __all__ = [
     "Checkpoints",
     "EpisodeView",
+    "JournalWriter",
     "LiveView",
     "MazeView",
     "ResultsWriter",

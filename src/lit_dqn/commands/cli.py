@@ -117,12 +117,7 @@ class CLI(Verbs):
             # They are written while they are played; twenty Atari games would take gigabytes.
             parser.set_defaults({"return_predictions": False})
         if subcommand == "fit":
-            parser.add_argument(
-                "--plan",
-                action="store_true",
-                default=SUPPRESS,  # an action, not a setting: --print_config must not write it to a file for all verbs
-                help="Print what the run needs and how long it will take; do not run it.",
-            )
+            self.add_arguments_of_fit(parser)
         return parser
 
     def _parse_ckpt_path(self) -> None:
@@ -282,6 +277,7 @@ class CLI(Verbs):
             warn_of_other_env(self.resumed.checkpoint, self.datamodule)
             self.resumed = None  # the Trainer keeps it as long as necessary
         if self.subcommand == "fit":
+            self.datamodule.replay_journal = self.journal()
             self.datamodule.check_place()
 
 

@@ -14,6 +14,7 @@ YAML_FILES = ("yaml", "yml")
 
 ONLY_OF = {
     "plan": ("fit",),
+    "replay_journal": ("fit",),
     "verbose": ("validate", "test"),
     "return_predictions": ("predict",),
     "output_dir": ("export",),

@@ -11,7 +11,7 @@ from lit_dqn.saving import durable
 
 def forget_the_call(config: Namespace) -> None:
     """Remove from a config what belongs to the call of a verb, not to the run."""
-    for key in ("config", "extends", "ckpt_path", "weights_only"):
+    for key in ("config", "extends", "ckpt_path", "weights_only", "replay_journal"):
         config.pop(key, None)
     for logger in as_list(config.trainer.logger):
         if has_folder(logger) and "version" in logger.init_args:

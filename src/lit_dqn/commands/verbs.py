@@ -3,10 +3,12 @@
 import logging
 import signal
 import sys
+from argparse import SUPPRESS
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lit_dqn.callbacks.run_folder import make_run_folder, run_folder
 from lit_dqn.commands.launch_checks import check_metrics
@@ -26,6 +28,37 @@ class Verbs(LightningCLI):
 
     version_is_chosen = False
     """Whether the command line sets the version of the run's folder."""
+
+    @staticmethod
+    def add_arguments_of_fit(parser: LightningArgumentParser) -> None:
+        """Add what is asked of `fit` alone, and is no setting: --print_config writes it into no file for all verbs."""
+        parser.add_argument(
+            "--plan",
+            action="store_true",
+            default=SUPPRESS,
+            help="Print what the run needs and how long it will take; do not run it.",
+        )
+        parser.add_argument(
+            "--replay_journal",
+            type=str | None,
+            default=SUPPRESS,
+            help="The journal.csv of a run whose players were asynchronous: make the same run again.",
+        )
+
+    def journal(self) -> Path | None:
+        """That the run shall follow, if any.
+
+        Raises:
+            ConfigError: if it shall resume, too.
+
+        """
+        path = self._get(self.config_init, "replay_journal")
+        if path is not None and self._get(self.config_init, "ckpt_path") is not None:
+            raise ConfigError(
+                f"replay_journal: {path} makes a run again from its beginning, and ckpt_path says to begin in its "
+                "middle; leave --ckpt_path out."
+            )
+        return None if path is None else Path(path)
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and log a few lines about the start and the result.

@@ -70,6 +70,13 @@ class Collector:
         if finished:
             self._finish_episodes(finished)
 
+    def record_some(self, timestep: Timestep, finished: Sequence[Finished], envs: slice) -> None:
+        """Keep one step of a range of envs, where these are all envs of the run but do not step together."""
+        self.store.add(timestep, envs)
+        self.env_step += len(timestep.last)
+        if finished:
+            self._finish_episodes(finished)
+
     def lose(self, differences: Sequence[str | None]) -> None:
         """Truncate the episodes of envs that could not be restored, and log a warning.
 

@@ -3,19 +3,19 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lit_dqn.errors import ConfigError, TrainingError, one_line
-from lit_dqn.playing.actor import Order, Played, PlayerSpec, joined
-from lit_dqn.playing.distant_agent import bytes_of, distant_agent, observations_of_nothing
-from lit_dqn.playing.episodes import EpisodeLog, RunningEpisode
+from lit_dqn.playing.actor import Order, Played, PlayerSpec
+from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.distant_agent import bytes_of, distant_agent, observations_of_nothing, rows_of_nothing
 from lit_dqn.playing.places import ActorLost, Place
 from lit_dqn.playing.player import Recorder
 from lit_dqn.playing.policies import Policy
-from lit_dqn.playing.seeds import exploration_generator, next_seeds
+from lit_dqn.playing.whereabouts import Whereabouts
 from lit_dqn.types import ActionPreferences
 
 log = logging.getLogger("lit_dqn")
@@ -24,6 +24,18 @@ GIVEN_UP = "its actor died, and data.resume_env says that it cannot be played ag
 
 DEATHS = 5
 """The number of actors that may die during the same steps before the run ends."""
+
+
+Calls = Sequence[tuple[str, Any]]
+"""What an actor was asked, by the names of its methods, and what `Actors.ask` has returned."""
+
+
+class Sent(NamedTuple):
+    """What actors act by."""
+
+    policy: str  # as they know it
+    number: int  # of the weights
+    weights: Any  # as `Actors.put` has returned them; None: the policy does not ask the agent
 
 
 class DistantPlayers:
@@ -59,12 +71,7 @@ class DistantPlayers:
         self._resimulates = resimulates
         self._probe = observations_of_nothing((spec.num_envs, *observation.shape), observation.dtype)
         self._count = place.actors
-        self._log = EpisodeLog(spec.num_envs, spec.first_env)
-        self._episodes = np.zeros(spec.num_envs, np.int64)
-        generators = [exploration_generator(spec.seed, spec.first_env + env) for env in range(spec.num_envs)]
-        self._generators = [generator.bit_generator.state for generator in generators]
-        self._frames: NDArray[Any] | None = None  # the envs' present frames, after their first steps
-        self._running: list[dict[str, Any]] = []  # before that, the state from which they resume
+        self._envs = Whereabouts(spec)
         self._away = set(range(spec.players))  # players whose envs must be restored first
         self._policies: list[Policy] = []
         self._agent: Any = None
@@ -87,6 +94,12 @@ class DistantPlayers:
 
     def play(self, agent: ActionPreferences, policy: Policy, steps: int, env_step: int, recorder: Recorder) -> None:
         """Play some steps of each env, as for `Players`."""
+        sent = self.send(agent, policy)
+        order = Order(0, steps, env_step, sent.policy, sent.number, None)
+        self._envs.record(self._ordered(order, sent.weights), recorder)
+
+    def send(self, agent: ActionPreferences, policy: Policy) -> Sent:
+        """Send the actors the agent's present weights."""
         weights = None
         if policy.asks_agent:
             network: Any = agent.online  # type: ignore[attr-defined]
@@ -97,11 +110,43 @@ class DistantPlayers:
             weights = self._actors.put(flat)
         if not any(known is policy for known in self._policies):
             self._policies.append(policy)
-        order = Order(0, steps, env_step, self._name(policy), self._weights, None)
-        self._record(self._ordered(order, weights), steps, recorder)
+        name = str(next(number for number, known in enumerate(self._policies) if known is policy))
+        return Sent(name, self._weights, weights)
 
-    def _name(self, policy: Policy) -> str:
-        return str(next(number for number, known in enumerate(self._policies) if known is policy))
+    @property
+    def begun(self) -> bool:
+        """Whether the first episodes have begun."""
+        return self._envs.begun
+
+    @property
+    def players(self) -> int:
+        """How many there are."""
+        return self._spec.players
+
+    def envs_of(self, player: int) -> slice:
+        """Where a player's envs are among those of all players."""
+        return self._spec.envs_of(player)
+
+    def beside(self, player: int) -> range:
+        """The players of a player's actor, itself among them."""
+        return range(player % self._count, self._spec.players, self._count)
+
+    def order(self, order: Order, weights: Any, is_first: bool) -> Calls:
+        """Ask a player for a chunk, after those that it was asked for before.
+
+        Args:
+            order: which.
+            weights: as of `send`.
+            is_first: whether nothing else is on its way from this player, so that it may need to know where its envs
+                are.
+
+        """
+        states = self.state_dict() if is_first and order.player in self._away else {}
+        return self._ask(order, order.player, weights, states)
+
+    def arrived(self, calls: Sequence[Calls], wait: bool) -> list[int]:
+        """Which of some chunks can be had now, by their places; with `wait` at least one, once it is there."""
+        return self._actors.arrived([of[-1][1] for of in calls], wait)
 
     def _ordered(self, order: Order, weights: Any) -> list[Played]:
         """The steps of all players, even if actors died meanwhile."""
@@ -112,33 +157,49 @@ class DistantPlayers:
         while len(played) < len(calls):
             player = len(played)
             try:
-                played[player] = self._answer(calls[player], player)
+                played[player] = self.answer(calls[player], player)
             except ActorLost as error:
                 actor = player % self._count
                 deaths[actor] += 1
-                self.deaths += 1
-                if deaths[actor] > DEATHS:
-                    raise TrainingError(
-                        f"place: {deaths[actor]} actors have died over the same steps of env "
-                        f"{self.first_env + self._spec.envs_of(player).start} and those beside it, after env step "
-                        f"{order.env_step:,}, the last of them so: {one_line(error) or 'without a word'}; play with "
-                        "--data.place null to see what the envs do."
-                    ) from error
-                log.warning(
-                    "actor %d died and is replaced: its envs %s",
-                    actor,
-                    "are played again to where they were" if self._resimulates else "begin new episodes",
-                )
-                self._actors.begin_again(actor)
-                self._known[actor].clear()
+                self.replace(player, deaths[actor], order.env_step, error)
                 states = states or self.state_dict()
-                self._away |= set(range(actor, self._spec.players, self._count))
-                for other in range(actor, self._spec.players, self._count):
+                for other in self.beside(player):
                     if other not in played:
                         calls[other] = self._ask(order, other, weights, states)
         return [played[player] for player in range(self._spec.players)]
 
-    def _ask(self, order: Order, player: int, weights: Any, states: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    def replace(self, player: int, deaths: int, env_step: int, error: ActorLost) -> None:
+        """Start another actor in place of a player's actor, which has died.
+
+        Args:
+            player: one of its players.
+            deaths: how often this actor has died during the same steps.
+            env_step: when these steps were ordered.
+            error: the last death.
+
+        Raises:
+            TrainingError: if it dies too often.
+
+        """
+        actor = player % self._count
+        self.deaths += 1
+        if deaths > DEATHS:
+            raise TrainingError(
+                f"place: {deaths} actors have died over the same steps of env "
+                f"{self.first_env + self._spec.envs_of(player).start} and those beside it, after env step "
+                f"{env_step:,}, the last of them so: {one_line(error) or 'without a word'}; play with "
+                "--data.place null to see what the envs do."
+            ) from error
+        log.warning(
+            "actor %d died and is replaced: its envs %s",
+            actor,
+            "are played again to where they were" if self._resimulates else "begin new episodes",
+        )
+        self._actors.begin_again(actor)
+        self._known[actor].clear()
+        self._away |= set(self.beside(player))
+
+    def _ask(self, order: Order, player: int, weights: Any, states: Mapping[str, Any]) -> Calls:
         """The calls for a player's chunk, preceded by what its actor does not have yet."""
         actor, known = player % self._count, self._known[player % self._count]
         ask = self._actors.ask
@@ -152,15 +213,24 @@ class DistantPlayers:
             policy = self._policies[int(order.policy)]
             calls.append(("know_policy", ask(actor, "know_policy", order.policy, policy)))
         state = None
-        if player in self._away:
+        if player in self._away and states:
             envs = self._spec.envs_of(player)
             state = {key: value[envs] for key, value in states.items()}
-            if self._frames is not None and not self._resimulates:
+            if self._gives_up(player):
                 state["running"] = []
         calls.append(("play", ask(actor, "play", order._replace(player=player, state=state), weights)))
         return calls
 
-    def _answer(self, calls: Sequence[tuple[str, Any]], player: int) -> Played:
+    def _gives_up(self, player: int) -> bool:
+        return not self._resimulates and self._envs.was_played(player)
+
+    def answer(self, calls: Calls, player: int) -> Played:
+        """Wait for a chunk of a player.
+
+        Raises:
+            ActorLost: if it will never come.
+
+        """
         for method, call in calls:
             answer = self._actors.answer(call)
             if method == "know_agent":
@@ -168,35 +238,18 @@ class DistantPlayers:
         played: Played = answer  # of the last call
         if player in self._away:
             self._away.discard(player)
-            if self._frames is not None and not self._resimulates:
+            if self._gives_up(player):
                 played = played._replace(lost=[GIVEN_UP] * self._spec.envs_per_player)
         return played
 
-    def _record(self, played: Sequence[Played], steps: int, recorder: Recorder) -> None:
-        if self._frames is None and not self._running:
-            self._begin(np.ones(self.num_envs, bool))
-        lost = [difference for part in played for difference in part.lost or [None] * self._spec.envs_per_player]
-        if any(difference is not None for difference in lost):
-            recorder.lose(lost)
-            self._begin(np.array([difference is not None for difference in lost]))
-        terminated = np.concatenate([part.terminated for part in played], axis=1)
-        streams = zip(*(part.timesteps() for part in played), strict=True)
-        for timesteps, ended in zip(streams, terminated, strict=True):
-            timestep = timesteps[0] if len(timesteps) == 1 else joined(timesteps, np.concatenate)
-            self._log.step(timestep.action, timestep.reward)
-            last = timestep.last
-            recorder.record(timestep, self._log.finished(last, ended) if last.any() else [])
-            if last.any():
-                self._begin(last)
-        self._frames = np.concatenate([part.frames[-1] for part in played])
-        self._running = []
-        self._generators = [state for part in played for state in part.generators]
-
-    def _begin(self, mask: NDArray[np.bool_]) -> None:
-        self._log.begin(next_seeds(self._spec.seed, self.first_env, self._episodes, mask))
-        self._episodes[mask] += 1
+    def record(self, player: int, played: Played, recorder: Collector) -> None:
+        """Tell what one player has played."""
+        self._envs.record_one(player, played, recorder)
 
     def _send(self, agent: Any) -> None:
+        parts = getattr(agent, "parts", None)
+        if parts is not None:
+            self._probe = rows_of_nothing(self.num_envs, parts)
         distant = distant_agent(agent, self._probe, self._spec.envs_per_player)
         self._said = distant.preferences(self._probe[: self._spec.envs_per_player])
         try:
@@ -218,17 +271,11 @@ class DistantPlayers:
 
     def state_dict(self) -> dict[str, Any]:
         """What is needed to restore each env, as plain values and tensors."""
-        running = self._running
-        if self._frames is not None:
-            running = [episode.state_dict() for episode in self._log.running(self._frames)]
-        return {"episode_of_env": self._episodes.tolist(), "generators": list(self._generators), "running": running}
+        return self._envs.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any], recorder: Recorder) -> None:
         """Each player restores this state before its next steps."""
-        self._episodes[:] = state["episode_of_env"]
-        self._generators = list(state["generators"])
-        self._frames, self._running = None, list(state["running"])
-        self._log.take_over([RunningEpisode.from_state_dict(episode) for episode in self._running])
+        self._envs.load_state_dict(state)
         self._away = set(range(self._spec.players))
 
     def close(self) -> None:

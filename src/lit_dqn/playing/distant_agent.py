@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
+from lit_dqn.parts import Parts
 
 log = logging.getLogger("lit_dqn")
 
@@ -25,13 +26,17 @@ class DistantAgent:
         num_actions: the number of its first outputs that are preferences.
         among: pad the batch with zeros to this number of rows, if a row's bits depend on the number of rows; None: do
             not.
+        parts: of observations; None: they have none.
 
     Attributes:
         first_row: the first row of the next batch.
 
     """
 
-    def __init__(self, network: nn.Module, num_actions: int, among: int | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, num_actions: int, among: int | None = None, parts: Parts | None = None
+    ) -> None:
+        self.parts = parts
         self.network = network
         self.num_actions = num_actions
         self.among = among
@@ -46,7 +51,8 @@ class DistantAgent:
             everybody = np.zeros((self.among, *observation.shape[1:]), observation.dtype)
             everybody[rows] = observation
             observation = everybody
-        outputs: Tensor = self.network(torch.as_tensor(observation))
+        seen = torch.as_tensor(observation)
+        outputs: Tensor = self.network(seen if self.parts is None else self.parts.tensors(seen))
         return outputs.float()[rows, : self.num_actions].numpy()
 
     @torch.no_grad()
@@ -86,7 +92,7 @@ def distant_agent(agent: Any, observations: NDArray[Any], rows: int) -> DistantA
     whole = agent.preferences(observations)
     few = rows < FEWEST_ROWS and rows < len(observations)
     for among in (len(observations),) if few else (None, len(observations)):
-        distant = DistantAgent(network, agent.num_actions, among)
+        distant = DistantAgent(network, agent.num_actions, among, getattr(agent, "parts", None))
         said = np.empty_like(whole)
         for first in range(0, len(observations), rows):
             distant.first_row = first
@@ -113,3 +119,12 @@ def observations_of_nothing(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray
     if dtype.kind == "f":
         return generator.standard_normal(shape).astype(dtype)
     return generator.integers(0, 2 if dtype == np.bool_ else 256, shape).astype(dtype)
+
+
+def rows_of_nothing(count: int, parts: Parts) -> NDArray[np.uint8]:
+    """Likewise, of several parts: [count, *row_shape]."""
+    generator = np.random.default_rng(0)
+    rows = generator.integers(0, 256, (count, *parts.row_shape), np.uint8)
+    numbers = parts.numbers(rows.reshape(-1, rows.shape[-1]))
+    numbers[...] = generator.standard_normal(numbers.shape)
+    return rows

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lit_dqn.types import ALL
+
 Seeds = Sequence[int | None]
 
 
@@ -71,22 +73,28 @@ class EpisodeLog:
                 self.total_reward[env] = 0
                 self.length[env] = 0
 
-    def step(self, actions: NDArray[np.integer], reward: NDArray[np.floating]) -> None:
-        """One agent step of every env: actions [N], rewards [N] as the envs returned them."""
-        self._actions.write(self.length, actions)
-        self.total_reward += reward
-        self.length += 1
+    def step(self, actions: NDArray[np.integer], reward: NDArray[np.floating], envs: slice = ALL) -> None:
+        """One agent step of some envs: actions [n], rewards [n] as the envs returned them."""
+        self._actions.write(self.length[envs], actions, envs)
+        self.total_reward[envs] += reward
+        self.length[envs] += 1
 
-    def finished(self, last: NDArray[np.bool_], terminated: NDArray[np.bool_]) -> list[Finished]:
+    def finished(self, last: NDArray[np.bool_], terminated: NDArray[np.bool_], envs: slice = ALL) -> list[Finished]:
         """The episodes that the last step ended, in the order of their envs.
 
         Args:
-            last: [N], whether the episode of an env ended.
-            terminated: [N], whether it terminated.
+            last: [n], whether the episode of an env ended.
+            terminated: [n], whether it terminated.
+            envs: the envs of the step, a range.
 
         """
         return [
-            Finished(self._first_env + env, float(self.total_reward[env]), int(self.length[env]), bool(terminated[env]))
+            Finished(
+                self._first_env + (envs.start or 0) + env,
+                float(self.total_reward[envs][env]),
+                int(self.length[envs][env]),
+                bool(terminated[env]),
+            )
             for env in map(int, np.flatnonzero(last))
         ]
 
@@ -105,15 +113,16 @@ class EpisodeLog:
             frames: the envs' present frames, [N, *shape].
 
         """
-        return [
-            RunningEpisode(
-                seed=seed,
-                actions=self._actions.of(env, int(self.length[env])),
-                total_reward=float(self.total_reward[env]),
-                frame_hash=frame_hash(frames[env]),
-            )
-            for env, seed in enumerate(self._seeds)
-        ]
+        return [self.running_in(env, frame) for env, frame in enumerate(frames)]
+
+    def running_in(self, env: int, frame: NDArray[Any]) -> "RunningEpisode":
+        """Likewise, of one env."""
+        return RunningEpisode(
+            seed=self._seeds[env],
+            actions=self._actions.of(env, int(self.length[env])),
+            total_reward=float(self.total_reward[env]),
+            frame_hash=frame_hash(frame),
+        )
 
 
 class ActionLog:
@@ -123,11 +132,11 @@ class ActionLog:
         self._actions = np.zeros((num_envs, 1024), np.int32)
         self._envs = np.arange(num_envs)
 
-    def write(self, step: NDArray[np.int64], action: NDArray[np.integer]) -> None:
-        """Record the actions [N] of the steps [N], counted from 0 in each episode."""
+    def write(self, step: NDArray[np.int64], action: NDArray[np.integer], envs: slice = ALL) -> None:
+        """Record the actions [n] of the steps [n] of some envs, counted from 0 in each episode."""
         while int(step.max()) >= self._actions.shape[1]:
             self._double()
-        self._actions[self._envs, step] = action
+        self._actions[self._envs[envs], step] = action
 
     def _double(self) -> None:
         self._actions = np.concatenate([self._actions, np.zeros_like(self._actions)], axis=1)

@@ -126,7 +126,7 @@ class Player:
 
     def play(self, agent: ActionPreferences, policy: Policy, steps: int, env_step: int, recorder: Recorder) -> None:
         """Play some steps of each env, as for `Players`."""
-        stage = self.stage
+        stage, policy = self.stage, policy.of_envs(self.first_env, self.num_envs, self.all_envs)
         if not stage.begun:
             stage.begin(np.ones(self.num_envs, bool))
         for step in range(env_step, env_step + steps * self.all_envs, self.all_envs):

@@ -1,8 +1,9 @@
 """A policy chooses an action per env. It holds no state: the caller passes each env's random generator."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,17 @@ class Policy(ABC):
         self, agent: ActionPreferences, observation: NDArray[Any], env_step: int, generators: Generators
     ) -> NDArray[np.int64]:
         """Actions [N] for observations [N, *shape]; `generators` has one generator per env."""
+
+    def of_envs(self, first_env: int, num_envs: int, all_envs: int) -> Self:
+        """The policy for some envs of a run during training; by default the same one for all.
+
+        Args:
+            first_env: the number of the first env over the whole run.
+            num_envs: the number of these envs.
+            all_envs: the number of envs of the whole run.
+
+        """
+        return self
 
     def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
         """π(a|s) of observations [N, *shape], as [N, num_actions].
@@ -97,24 +109,40 @@ class EpsilonGreedy(Policy):
 
     Args:
         epsilon: ε as a number or as a schedule over env steps.
+        spread: α of ε_i = ε^(1 + α i / (N - 1)), the exploration of env i of N during training (Horgan et al. 2018,
+            section 4.1: ε 0.4, α 7); with 0 all envs have ε, as in evaluations.
 
     Raises:
-        ConfigError: if ε is outside [0, 1].
+        ConfigError: if ε is outside [0, 1], or α is negative.
 
     """
 
-    def __init__(self, epsilon: Schedule | float = 0.1) -> None:
+    _exponent: NDArray[np.float64] | None = None  # of each env; None: 1
+
+    def __init__(self, epsilon: Schedule | float = 0.1, spread: float = 0.0) -> None:
         self.epsilon = epsilon if isinstance(epsilon, Schedule) else Constant(epsilon)
         for value in (self.epsilon.start, self.epsilon.end):
             if not 0 <= value <= 1:
                 raise ConfigError(f"epsilon: {value} is a probability and must lie in [0, 1].")
+        if not 0 <= spread < np.inf:
+            raise ConfigError(f"spread: {spread} of EpsilonGreedy must be at least 0; 0 is the same ε in all envs.")
+        self.spread = spread
+
+    def of_envs(self, first_env: int, num_envs: int, all_envs: int) -> Self:
+        """With the ε of each of these envs, as for `Policy`."""
+        if self.spread == 0:
+            return self
+        own = copy.copy(self)
+        own._exponent = 1 + self.spread * np.arange(first_env, first_env + num_envs) / max(all_envs - 1, 1)
+        return own
 
     def act(
         self, agent: ActionPreferences, observation: NDArray[Any], env_step: int, generators: Generators
     ) -> NDArray[np.int64]:
         """Actions [N]; the agent is used only if some env acts greedily."""
         epsilon = self.epsilon(env_step)
-        explore = np.array([generator.random() < epsilon for generator in generators])
+        draws = [generator.random() for generator in generators]
+        explore = np.array(draws) < (epsilon if self._exponent is None else epsilon**self._exponent)
         if explore.all():
             return UniformRandom().act(agent, observation, env_step, generators)
         action = _best(agent.preferences(observation), generators, ~explore)
@@ -125,13 +153,20 @@ class EpsilonGreedy(Policy):
         return action
 
     def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
-        """ε divided among all actions, 1 - ε among the best."""
+        """ε divided among all actions, 1 - ε among the best.
+
+        Raises:
+            ConfigError: if each env has its own ε.
+
+        """
+        if self.spread:
+            return super().probabilities(agent, observation, env_step)
         epsilon = self.epsilon(env_step)
         greedy = Greedy().probabilities(agent, observation, env_step)
         return epsilon / agent.num_actions + (1 - epsilon) * greedy
 
     def metrics(self, env_step: int) -> dict[str, float]:
-        """The exploration rate, ε."""
+        """The exploration rate, ε; where each env has its own, that of env 0, which is the highest."""
         return {"exploration_rate": self.epsilon(env_step)}
 
 

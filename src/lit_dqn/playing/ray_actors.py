@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import os
 import random
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lit_dqn.errors import SIGNALS, ConfigError, one_line
@@ -16,6 +18,11 @@ from lit_dqn.playing.places import ActorLost, Place
 
 if TYPE_CHECKING:
     from lit_dqn.playing.actor import PlayerSpec
+
+log = logging.getLogger("lit_dqn")
+
+REPORT_SECONDS, GIVE_UP_SECONDS = 10.0, 120.0
+"""How long a run waits for free CPUs before it reports that, and before it ends."""
 
 STORE_BYTES = 256 * 2**20
 """Memory for objects in transit, weights and chunks, of a Ray that is started here, in bytes. The rest goes to disk."""
@@ -32,15 +39,28 @@ class RayActors(Place):
             or more players. The results do not depend on either.
         address: `local` starts Ray on this machine, and ends it with the run; `auto` is the cluster of this machine;
             any other value is passed to `ray.init`. If this process has already started Ray, that is used.
+        asynchronous: whether players play on continuously, and the learner takes what has arrived (Horgan et al. 2018).
+            Such a run depends on the speed of its players; `fit --replay_journal` repeats it from its journal.
+        slack: how far apart playing and learning may be if `asynchronous`, in training steps; the faster side waits.
+        max_staleness: how old the weights that played a chunk may be if `asynchronous`, in training steps.
 
     Raises:
         ConfigError: if a number is not positive.
 
     """
 
-    def __init__(self, actors: int = 2, envs_per_player: int = 8, address: str = "local") -> None:
+    def __init__(
+        self,
+        actors: int = 2,
+        envs_per_player: int = 8,
+        address: str = "local",
+        asynchronous: bool = False,
+        slack: int = 2,
+        max_staleness: int = 16,
+    ) -> None:
         super().__init__(actors, envs_per_player)
         self.address = address
+        self._play_on(asynchronous, slack, max_staleness)
 
     def check(self) -> None:
         """Refuse to play in Ray if it is not installed.
@@ -96,7 +116,36 @@ class _RayCrew:
             ray.exceptions.WorkerCrashedError,
             ray.exceptions.NodeDiedError,
         )
+        self._check_cpus(place)
+        self._wait_for_cpus(place)
         self._actors = [self._begin(actor) for actor in range(place.actors)]
+
+    def _check_cpus(self, place: RayActors) -> None:
+        """Refuse more actors than the cluster has CPUs."""
+        cpus = int(self._ray.cluster_resources().get("CPU", 0))
+        if cpus < place.actors:
+            self.close()
+            raise ConfigError(
+                f"place: {place.actors} actors take one CPU each, and the cluster has {cpus} in all; set "
+                f"--data.place.init_args.actors {max(cpus, 1)}."
+            )
+
+    def _wait_for_cpus(self, place: RayActors) -> None:
+        """Wait until the CPUs are free, report it, and give up in the end; Ray itself would wait for ever."""
+        began, reported = time.monotonic(), False
+        while (free := int(self._ray.available_resources().get("CPU", 0))) < place.actors:
+            waited = time.monotonic() - began
+            sentence = f"place: {place.actors} actors take one CPU each, and {free} of the cluster's are free"
+            if waited > GIVE_UP_SECONDS:
+                self.close()
+                raise ConfigError(
+                    f"{sentence}, after {GIVE_UP_SECONDS:.0f} seconds; end what uses them, or set "
+                    f"--data.place.init_args.actors {max(free, 1)}."
+                )
+            if waited > REPORT_SECONDS and not reported:
+                log.warning("%s; the run waits for them, at most %.0f seconds", sentence, GIVE_UP_SECONDS)
+                reported = True
+            time.sleep(0.1)
 
     def _begin(self, actor: int) -> Any:
         with _undisturbed():
@@ -122,6 +171,14 @@ class _RayCrew:
             lines = [line for line in str(error).splitlines() if line.strip()]
             raise ActorLost(lines[-1] if lines else type(error).__name__) from error
 
+    def arrived(self, calls: Sequence[Any], wait: bool) -> list[int]:
+        lost = [place for place, call in enumerate(calls) if isinstance(call, Exception)]
+        if lost or not calls:
+            return lost
+        count, seconds = (1, None) if wait else (len(calls), 0)
+        ready, _ = self._ray.wait(list(calls), num_returns=count, timeout=seconds)
+        return [place for place, call in enumerate(calls) if call in ready]
+
     def begin_again(self, actor: int) -> None:
         with contextlib.suppress(Exception):  # it is usually dead already
             self._ray.kill(self._actors[actor])
@@ -131,7 +188,7 @@ class _RayCrew:
         if not self._ray.is_initialized():
             return
         with _undisturbed():
-            for actor in self._actors:
+            for actor in getattr(self, "_actors", ()):
                 self._ray.kill(actor)
             if self._is_ours:
                 self._ray.shutdown()

@@ -11,7 +11,7 @@ from lit_dqn.replay.layout import array_layout, check_same_layout
 from lit_dqn.replay.masks import StoredMasks
 from lit_dqn.replay.stacking import observations_at, rows_of_stack
 from lit_dqn.saving.sidecar import Sidecar
-from lit_dqn.types import Batch, Lookup, Timestep
+from lit_dqn.types import ALL, Batch, Lookup, Timestep
 
 
 class ReplayBuffer:
@@ -99,9 +99,10 @@ class ReplayBuffer:
         """The numbers of the starts that can be drawn, oldest first."""
         return range(self._oldest_start, self._next_start)
 
-    def add(self, timestep: Timestep) -> None:
-        """Store one step of every env. O(N), whatever the capacity."""
-        place, next_place = self._places(self._head), self._places(self._head + 1)
+    def add(self, timestep: Timestep, envs: slice = ALL) -> None:
+        """Store one step of a range of envs, by default of all. O(N), whatever the capacity."""
+        head = self._head[envs]  # a view
+        place, next_place = self._places(head, envs), self._places(head + 1, envs)
         step = self._step[place]
         first = step == 0
         if first.any():  # all others are the next observations of the previous `add`
@@ -119,11 +120,11 @@ class ReplayBuffer:
             self._written += [next_place, place[first]]
         self._start_number[place] = self._start_number[next_place] = -1
         self._step[next_place] = step + 1
-        self._complete_starts(step, timestep.last, longest_window=self.n_step)
-        self._head += 1
+        self._complete_starts(step, timestep.last, self.n_step, envs)
+        head += 1
         if timestep.last.any():
-            self._head += timestep.last
-            self._step[self._places(self._head)[timestep.last]] = 0
+            head += timestep.last
+            self._step[self._places(head, envs)[timestep.last]] = 0
         self._forget_overwritten()
 
     def cut_episodes(self, envs: NDArray[np.bool_] | None = None) -> None:
@@ -139,7 +140,7 @@ class ReplayBuffer:
         self._head -= 1
         newest = self._places(self._head)
         self._last[newest[running]] = True
-        self._complete_starts(self._step[newest], running, longest_window=self.n_step - 1)
+        self._complete_starts(self._step[newest], running, self.n_step - 1)
         self._head += 1 + running
         self._step[self._places(self._head)[running]] = 0
         self._forget_overwritten()
@@ -172,10 +173,8 @@ class ReplayBuffer:
         row = self._start_row[places]
         first_row = self._start_column[places].astype(np.int64) * self._rows
         first_place = first_row + row
-        reward = np.zeros(len(starts), np.float32)
-        discount = np.ones(len(starts), np.float32)
-        end = row  # the end of each window: the row of its next observation
-        place = first_place
+        reward, discount = np.zeros(len(starts), np.float32), np.ones(len(starts), np.float32)
+        place, end = first_place, row  # the end of each window: the row of its next observation
         goes_on = np.ones(len(starts), bool)
         for _ in range(n_step):
             step_reward = self._reward[place]
@@ -264,26 +263,27 @@ class ReplayBuffer:
         self._next_start, self._oldest_start = state["next_start"], state["oldest_start"]
         self._written = None
 
-    def _places(self, row: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The position in the long column of a row of each column, counted without wrap-around; [N]."""
-        return self._first_row + row % self._rows
+    def _places(self, row: NDArray[np.int64], envs: slice = ALL) -> NDArray[np.int64]:
+        """The position in the long column of a row of each column, counted without wrap-around; [n]."""
+        return self._first_row[envs] + row % self._rows
 
-    def _complete_starts(self, step: NDArray[np.int32], last: NDArray[np.bool_], longest_window: int) -> None:
+    def _complete_starts(self, step: NDArray[np.int32], last: NDArray[np.bool_], most: int, envs: slice = ALL) -> None:
         """Number the starts whose window the row at the head completes, oldest first in each column.
 
         Args:
-            step: [N], of that row, counted from the start of the episode.
-            last: [N], whether it ends its episode.
-            longest_window: in steps.
+            step: [n], of that row, counted from the start of the episode.
+            last: [n], whether it ends its episode.
+            most: the longest window, in steps.
+            envs: the range of n envs.
 
         """
-        for window in range(longest_window, 0, -1):
+        for window in range(most, 0, -1):
             complete = step >= window - 1
             if window < self.n_step:
                 if not last.any():
                     break
                 complete &= last
-            columns = self._columns if complete.all() else self._columns[complete]
+            columns = self._columns[envs] if complete.all() else self._columns[envs][complete]
             if len(columns):
                 rows = (self._head[columns] - (window - 1)) % self._rows
                 numbers = np.arange(self._next_start, self._next_start + len(columns))

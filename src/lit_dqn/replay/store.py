@@ -10,7 +10,7 @@ from lit_dqn.replay.buffer import ReplayBuffer
 from lit_dqn.replay.device_frames import DeviceFrames
 from lit_dqn.replay.horizon import Horizon
 from lit_dqn.replay.samplers import PrioritySampler, Sampler
-from lit_dqn.types import Batch, Drawn, Timestep
+from lit_dqn.types import ALL, Batch, Drawn, Timestep
 
 
 class BufferedStore:
@@ -27,9 +27,9 @@ class BufferedStore:
         """The number of transitions that can be drawn now."""
         return len(self.buffer.starts)
 
-    def add(self, timestep: Timestep) -> None:
-        """Store one step of every env."""
-        self.buffer.add(timestep)
+    def add(self, timestep: Timestep, envs: slice = ALL) -> None:
+        """Store one step of a range of envs, by default of all."""
+        self.buffer.add(timestep, envs)
 
     def cut_episodes(self, envs: NDArray[np.bool_] | None = None) -> None:
         """Truncate the running episodes of the envs in `envs` [N]; None: of all."""

@@ -18,6 +18,9 @@ AGENT_NAME, ENV_STEP, RANDOM_STATE, THREADS, DEVICE = "agent", "env_step", "rand
 DATA_STATE = "ReplayDataModule"
 """Lightning's key for the state of the data module: the name of its class."""
 
+ASYNCHRONOUS = "asynchronous"
+"""The key of the counters of asynchronous play in the state of the data module."""
+
 REPLAY_STATE, REPLAY_FOLDER, MANIFEST_CRC32 = "replay", "folder", "manifest_crc32"
 """The key of the replay in the state of the data module, and of its arrays' places in that."""
 
@@ -88,6 +91,12 @@ class Contents:
         """One state per optimiser, in torch's form; empty before training has begun."""
         states: list[dict[str, Any]] = self.contents.get(OPTIMIZERS, [])
         return states
+
+    @property
+    def asynchronous(self) -> dict[str, int] | None:
+        """The counters of asynchronous play; None without it."""
+        counters: dict[str, int] | None = self.contents.get(DATA_STATE, {}).get(ASYNCHRONOUS)
+        return counters
 
     @property
     def fit_loop(self) -> dict[str, Any]:

@@ -100,6 +100,20 @@ def append_text(path: Path, text: str) -> None:
         raise
 
 
+def sync_file(path: Path) -> None:
+    """Wait until what a file holds is on the disk.
+
+    Raises:
+        OSError: if it cannot be.
+
+    """
+    descriptor = os.open(path, os.O_RDWR)  # Windows waits for none that is open to read
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def open_to_append(path: Path) -> BinaryIO:
     """A file, opened for appending, for the output of a process.
 

@@ -1,7 +1,7 @@
 """The files in the folders of runs, studies and searches.
 
 lightning_logs/cartpole/version_0/     a run, one of all versions of its name
-config.yaml  run.lock  episodes.csv  metrics.csv  results.json
+config.yaml  run.lock  episodes.csv  metrics.csv  results.json  journal.csv
 checkpoints/
 env_step_104.ckpt  last.ckpt  best.ckpt      last and best are second names of numbered ones
 env_step_104.replay/                         the replay of a checkpoint
@@ -28,6 +28,9 @@ from pathlib import Path
 CHECKPOINTS, PREDICTIONS, EXPORT, PICTURES = "checkpoints", "predictions", "export", "pictures"
 
 CONFIG, EPISODES, RESULTS, LOCK = "config.yaml", "episodes.csv", "results.json", "run.lock"
+
+JOURNAL = "journal.csv"
+"""Of asynchronous play."""
 
 STUDY, STUDY_LOCK, RUNS, OUTPUT = "study.json", "study.lock", "runs", "log.txt"
 

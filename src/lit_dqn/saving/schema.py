@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lit_dqn.saving import contents as key
 from lit_dqn.saving.checks import (
+    LARGEST,
     Check,
     all_of,
     either,
@@ -32,6 +33,7 @@ from lit_dqn.saving.checks import (
     whole,
 )
 from lit_dqn.saving.layout import REPLAY_SUFFIX
+from lit_dqn.saving.loop_counters import LOOPS
 from lit_dqn.saving.optimizer_state import check_saved_optimizer
 from lit_dqn.saving.plain import check_plain
 from lit_dqn.saving.shapes import observation_shape
@@ -125,52 +127,6 @@ def _is_row(name: Any, value: Any) -> bool:
 # --- additional contents for resuming a run ---
 
 
-def _counts(*names: str) -> Check:
-    count = record(dict.fromkeys(names, whole()))
-    return record({"total": count, "current": count})
-
-
-def _progress() -> Check:
-    batches = _counts("ready", "started", "processed", "completed")
-    last = record({"is_last_batch": flag})
-
-    def check(value: Any, where: str) -> None:
-        batches(value, where)
-        last(value, where)
-
-    return check
-
-
-LOOPS = record(
-    {
-        "fit_loop": record(
-            {
-                "state_dict": mapping,
-                "epoch_progress": _counts("ready", "started", "processed", "completed"),
-                "epoch_loop.state_dict": record({"_batches_that_stepped": whole()}),
-                "epoch_loop.batch_progress": _progress(),
-                "epoch_loop.scheduler_progress": _counts("ready", "completed"),
-                "epoch_loop.automatic_optimization.state_dict": mapping,
-                "epoch_loop.automatic_optimization.optim_progress": record(
-                    {
-                        "optimizer": record(
-                            {
-                                "step": _counts("ready", "completed"),
-                                "zero_grad": _counts("ready", "started", "completed"),
-                            }
-                        )
-                    }
-                ),
-                "epoch_loop.manual_optimization.state_dict": mapping,
-                "epoch_loop.manual_optimization.optim_step_progress": _counts("ready", "completed"),
-                "epoch_loop.val_loop.state_dict": mapping,
-                "epoch_loop.val_loop.batch_progress": _progress(),
-            }
-        )
-    }
-)
-"""Lightning's."""
-
 GENERATOR = record(
     {
         "bit_generator": text,
@@ -204,6 +160,10 @@ REPLAY = record(
         key.REPLAY_FOLDER: replay_name,
         key.MANIFEST_CRC32: WORD,
     }
+)
+
+ASYNCHRONOUS = record(
+    {"arrivals": whole(), "training_steps": whole(), "lead": whole(-LARGEST), "envs_per_player": whole(1)}
 )
 
 
@@ -240,7 +200,7 @@ def _training(num_envs: int, shards: int) -> Check:
             "lr_schedulers": list_of(mapping, 0),
             key.THREADS: whole(1, MAX_THREADS),
             key.RANDOM_STATE: RANDOM,
-            key.DATA_STATE: record(state, {"prefilled": whole()}),
+            key.DATA_STATE: record(state, {"prefilled": whole(), key.ASYNCHRONOUS: ASYNCHRONOUS}),
         },
         {key.DEVICE: text},
     )

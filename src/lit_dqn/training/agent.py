@@ -148,15 +148,15 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         self.eval()
 
     def configure_callbacks(self) -> list[lightning.Callback]:
-        """The callback that logs returns, losses and exploration over env steps, for a Trainer without one."""
-        from lit_dqn.callbacks import RunDescription, TrainingStatistics
+        """The callbacks that log returns, losses, exploration and journals, for a Trainer without them."""
+        from lit_dqn.callbacks import JournalWriter, RunDescription, TrainingStatistics
 
         trainer: Any = self.trainer
         if trainer.state.fn != "fit" or not hasattr(trainer.datamodule, "collector"):
             return []  # nothing to log
         return [
             kind()
-            for kind in (TrainingStatistics, RunDescription)
+            for kind in (TrainingStatistics, RunDescription, JournalWriter)
             if not any(isinstance(callback, kind) for callback in trainer.callbacks)
         ]
 

@@ -1,5 +1,6 @@
+import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,12 @@ class CheckpointPolicy(Policy):
                 f"not {seen} and {agent.num_actions}"
             )
         return self.policy.act(as_masked(self._agent, agent), observation, env_step, generators)
+
+    def of_envs(self, first_env: int, num_envs: int, all_envs: int) -> Self:
+        """With the policy of these envs, as `Policy` says."""
+        own = copy.copy(self)
+        own.policy = self.policy.of_envs(first_env, num_envs, all_envs)
+        return own
 
     def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
         """π(a|s) with the agent of the checkpoint."""

@@ -1,18 +1,21 @@
 import inspect
 import logging
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn, cast
 
 import lightning
 import numpy as np
 
 from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn.playing.asynchronous import Asynchronous
 from lit_dqn.playing.collector import Collector
+from lit_dqn.playing.places import Place
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.sharded import ShardedCollector
 from lit_dqn.ranks import Ranks
 from lit_dqn.replay import ShardedReplay
 from lit_dqn.saving.checkpoint import Checkpoint
-from lit_dqn.saving.contents import lacks_segments
+from lit_dqn.saving.contents import ASYNCHRONOUS, lacks_segments
 from lit_dqn.saving.specification import as_typed, specification
 from lit_dqn.types import Store
 
@@ -39,6 +42,10 @@ class CheckpointedData(lightning.LightningDataModule):
 
     collector: Collector | ShardedCollector | None = None
     store: Store | ShardedReplay | None = None
+    asynchronous: Asynchronous | None = None
+    """Asynchronous play during training; None: players play in turn."""
+
+    place: Place | None
     resume_env: ResumeEnv
     min_replay_size: int
     seed: int
@@ -80,6 +87,7 @@ class CheckpointedData(lightning.LightningDataModule):
             "sampling": sampling[0] if self.shards == 1 else sampling,
             "seed": self.seed,
             **({"prefilled": self.prefilled} if self.prefilled else {}),
+            **({} if self.asynchronous is None else {ASYNCHRONOUS: self.asynchronous.state_dict()}),
         }
 
     def check_can_resume(self, checkpoint: Checkpoint) -> None:
@@ -103,11 +111,29 @@ class CheckpointedData(lightning.LightningDataModule):
                     f"--model.init_from {checkpoint.path}."
                 )
 
+        if self.place is not None and self.place.asynchronous:
+            self._check_journal(checkpoint.asynchronous, str(checkpoint.path))
+
+    def _check_journal(self, then: Mapping[str, int] | None, path: str) -> None:
+        """Refuse to start a journal in the middle of a run."""
+        now = cast(Place, self.place).envs_per_player
+        if then is None:
+            raise ConfigError(
+                "place: the checkpoint was made by players that are not asynchronous, and a journal from here on would "
+                "make no run again; set --data.place.init_args.asynchronous false, or start anew from its weights with "
+                f"--model.init_from {path}."
+            )
+        if then["envs_per_player"] != now:
+            raise ConfigError(
+                f"place: the checkpoint's journal tells of players with {then['envs_per_player']} envs, not {now}; set "
+                f"--data.place.init_args.envs_per_player {then['envs_per_player']}."
+            )
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume from a saved state, for training.
 
         Raises:
-            ConfigError: if the saved replay is damaged.
+            ConfigError: if the saved replay is damaged, or a journal would begin in the middle of a run.
             TrainingError: if the replay was not read with the checkpoint.
 
         """
@@ -135,6 +161,9 @@ class CheckpointedData(lightning.LightningDataModule):
             except (OSError, ValueError, KeyError) as error:
                 raise ConfigError(f"ckpt_path: the replay of the checkpoint cannot be read: {error}.") from error
         self.collector.load_state_dict(state_dict["collector"], resume_env)
+        if self.asynchronous is not None:
+            self._check_journal(state_dict.get(ASYNCHRONOUS), "CHECKPOINT")
+            self.asynchronous.load_state_dict(state_dict[ASYNCHRONOUS])
         saved = state_dict["sampling"] if self.shards > 1 else [state_dict["sampling"]]
         for generator, state in zip(self._sampling, saved, strict=True):
             generator.bit_generator.state = state

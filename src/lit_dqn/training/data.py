@@ -233,6 +233,7 @@ class ReplayDataModule(PrefilledData):
             device = self.device_of_frames(learns_on)
             self.collector, self.store = self._make_shards(device)
             self._play_ahead = PlayAhead(self.collector) if self.play_ahead else None
+            self.asynchronous = self._make_asynchronous()
 
     def train_dataloader(self) -> ReplayDataset:
         """The dataset itself: it yields whole chunks and plays in this process, so a DataLoader has nothing to do.
@@ -267,6 +268,7 @@ class ReplayDataModule(PrefilledData):
             refill=refill,
             stopped=lambda: Ranks.now().highest(int(self.stopped)) > 0,
             play_ahead=self._play_ahead,
+            asynchronous=self.asynchronous,
         )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:

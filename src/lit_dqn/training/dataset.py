@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from lit_dqn.playing.ahead import PlayAhead
+from lit_dqn.playing.asynchronous import Asynchronous
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.policies import Policy
 from lit_dqn.playing.sharded import ShardedCollector
@@ -30,6 +31,7 @@ class ReplayDataset(IterableDataset[Chunk]):
         refill: whether the store is empty although the run has started before.
         stopped: returns whether the run should end.
         play_ahead: plays during the updates; None: playing and learning alternate.
+        asynchronous: takes what players have played on their own; None: the collector orders each chunk.
 
     """
 
@@ -49,6 +51,7 @@ class ReplayDataset(IterableDataset[Chunk]):
         refill: bool,
         stopped: Callable[[], bool],
         play_ahead: PlayAhead | None,
+        asynchronous: Asynchronous | None,
     ) -> None:
         self.collector = collector
         self.store = store
@@ -63,6 +66,7 @@ class ReplayDataset(IterableDataset[Chunk]):
         self.refill = refill
         self.stopped = stopped
         self.play_ahead = play_ahead
+        self.collect = collector.collect if asynchronous is None else asynchronous.collect
 
     def __len__(self) -> int:
         return self.chunks_per_epoch
@@ -82,7 +86,7 @@ class ReplayDataset(IterableDataset[Chunk]):
                 yield self._draw(collector.env_step)
             elif self.play_ahead is None:
                 with self.agent.exploring():
-                    collector.collect(self.agent, self.env_steps_per_chunk)
+                    self.collect(self.agent, self.env_steps_per_chunk)
                 yield self._draw(collector.env_step)
             else:
                 env_step = collector.env_step + self.env_steps_per_chunk

@@ -1,4 +1,5 @@
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -8,8 +9,10 @@ from lit_dqn.envs import make_vec
 from lit_dqn.errors import ConfigError
 from lit_dqn.parts import Parts
 from lit_dqn.playing.actor import PlayerSpec
+from lit_dqn.playing.asynchronous import Asynchronous
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.distant import DistantPlayers
+from lit_dqn.playing.journal import read_journal
 from lit_dqn.playing.places import Place
 from lit_dqn.playing.player import Player
 from lit_dqn.playing.policies import Policy
@@ -38,6 +41,7 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
     """Data that are played: the collector and the store of each shard."""
 
     gradient_steps: int
+    env_steps_per_update: int
     batch_size: int
     reward_clip: float | None
     policy: Policy
@@ -46,6 +50,9 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
     parts: Parts | None
     _row_shape: tuple[int, ...]
     _distant: DistantPlayers | None = None
+
+    replay_journal: Path | None = None
+    """The journal of the run that the next fit repeats; None: a run of its own."""
 
     first_env = 0
     """The number of the first env over the whole run, which determines its seeds; here this process plays all envs."""
@@ -66,20 +73,22 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
         return ShardedCollector(collectors, ranks), ShardedReplay(replays)
 
     def check_place(self) -> None:
-        """Refuse data that `place` cannot play, without starting anything.
+        """Refuse data that `place` cannot play, or a journal that cannot be replayed, without starting anything.
 
         Raises:
-            ConfigError: such as for a package that is missing.
+            ConfigError: such as for a package that is missing, or a journal that is none.
 
         """
+        if self.replay_journal is not None:
+            if self.place is None or not self.place.asynchronous:
+                raise ConfigError(
+                    "replay_journal: players that are not asynchronous keep no journal, for their run is the same each "
+                    "time; give the config.yaml of the run that the journal is of, or leave --replay_journal out."
+                )
+            read_journal(self.replay_journal)
         if self.place is None:
             return
         self.place.check()
-        if self.parts is not None:
-            raise ConfigError(
-                f"place: {type(self.place).__name__} does not play envs whose observations have several parts; set "
-                "--data.place null."
-            )
 
     def begin_place(self) -> None:
         """Start the actors of `place`, if there is one, so that errors are reported before the run starts.
@@ -123,6 +132,14 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
         envs = self._make_vec(num_envs, first_env)
         player = Player(envs, self.frame_stack, self.seed, first_env, self.action_mask, self.num_envs, self.memory_size)
         return Collector(player, self.policy, store)
+
+    def _make_asynchronous(self) -> Asynchronous | None:
+        """Asynchronous play, if `place` says so."""
+        if self.place is None or not self.place.asynchronous:
+            return None
+        assert isinstance(self.collector, Collector)
+        journal = None if self.replay_journal is None else read_journal(self.replay_journal)
+        return Asynchronous(self.collector, self.place, self.gradient_steps * self.env_steps_per_update, journal)
 
     def _make_store(self, device: torch.device | None) -> OneStore:
         buffer = ReplayBuffer(

@@ -147,6 +147,15 @@ def _check_place(settings: Mapping[str, Any], place: Place) -> None:
             "env_processes: true and a place both say in which processes envs are played; set --data.env_processes "
             "false."
         )
+    if place.asynchronous and settings["play_ahead"]:
+        raise ConfigError(
+            "play_ahead: true, but players that are asynchronous play on all the time; set --data.play_ahead false."
+        )
+    if place.asynchronous and settings["sampler"].is_rollout:
+        raise ConfigError(
+            "place: players that are asynchronous act by older weights, and a rollout is learned from as if it were "
+            "played by those of now; set --data.place.init_args.asynchronous false."
+        )
     if settings["shards"] > 1:
         raise ConfigError(
             f"place: {type(place).__name__} plays for one shard, and there are {settings['shards']}; set --data.shards "

@@ -58,6 +58,7 @@ OTHERS = {
     "return_predictions": Argument(_BOOL),
     "verbose": Argument(_BOOL),
     "plan": Argument(_BOOL),
+    "replay_journal": Argument(_TEXT),
     "print_config": Argument(),
 }
 """Keys outside of the sections."""
