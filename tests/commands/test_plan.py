@@ -5,9 +5,10 @@ import signal
 import pytest
 
 from helpers import CONFIGS, make_data, make_trainer, run
-from lit_dqn import EpsilonGreedy, Play
+from lit_dqn import EpsilonGreedy, Play, RayActors
 from lit_dqn.callbacks import StoppingRules
 from lit_dqn.commands.plan import _env_steps, _folded
+from lit_dqn.commands.plan_place import StepCost, describe_place, describe_time, measure_steps
 
 CARTPOLE = f"--config={CONFIGS / 'cartpole.yaml'}"
 
@@ -153,3 +154,36 @@ def test_a_long_line_is_folded_at_the_width_of_the_terminal(columns, monkeypatch
     assert all(line.startswith(" " * 12 + "word") for line in rest)
     assert columns - 8 < len(first) <= columns
     assert " ".join([first, *rest]).split()[1:] == words
+
+
+def in_ray(actors, envs_per_player):
+    return make_data(num_envs=8, env_steps_per_update=8, place=RayActors(actors, envs_per_player))
+
+
+def test_the_plan_of_a_place_says_what_more_actors_bring_and_what_serves_better_here():
+    waits, computes = StepCost(0.005, 0.0002), StepCost(0.005, 0.005)
+    said = describe_place(in_ray(2, 2), waits, cores=2)
+    assert "a step of one env takes 5.00 ms, of which it computes 0.20 ms; 2 actors, each of which steps" in said
+    assert "play at most 400 env steps/s, and 4, one for each player, 800; on this machine --data.place null" in said
+    assert "--data.env_processes true plays up to 1,600, for each env has a process" in said
+    # What computes has no use for more processes than cores.
+    assert "env_processes" not in describe_place(in_ray(2, 2), computes, cores=2)
+    assert "plays up to 800" in describe_place(in_ray(2, 2), computes, cores=4)
+    assert "400 env steps/s; envs_per_player 1 and 8 actors 1,600" in describe_place(in_ray(2, 4), waits, cores=2)
+
+
+def test_the_plan_of_a_place_says_where_the_time_of_an_env_step_went():
+    said = describe_time(in_ray(2, 4), StepCost(0.005, 0.0), env_steps_per_second=200)
+    assert "an env step took 5.00 ms, of which the envs 2.50 ms (50%); the rest acted, sent, stored and learned" in said
+
+
+@pytest.mark.slow
+def test_the_plan_of_a_place_measures_a_step_and_the_trial(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lit_dqn.commands.plan_place.MEASURED_SECONDS", 0.05)
+    assert 0 < measure_steps(in_ray(2, 4)).cpu < 0.01
+    place = ["--data.place=stand_in.ThreadPlace", "--data.place.actors=2", "--data.place.envs_per_player=4"]
+    code, out, err = plan(monkeypatch, capsys, CARTPOLE, *place)
+    assert code == 0, err
+    assert re.search(r"place +a step of one env takes", out)
+    assert "an env step took" in out

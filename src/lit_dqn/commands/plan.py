@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from lit_dqn.callbacks.stopping import StoppingRules, time_limit, timers_of
+from lit_dqn.commands.plan_place import describe_place, describe_time, measure_steps
 from lit_dqn.commands.report import describe_env, describe_network
 from lit_dqn.envs import AtariProtocol, is_atari
 from lit_dqn.playing.policies import EpsilonGreedy, Policy, Softmax
@@ -40,6 +41,9 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
     prefilled = data.check_prefill()
     for word, sentence in _sizes(trainer, model, data, stop, prefilled).items():
         print(_folded(word, sentence), flush=True)
+    step = None if data.place is None else measure_steps(data)
+    if step is not None:
+        print(_folded("place", describe_place(data, step)), flush=True)
     env_steps = _env_steps(trainer, data, stop, prefilled)
     end = f"ends after {stop.max_episodes:,} episodes" if stop.max_episodes else "has no limit that is known before"
     or_sooner = f", or after {stop.max_episodes:,} episodes" if stop.max_episodes else ""
@@ -63,6 +67,8 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
         f"{'trial':<11} {trial.seconds:.1f} s: {played}"
         f"{trial.env_steps_per_second / _steps_per_update(data):,.0f} updates/s"
     )
+    if step is not None:
+        print(_folded("", describe_time(data, step, trial.env_steps_per_second)))
     if env_steps is not None and (seconds is None or env_steps / trial.env_steps_per_second < seconds):
         minutes = round(env_steps / trial.env_steps_per_second / 60)
         print(f"{'the run':<11} {minutes // 60} h {minutes % 60:02} min, without its evaluations")
@@ -150,7 +156,7 @@ def _steps_per_update(data: ReplayDataModule) -> int:
 def _as_later(policy: Policy, env_step: int) -> Policy:
     """A policy with its schedule fixed at an env step; other policies unchanged."""
     if type(policy) is EpsilonGreedy:
-        return EpsilonGreedy(policy.epsilon(env_step))
+        return EpsilonGreedy(policy.epsilon(env_step), policy.spread)
     if type(policy) is Softmax:
         return Softmax(policy.temperature(env_step))
     return policy
