@@ -301,6 +301,7 @@ NOT_SAID = (
     "train an agent first, by fit",
     "ckpt_path: export needs an agent",
     "the replay of the checkpoint * cannot be read",
+    "its running episodes do not have a memory",
     "the checkpoint has no state of ReplayDataModule",
     "holds no state of *",
     "cannot be resumed with this optimizer",
