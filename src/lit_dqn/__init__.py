@@ -3,8 +3,12 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import lit_dqn.envs  # noqa: F401 - registers them
-from lit_dqn.exports import EXPORTS
+from lit_dqn.waiting import wait_passively_in_a_crowd
+
+wait_passively_in_a_crowd()  # before torch is loaded
+
+import lit_dqn.envs  # noqa: E402, F401 - registers them
+from lit_dqn.exports import EXPORTS  # noqa: E402
 
 if TYPE_CHECKING:
     from lit_dqn.api import Run
