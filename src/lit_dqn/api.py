@@ -201,7 +201,7 @@ class Run:
             )
         world = make_env(self.data.env_id, self.data.env_kwargs, self.data.wrappers).unwrapped
         if not isinstance(world, GridWorld):
-            raise ConfigError(f"env_id: {self.data.env_id!r} is no grid world; this picture is made for those only.")
+            raise ConfigError(f"env_id: {self.data.env_id!r} is not a grid world; this picture is made for those only.")
         return world
 
 

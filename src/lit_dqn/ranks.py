@@ -14,9 +14,7 @@ T = TypeVar("T")
 SHARED_ERRORS = (OSError, ConfigError, TrainingError)
 """Errors of one process after which the others continue, or end with the same sentence."""
 
-LOST = (
-    "another process of this run has ended or cannot be reached, so this one ends, too; what that one said tells why."
-)
+LOST = "another process of this run has ended or cannot be reached, so this one ends, too; its message tells why."
 
 
 class Ranks:

@@ -112,7 +112,7 @@ def test_pictures_of_a_run(folder):
         maze.saliency()
     cartpole = Run.from_config(CARTPOLE, TINY).fit()
     assert len(cartpole.plot().axes) == 2
-    with pytest.raises(ConfigError, match="is no grid world"):
+    with pytest.raises(ConfigError, match="is not a grid world"):
         cartpole.draw()
     turned = Run.from_config(MAZE, TINY | GRID | {"data.wrappers": ["gymnasium.wrappers.RecordEpisodeStatistics"]})
     with pytest.raises(ConfigError, match="wrappers: the agent sees what they make of the world"):

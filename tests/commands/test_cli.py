@@ -230,7 +230,7 @@ def test_a_run_is_never_written_over(folder, monkeypatch, capsys):
     assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), version) == 0
     written = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), version) == 2
-    assert "version_0 is there already; resume it by --ckpt_path last" in capsys.readouterr().err
+    assert "version_0 exists already; resume it by --ckpt_path last" in capsys.readouterr().err
     assert written == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 

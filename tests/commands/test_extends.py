@@ -62,7 +62,7 @@ def test_a_run_keeps_one_whole_config(folder, monkeypatch, capsys):
         ("extends: cartpol", "there is no file cartpol, and lit_dqn brings no config of that name; did you mean"),
         ("extends: top.yaml", "extends: top.yaml -> top.yaml is a circle; take extends out of top.yaml."),
         ("extends: middle.yaml", "extends: top.yaml -> middle.yaml -> top.yaml is a circle; take extends out of"),
-        ("extends: [whole.yaml]", "extends: ['whole.yaml'] in top.yaml is no config; give the name of one, such as"),
+        ("extends: [whole.yaml]", "extends: ['whole.yaml'] in top.yaml is not a config; name one, such as"),
         ("extends: bad.yaml", "config: bad.yaml, line "),
         ("data: {extends: whole.yaml}", "data.extends: there is no such key"),
     ],

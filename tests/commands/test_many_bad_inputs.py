@@ -126,6 +126,6 @@ def test_each_in_a_separate_process(tmp_path, part):
 
 
 def refused_content(content: bytes, folder: Path) -> bool:
-    """Whether a scrambled file is no config any more."""
+    """Whether a scrambled file is not a config any more."""
     (folder / "bad.yaml").write_bytes(content)
     return refused(["fit", "--config", str(folder / "bad.yaml")]) is not None

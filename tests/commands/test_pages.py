@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
         ("data.env_id: no environment is given; take a config.", "guide/environments.md"),
         ("action_mask: true is not for ALE/Pong-v5: a game forbids nothing.", "guide/masks.md"),
         ("model.network.head: there is no head X; give one of A, B.", "guide/parts.md"),
-        ("Double on CartPole-v1: shards: 3 is no power of two.", "guide/scaling.md"),
-        ("seeds: 5 is no list of seeds; give one.", "studies.md"),
+        ("Double on CartPole-v1: shards: 3 is not a power of two.", "guide/scaling.md"),
+        ("seeds: 5 is not a list of seeds; give one.", "studies.md"),
         ("trainer.logger.init_args.save_dir: $X names X, which is not set.", "guide/watching.md"),
         ("data.env_id: there is no such environment; did you mean CartPole-v1?", None),
         ("n_step: 0 must be at least 1.", None),
@@ -55,11 +55,11 @@ def test_every_page_is_there_comes_with_the_wheel_and_is_about_keys_that_are_the
 
 
 def test_the_page_is_named_as_it_can_be_opened_from_here(folder, monkeypatch, capsys):
-    say_error(ConfigError("seeds: 5 is no list\nof seeds."))
+    say_error(ConfigError("seeds: 5 is not a list\nof seeds."))
     said = capsys.readouterr().err
-    assert said == f"error: seeds: 5 is no list of seeds. See {DOCS / 'studies.md'}\n"
+    assert said == f"error: seeds: 5 is not a list of seeds. See {DOCS / 'studies.md'}\n"
     monkeypatch.chdir(ROOT)
-    say_error(ConfigError("seeds: 5 is no list."))
-    assert capsys.readouterr().err == f"error: seeds: 5 is no list. See {Path('docs/studies.md')}\n"
+    say_error(ConfigError("seeds: 5 is not a list."))
+    assert capsys.readouterr().err == f"error: seeds: 5 is not a list. See {Path('docs/studies.md')}\n"
     say_error(ConfigError("n_step: 0 must be at least 1."))
     assert capsys.readouterr().err == "error: n_step: 0 must be at least 1.\n"

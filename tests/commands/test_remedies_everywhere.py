@@ -297,7 +297,7 @@ NOT_SAID = (
     "by srun --ntasks=1",
     "processes were started together",
     # Said of folders and checkpoints that other tests make.
-    "the run * is there already",
+    "the run * exists already",
     "train an agent first, by fit",
     "ckpt_path: export needs an agent",
     "the replay of the checkpoint * cannot be read",

@@ -265,7 +265,7 @@ def test_without_its_replay_a_run_fills_it_again_and_says_that_it_is_another(fol
     env_steps = read_checkpoint(checkpoints() / "last.ckpt")["env_step"]
     further = tiny(**{"stop.max_env_steps": 150})
     assert run(monkeypatch, "fit", *CARTPOLE, *further, "--ckpt_path=last") == 0
-    assert "filled again with 40 env steps before learning goes on, so from here on the run is not" in (
+    assert "filled again with 40 env steps before learning continues, so from here on the run is not" in (
         capsys.readouterr().err
     )
     assert env_steps == 104
@@ -280,7 +280,7 @@ def test_a_damaged_replay_is_passed_over_and_if_there_is_no_other_filled_again(f
     further = tiny(**{"stop.max_env_steps": 150})
     assert run(monkeypatch, "fit", *CARTPOLE, *further, "--ckpt_path=last") == 0
     said = capsys.readouterr().err
-    assert re.search(r"env_step_104\.ckpt is passed over: .*env_0_row_0 is cut short", said)
+    assert re.search(r"env_step_104\.ckpt is skipped: .*env_0_row_0 is cut short", said)
     assert "all but the replay is" in said
     assert "is filled again" in said
 
@@ -453,7 +453,7 @@ def test_last_is_the_newest_version_and_in_it_the_latest_whole_env_step(folder, 
     (checkpoints(1) / "env_step_200.ckpt").write_bytes(b"")
     with caplog.at_level(logging.WARNING):
         assert find_checkpoint("last", runs).path == checkpoints(1) / "env_step_168.ckpt"
-    assert "env_step_200.ckpt is passed over" in caplog.text
+    assert "env_step_200.ckpt is skipped" in caplog.text
     # The best was that of 200; when this one was saved it was the best.
     assert find_checkpoint("best", runs).path == checkpoints(1) / "env_step_168.ckpt"
     assert find_checkpoint(str(checkpoints(0).parent), None).path == checkpoints(0) / "env_step_200.ckpt"
@@ -502,7 +502,7 @@ def test_a_run_of_own_classes_resumes_if_its_config_names_them_and_not_by_the_wo
     monkeypatch.delitem(sys.modules, "own_parts")
     for others, part in (
         (["--data.env_id=Own-v0"], "own_parts:Own-v0 as its env_id, which would import own_parts"),
-        (["--data.env_id=own_parts:Own-v0"], r"own_parts\.Net as its network, which is no class that a checkpoint may"),
+        (["--data.env_id=own_parts:Own-v0"], r"own_parts\.Net as its network, not a class that a checkpoint may"),
         (["--data.env_id=own_parts:Own-v0", "--model.network=own_parts.Other"], r"own_parts\.Net as its network"),
     ):
         capsys.readouterr()

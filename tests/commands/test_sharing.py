@@ -147,7 +147,7 @@ def of_four_bits():
     [
         ({"config.yaml": GOOD}, "has no model.safetensors"),
         ({"config.yaml": GOOD, "model.safetensors": b"pickle"}, "cannot be read"),
-        ({"config.yaml": GOOD, "model.safetensors": weights(float("nan"))}, "the weight a is no number"),
+        ({"config.yaml": GOOD, "model.safetensors": weights(float("nan"))}, "the weight a is not a number"),
         ({"config.yaml": GOOD, "model.safetensors": of_four_bits()}, "cannot be read"),
         ({"config.yaml": b"#" * 200_000, "model.safetensors": weights()}, "more than 100,000 bytes"),
         ({"config.yaml": GOOD.replace(b"CartPole", b"evil:C"), "model.safetensors": weights()}, "evil"),
@@ -163,7 +163,7 @@ def test_what_is_no_agent_gets_no_folder(hub, monkeypatch, capsys, tmp_path, fil
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"), [("new/..", "is there already"), ("a" * 250, "cannot be made"), ("a" * 300, "cannot be made")]
+    ("name", "sentence"), [("new/..", "exists already"), ("a" * 250, "cannot be made"), ("a" * 300, "cannot be made")]
 )
 def test_names_that_no_folder_can_have(hub, monkeypatch, capsys, tmp_path, name, sentence):
     hub.files["me/a"] = {"config.yaml": GOOD, "model.safetensors": weights()}
@@ -194,7 +194,7 @@ def test_what_the_hub_refuses_is_one_sentence(hub, monkeypatch, capsys, status, 
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize(("repo_id", "sentence"), [("me/none", "give another one"), ("a/b/c", "is no name of a rep")])
+@pytest.mark.parametrize(("repo_id", "sentence"), [("me/none", "give another one"), ("a/b/c", "is not a name of a")])
 def test_a_repository_that_is_not_there(hub, monkeypatch, capsys, repo_id, sentence):
     code, _, err = command(capsys, monkeypatch, "pull", repo_id)
     assert code == 2

@@ -87,7 +87,7 @@ def test_every_config_of_the_grid_is_checked_before_the_first_run(folder, capsys
         (["study", "tiny.yaml", "--at_once", "0"], "0 must be a whole number, at least 1"),
         (["report", "nowhere"], "report: there is no folder nowhere; give that of a run"),
         (["report", "."], "config.yaml cannot be read"),
-        (["report", ".", "--scales", "{a"], "scales: {a is no YAML"),
+        (["report", ".", "--scales", "{a"], "scales: {a is not YAML"),
     ],
 )
 def test_wrong_words_are_one_sentence(folder, capsys, words, said):

@@ -73,7 +73,7 @@ def test_a_space_has_numbers_whole_or_not_and_choices():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("space: {a: [1, 2]}", "configs: None is no list of config files; give one, such as [cartpole]"),
+        ("space: {a: [1, 2]}", "configs: None is not a list of config files; give one, such as [cartpole]"),
         ("configs: [cartpol]\nspace: {a: [1, 2]}", "configs: there is no file cartpol"),
         ("configs: cartpole", "space: None names no key; give keys with what to try"),
         ("configs: cartpole\nspace: {data.n_step: 3}", "space: data.n_step has 3; give a list of choices, or low and"),
@@ -97,13 +97,13 @@ def test_a_space_has_numbers_whole_or_not_and_choices():
         ("configs: cartpole\nspace: {a: [1, 1]}", "a has the choices [1, 1]"),
         ("configs: cartpole\nspace: {data.env_id: [A, B]}", "space: data.env_id is the search's own to set"),
         (WHOLE + "overrides: {seed_everything: 1}", "overrides: seed_everything is the search's own to set"),
-        (WHOLE + "overrides: [1]", "overrides: [1] is no mapping"),
+        (WHOLE + "overrides: [1]", "overrides: [1] is not a mapping"),
         (WHOLE + "trial: 3", "tune: mine.yaml has the key trial; it may have configs, overrides, space"),
         (WHOLE + "trials: 0", "trials: 0 must be a whole number, at least 1"),
         (WHOLE + "target: high", "target: high must be a return"),
         (WHOLE + "seeds: [1, 1]", "has a seed twice"),
         (WHOLE + "prune: often", "prune: often is none of false and a mapping"),
-        (WHOLE + "storage: trials.db", "storage: trials.db is no URL of a database"),
+        (WHOLE + "storage: trials.db", "storage: trials.db is not a URL of a database"),
         (WHOLE + "checkpoint: first", "checkpoint: first must be one of last, best"),
         # What the parser says of the values, before torch is imported.
         (

@@ -18,9 +18,9 @@ from lit_dqn.replay import Replay, ReplayBuffer, Uniform
 ENV = "faulty:lit_dqn_tests/Faulty-v0"
 
 AFTER = r" in step 7 of an episode, after action [01]"
-SAYS = r"though its observation space says \(2,\); mend the environment\.$"
+SAYS = r"though its observation space says \(2,\); fix the environment\.$"
 FAULTS = {
-    "reward": rf"gives the reward nan{AFTER}; mend the environment: a reward is a finite number\.$",
+    "reward": rf"gives the reward nan{AFTER}; fix the environment: a reward is a finite number\.$",
     "infinite": rf"gives the reward -inf{AFTER}; ",
     "none": rf"gives the reward None{AFTER}; ",
     "word": rf"gives the reward '1'{AFTER}; ",
@@ -28,7 +28,7 @@ FAULTS = {
     "shape": rf"shows an observation of shape \(3,\){AFTER}, {SAYS}",
 }
 OBSERVATION = (
-    r"shows nan as number 2 of the 2 of its observation at step {} of its episode; mend the environment, or bound what "
+    r"shows nan as number 2 of the 2 of its observation at step {} of its episode; fix the environment, or bound what "
     r"it shows by a wrapper"
 )
 IGNORED = ("ignore::UserWarning", "ignore::DeprecationWarning")  # Gymnasium's own checker of the first step

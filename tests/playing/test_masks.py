@@ -121,7 +121,7 @@ def test_a_policy_that_chooses_what_is_forbidden_is_named():
 BAD = {
     "none": "env 0 of .* gives no info\\['action_mask'\\] after a reset; .*--data.action_mask false",
     "short": "an info\\['action_mask'\\] of shape \\(3,\\) after a reset, but it has 20 actions",
-    "empty": "forbids every action after a reset; mend the environment",
+    "empty": "forbids every action after a reset; fix the environment",
 }
 
 

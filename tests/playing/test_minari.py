@@ -172,7 +172,10 @@ def test_a_data_set_of_another_task_is_refused(tmp_path, spaces_, sentence):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda e: {**e, "rewards": [float("nan"), *e["rewards"][1:]]}, "has what is no number in episode 0"),
+        (
+            lambda e: {**e, "rewards": [float("nan"), *e["rewards"][1:]]},
+            "has a value that is not a number in episode 0",
+        ),
         (lambda e: {**e, "actions": [1, *e["actions"][1:]]}, "has actions in episode 0 that"),
         (lambda e: {**e, "actions": [2.5, *e["actions"][1:]]}, "has actions in episode 0 that"),
         (lambda e: {**e, "observations": e["observations"][:-1]}, "has 5 values of observation for the 5 steps"),

@@ -405,7 +405,7 @@ def test_a_run_whose_observations_have_parts_is_the_same_in_a_place():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_envs": 6}, "num_envs: 6 envs cannot be shared alike by players with 4 each"),
+        ({"num_envs": 6}, "num_envs: 6 envs cannot be shared equally by players with 4 each"),
         ({"num_envs": 4}, "place: 2 actors are more than the players, 4 envs with 4 for each"),
         ({"num_envs": 8, "env_processes": True}, "env_processes: true and a place both say"),
         ({"num_envs": 8, "shards": 2}, "place: ThreadPlace plays for one shard, and there are 2"),

@@ -98,7 +98,7 @@ def test_broken_checkpoints_are_refused_in_a_sentence(tmp_path):
     with pytest.raises(ConfigError, match=r"ckpt_path: .*last\.ckpt is damaged"):
         read_checkpoint(path)
     torch.save({"weights": torch.zeros(2)}, path)
-    with pytest.raises(ConfigError, match="is no checkpoint of lit_dqn"):
+    with pytest.raises(ConfigError, match="is not a checkpoint of lit_dqn"):
         read_checkpoint(path)
     with pytest.raises(ConfigError, match="there is no checkpoint"):
         read_checkpoint(tmp_path / "no.ckpt")

@@ -322,7 +322,7 @@ def test_every_file_cut_or_with_a_bit_flipped_is_noticed_and_another_checkpoint_
             checkpoint = verify_checkpoint(found.path, replay=whole)
             weights = contents[checkpoint["ReplayDataModule"]["collector"]["env_step"]]
             assert all(torch.equal(checkpoint["state_dict"][name], weights[name]) for name in weights)
-            noticed += "is passed over" in caplog.text
+            noticed += "is skipped" in caplog.text
             without_replay += not whole
         path.write_bytes(content)
     # What is not noticed is in the padding of the zip file, and changes nothing, or in a file that is older.

@@ -66,8 +66,8 @@ def test_what_cannot_be_read_is_named_before_an_older_one_is_taken(tmp_path, cap
     (tmp_path / "version_1/checkpoints").mkdir(parents=True)
     (tmp_path / "version_1/checkpoints/env_step_10.ckpt").write_bytes(b"cut")
     assert find_checkpoint("last", tmp_path).path == whole
-    passed_over = [record.message for record in caplog.records if "is passed over" in record.message]
-    assert [Path(message.split(" is passed over")[0]).name for message in passed_over] == [
+    passed_over = [record.message for record in caplog.records if "is skipped" in record.message]
+    assert [Path(message.split(" is skipped")[0]).name for message in passed_over] == [
         "env_step_10.ckpt",
         "env_step_200.ckpt",
     ]

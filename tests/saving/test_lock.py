@@ -141,5 +141,5 @@ def test_runs_that_start_at_once_get_different_folders(tmp_path, kind):
 def test_a_version_that_another_has_just_taken_is_refused(tmp_path):
     trainer = SimpleNamespace(loggers=[TensorBoardLogger(tmp_path, name="name", version="mine")])
     make_run_folder(trainer, version_is_chosen=True)
-    with pytest.raises(ConfigError, match="mine is there already; resume it by --ckpt_path last"):
+    with pytest.raises(ConfigError, match="mine exists already; resume it by --ckpt_path last"):
         make_run_folder(trainer, version_is_chosen=True)

@@ -189,7 +189,7 @@ def test_policy_evaluation_learns_from_rollouts_too():
         ({"n_step": Linear(10, 3, 100)}, "n_step: from 10 to 3 steps in a window mean nothing to a rollout"),
         ({"min_replay_size": 48}, "min_replay_size: 48 env steps before the first update would be forgotten"),
         ({"replay_device": "cuda"}, "replay_device: cuda would keep frames on the GPU that are soon forgotten"),
-        ({"batch_size": 30}, "batch_size: 30 transitions for each 12 env steps .* --data.batch_size 24"),
+        ({"batch_size": 30}, "batch_size: 30 transitions per 12 env steps .* --data.batch_size 24"),
         ({"gradient_steps": 3, "updates_per_epoch": 6}, "gradient_steps: 3 updates of 24 .* --data.gradient_steps 4"),
         ({"capacity": 100}, "capacity: 100 timesteps, but a rollout has .* 48; set --data.capacity 48"),
         ({"num_envs": 1, "env_steps_per_update": 600, "batch_size": 600}, "num_envs: 1 envs .* --data.num_envs 3"),

@@ -80,7 +80,7 @@ class ResultsWriter(Callback):
             _append(path, entry)
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"ckpt_path: the results cannot be written to {path} ({one_line(error)}); mend that, or copy the "
+                f"ckpt_path: the results cannot be written to {path} ({one_line(error)}); fix that, or copy the "
                 "checkpoint to a folder that you may write to."
             ) from error
         log.info("results: %s", path)

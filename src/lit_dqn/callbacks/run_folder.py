@@ -45,7 +45,7 @@ def make_run_folder(trainer: lightning.Trainer, version_is_chosen: bool) -> None
 def already_there(folder: Path) -> ConfigError:
     """The message for a new run that would overwrite another."""
     return ConfigError(
-        f"trainer.logger.init_args.version: the run {folder} is there already; resume it by --ckpt_path last, or leave "
+        f"trainer.logger.init_args.version: the run {folder} exists already; resume it by --ckpt_path last, or leave "
         "the version out."
     )
 

@@ -47,7 +47,7 @@ class ImportedClasses:
             return self._described(found)
         if callable(found):
             return None
-        raise ConfigError(f"{name} is no class")
+        raise ConfigError(f"{name} is not a class")
 
     def choices(self, kind: str) -> list[str]:
         classes = [cls for cls in self._subclasses(kind) if not inspect.isabstract(cls) and cls.__name__[0] != "_"]

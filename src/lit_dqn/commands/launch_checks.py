@@ -23,7 +23,7 @@ def check_accelerator(name: Any) -> None:
     there += ["gpu"] if {"cuda", "mps"} & set(there) else []
     if isinstance(name, str) and name not in ("auto", *there):
         raise ConfigError(
-            f"trainer.accelerator: {name} is not to be had here, where there is {', '.join(there)}; set "
+            f"trainer.accelerator: {name} is not available here, where there is {', '.join(there)}; set "
             "--trainer.accelerator auto."
         )
 

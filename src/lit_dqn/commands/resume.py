@@ -127,7 +127,7 @@ def check_env(checkpoint: Checkpoint, env_id: str, verb: str) -> None:
     if ":" in then:
         remedy = f"if you trust {then.split(':')[0]}, which it imports, {remedy}"
     if verb == "fit":
-        remedy += f", or start anew from its weights with --model.init_from {path}"
+        remedy += f", or start a new run from its weights with --model.init_from {path}"
     elif verb != "export":
         remedy += f", or, for its weights in {env_id}, --model.init_from {path} instead of --ckpt_path"
     raise ConfigError(f"env_id: the checkpoint {path} was trained on {then}, but this config plays {env_id}; {remedy}.")
@@ -178,7 +178,7 @@ def check_can_resume(checkpoint: Checkpoint, model: LitAgent, data: ReplayDataMo
         if not checkpoint.has_callback(name):
             raise ConfigError(
                 f"ckpt_path: {path} holds no state of {name}, so the run would be another from here on; take "
-                f"another one, or start anew from its weights with --model.init_from {path}."
+                f"another one, or start a new run from its weights with --model.init_from {path}."
             )
     parameters = list(model.online.parameters())
     try:

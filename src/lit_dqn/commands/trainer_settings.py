@@ -94,7 +94,7 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
     max_time = settings.get("max_time")
     if isinstance(max_time, int) or (isinstance(max_time, str) and not DURATION.fullmatch(max_time)):
         raise ConfigError(
-            f"trainer.max_time: {max_time} is no time as days:hours:minutes:seconds; set "
+            f"trainer.max_time: {max_time} is not a time as days:hours:minutes:seconds; set "
             "--trainer.max_time 00:08:00:00 for eight hours."
         )
     if settings.get("enable_checkpointing") is False:

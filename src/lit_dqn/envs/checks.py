@@ -40,7 +40,7 @@ class CheckedEnv(gymnasium.Wrapper):
         self._steps = 0
         result = self.env.reset(seed=seed, options=options)
         if not isinstance(result, tuple) or len(result) != 2:  # an array of two numbers could also be unpacked
-            raise TrainingError(f"env_id: {self._name} does not return (observation, info) from reset; mend it.")
+            raise TrainingError(f"env_id: {self._name} does not return (observation, info) from reset; fix it.")
         if np.shape(result[0]) != self._shape:
             self._refuse_observation(result[0], "after a reset")
         return result
@@ -70,7 +70,7 @@ class CheckedEnv(gymnasium.Wrapper):
             is_number = False
         if not is_number:
             raise TrainingError(
-                f"env_id: {self._name} gives the reward {reward!r} {where}; mend the environment: a reward is a finite "
+                f"env_id: {self._name} gives the reward {reward!r} {where}; fix the environment: a reward is a finite "
                 "number."
             )
         if np.shape(observation) != self._shape:
@@ -80,7 +80,7 @@ class CheckedEnv(gymnasium.Wrapper):
         what = "no observation but None" if observation is None else f"an observation of shape {np.shape(observation)}"
         raise TrainingError(
             f"env_id: {self._name} shows {what} {where}, though its observation space says {self._shape}; "
-            "mend the environment."
+            "fix the environment."
         )
 
 
@@ -118,7 +118,7 @@ def check_finite(
         raise TrainingError(
             f"env_id: env {first_env + env} of {envs.spec.id if envs.spec else type(envs.unwrapped).__name__} shows "
             f"{frames[env].flat[number]} as {place} at step "
-            f"{np.broadcast_to(step, len(frames))[env]:,} of its episode; mend the environment, or bound what it shows "
+            f"{np.broadcast_to(step, len(frames))[env]:,} of its episode; fix the environment, or bound what it shows "
             "by a wrapper."
         )
 

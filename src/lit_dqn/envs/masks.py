@@ -68,11 +68,11 @@ class MaskedEnv(gymnasium.Wrapper):
         if mask.shape != self._all.shape:
             raise TrainingError(
                 f"action_mask: {self._name} gives an info['action_mask'] of shape {mask.shape} {where}, but it has "
-                f"{len(self._all)} actions; mend the environment: a mask has one number for each action."
+                f"{len(self._all)} actions; fix the environment: a mask has one number for each action."
             )
         if not mask.any():
             raise TrainingError(
-                f"action_mask: {self._name} forbids every action {where}; mend the environment: allow one, or "
+                f"action_mask: {self._name} forbids every action {where}; fix the environment: allow one, or "
                 "terminate the episode there."
             )
         return mask

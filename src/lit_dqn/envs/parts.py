@@ -74,7 +74,7 @@ class RowEnv(gymnasium.Wrapper):
             what = f"none that can be read ({type(error).__name__}: {error})"
         raise TrainingError(
             f"env_id: {self._env_name} shows of its part {leaf.name!r} {what}, though its observation space says "
-            f"{leaf.space}; mend the environment."
+            f"{leaf.space}; fix the environment."
         )
 
 

@@ -210,7 +210,7 @@ class _Dataset:
             if array.shape[1:] != of_one.get(name, ()):
                 self._refuse(f"has {name} of shape {array.shape[1:]} in episode {number}, not {of_one.get(name, ())}")
         if not np.isfinite(played["reward"]).all() or not np.isfinite(played["observation"]).all():
-            self._refuse(f"has what is no number in episode {number}")
+            self._refuse(f"has a value that is not a number in episode {number}")
         in_range = (played["action"] >= 0) & (played["action"] < self._task.num_actions)
         if action.dtype.kind not in "iu" or not in_range.all():
             self._refuse(f"has actions in episode {number} that {self._task.env_id} does not have")

@@ -87,7 +87,7 @@ def _check_outline(path: Path) -> None:
         length, offset = struct.unpack("<40xQQ", record)
         agrees &= record[:4] == b"PK\6\6" and struct.unpack("<8xQ4x", locator) == (list_end,)
     if not agrees or offset + length != list_end:
-        raise ValueError("it is no zip file, or more than one file")
+        raise ValueError("it is not a zip file, or more than one file")
 
 
 def _check_pickle(content: bytes) -> None:

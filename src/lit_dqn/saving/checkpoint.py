@@ -148,11 +148,11 @@ class Checkpoint(Contents):
 
 
 def _unusable(path: Path, error: Exception) -> ConfigError:
-    return ConfigError(f"ckpt_path: {path} is no checkpoint that can be used ({one_line(error)}); take another one.")
+    return ConfigError(f"ckpt_path: {path} is not a checkpoint that can be used ({one_line(error)}); take another one.")
 
 
 def _unreadable(path: Path, error: Exception) -> ConfigError:
     return ConfigError(
         f"ckpt_path: the replay of the checkpoint {path} cannot be read ({one_line(error)}); take another checkpoint, "
-        f"or start anew from its weights with --model.init_from {path}."
+        f"or start a new run from its weights with --model.init_from {path}."
     )

@@ -135,7 +135,7 @@ class Contents:
         """
         session = int(self._checkpoints_state.get("session", 0))
         if not 0 <= session <= MAX_SESSIONS:
-            raise ValueError(f"{session} is no session")
+            raise ValueError(f"{session} is not a session")
         return session
 
     @property

@@ -83,7 +83,7 @@ def _first_whole(found: list[Path], replay: bool) -> Found:
         try:
             return Found(Checkpoint.read(path).verify(replay), True)
         except ConfigError as error:
-            log.warning("%s is passed over: %s", path, error)
+            log.warning("%s is skipped: %s", path, error)
             reasons.append((path, error))
     for path, _ in reasons:
         try:

@@ -63,10 +63,10 @@ def check_saved_optimizer(state: Mapping[str, Any], weights: Sequence[Tensor], c
     places = {index for group in state["param_groups"] for index in group["params"]}
     for index, values in state["state"].items():
         if index not in places or not isinstance(values, Mapping):
-            raise ValueError(f"its optimiser has a state of {str(index)[:40]}, which is no weight of it")
+            raise ValueError(f"its optimiser has a state of {str(index)[:40]}, which is not a weight of it")
         for name, value in values.items():
             if isinstance(value, Tensor) and not (value.is_floating_point() and torch.isfinite(value).all()):
-                raise ValueError(f"its optimiser's {str(name)[:40]} is no number")
+                raise ValueError(f"its optimiser's {str(name)[:40]} is not a number")
     kind = getattr(torch.optim, class_path.rpartition(".")[2], None)
     # Only the network knows which of its tensors are weights, and which are statistics.
     if len(weights) == len(places) and isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):

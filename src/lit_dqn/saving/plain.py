@@ -63,7 +63,7 @@ def _check_attributes(value: dict[Any, Any], where: str) -> None:
     mapping(versions, f"{where}._metadata")
     for module, noted in versions.items():
         if type(noted) is not dict or any(type(number) is not int for number in noted.values()):
-            refuse(f"{where}._metadata", f"says of {short(module)} what is no version")
+            refuse(f"{where}._metadata", f"says of {short(module)} what is not a version")
 
 
 def _check_tensor(value: Tensor, where: str) -> None:

@@ -106,7 +106,7 @@ def check_agent(checkpoint: Any) -> None:
     """
     check_plain(checkpoint)
     if not isinstance(checkpoint, dict) or key.WEIGHTS not in checkpoint or key.ENV_STEP not in checkpoint:
-        raise ValueError("it is no checkpoint of lit_dqn")
+        raise ValueError("it is not a checkpoint of lit_dqn")
     AGENT(checkpoint, "it")
     for name, weight in checkpoint[key.WEIGHTS].items():
         text(name, "a weight's name")
@@ -117,7 +117,7 @@ def check_agent(checkpoint: Any) -> None:
     outputs = checkpoint.get(key.CALLBACKS_STATE, {}).get("TrainingStatistics", {}).get("outputs", {})
     lengths = {len(value) for name, value in outputs.items() if _is_row(name, value)}
     if len(lengths) > 1 or not all(_is_row(name, value) for name, value in outputs.items()):
-        raise ValueError("its callbacks.TrainingStatistics.outputs are no rows of one length")
+        raise ValueError("its callbacks.TrainingStatistics.outputs are not rows of one length")
 
 
 def _is_row(name: Any, value: Any) -> bool:
@@ -221,7 +221,7 @@ def check_training(checkpoint: Mapping[str, Any], replay: bool = True) -> None:
     settings = checkpoint[key.DATA_SETTINGS]
     num_envs, shards = settings["num_envs"], settings.get("shards", 1)
     if num_envs % shards:
-        raise ValueError(f"its {num_envs} envs are not shared alike by its {shards} shards")
+        raise ValueError(f"its {num_envs} envs are not shared equally by its {shards} shards")
     _training(num_envs, shards)(checkpoint, "it")
     data = checkpoint[key.DATA_STATE]
     for generator in (*key.replays_of(data["sampling"]), *data["collector"]["generators"]):

@@ -115,7 +115,7 @@ class _Reader:
             return [self.value(part, takes, f"{where}[{n}]", depth + 1) for n, part in enumerate(value)]
         if isinstance(value, Mapping):
             return self._mapping(value, takes, where, depth)
-        raise self._refused(where, f"holds a {type(value).__name__}, which is no plain value")
+        raise self._refused(where, f"holds a {type(value).__name__}, which is not a plain value")
 
     def _mapping(self, value: Mapping[Any, Any], takes: frozenset[Any], where: str, depth: int) -> Any:
         takes_any = bool(takes & {*ANYTHING, dict}) or any(isinstance(taken, _MappingOf) for taken in takes)
@@ -127,7 +127,7 @@ class _Reader:
             raise self._refused(where, "holds a mapping where it takes none")
         for name in value:
             if not isinstance(name, str) or name.startswith("__"):
-                raise self._refused(where, f"has a key {name!r}, which is no name")
+                raise self._refused(where, f"has a key {name!r}, which is not a name")
         of_values = next((taken.takes for taken in takes if isinstance(taken, _MappingOf)), frozenset({Any}))
         return {name: self.value(part, of_values, f"{where}.{name}", depth + 1) for name, part in value.items()}
 
@@ -136,7 +136,7 @@ class _Reader:
         part = self.trust.find(path) if isinstance(path, str) else None
         if part is None:
             raise ConfigError(
-                f"{self.source} names {str(path)[:80]} as its {where}, which is no class that a checkpoint may name; "
+                f"{self.source} names {str(path)[:80]} as its {where}, not a class that a checkpoint may name; "
                 f"if it is yours, {self.remedy}."
             )
         if extra := value.keys() - {"class_path", "init_args"}:

@@ -27,7 +27,7 @@ def observation_shape(value: Any, where: str) -> None:
         text(name, f"a name in {where}")
         PART(part, f"{where}.{name}")
         if part.keys() != set(Part._fields) or part["dtype"] not in DTYPES:
-            refuse(f"{where}.{name}", "is no part of an observation")
+            refuse(f"{where}.{name}", "is not a part of an observation")
     frames = max(part["frames"] for part in value.values())
     for name, part in value.items():
         # Only frames of images are stacked, equally many in all parts, along the first axis.

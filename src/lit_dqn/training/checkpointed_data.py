@@ -107,7 +107,7 @@ class CheckpointedData(lightning.LightningDataModule):
             if then != self.hparams[key]:
                 raise ConfigError(
                     f"{key}: the checkpoint was made with {then}, not {self.hparams[key]}, and cannot resume "
-                    f"otherwise; set --data.{key} {as_typed(then)}, or start anew from its weights with "
+                    f"otherwise; set --data.{key} {as_typed(then)}, or start a new run from its weights with "
                     f"--model.init_from {checkpoint.path}."
                 )
 

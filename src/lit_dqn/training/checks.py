@@ -124,7 +124,7 @@ def check_optimizer(
         raise ConfigError(f"optimizer: {name} cannot be made: {one_line(error)}.") from error
     if any(parameter.default is parameter.empty for parameter in step.parameters.values()):
         raise ConfigError(
-            f"optimizer: {name} wants the loss several times for each step; set --model.optimizer torch.optim.Adam."
+            f"optimizer: {name} needs the loss several times per step; set --model.optimizer torch.optim.Adam."
         )
     if (weight_decay is None and decay_biases) or "weight_decay" in made.defaults:
         return

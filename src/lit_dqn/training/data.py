@@ -249,7 +249,7 @@ class ReplayDataModule(PrefilledData):
         if self.trainer.global_step > 0 and self.collector.env_step == 0:
             raise TrainingError(
                 "the checkpoint has no state of ReplayDataModule, so the run cannot resume; "
-                f"start anew from its weights with --model.init_from {self.trainer.ckpt_path}."
+                f"start a new run from its weights with --model.init_from {self.trainer.ckpt_path}."
             )
         refill, self._refill = self._refill, False
         if self.prefill and (refill or self.trainer.ckpt_path is None):

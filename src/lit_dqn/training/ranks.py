@@ -48,7 +48,7 @@ def check_share(count: int, shards: int) -> None:
         remedy = f"set --data.shards {power}, in a run that begins anew" if power == count else "start fewer"
         raise ConfigError(
             f"trainer.devices: {count} processes cannot share {shards} {'shards' if shards > 1 else 'shard'} of the "
-            f"data alike; {remedy}, or one process by --trainer.devices 1 --trainer.num_nodes 1."
+            f"data equally; {remedy}, or one process by --trainer.devices 1 --trainer.num_nodes 1."
         )
 
 

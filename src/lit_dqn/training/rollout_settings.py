@@ -41,7 +41,7 @@ def check_rollout(settings: Mapping[str, Any]) -> None:
     batch_size = settings["batch_size"]
     if batch_size % per_update:
         raise ConfigError(
-            f"batch_size: {batch_size} transitions for each {per_update} env steps are no whole number of passes over "
+            f"batch_size: {batch_size} transitions per {per_update} env steps are not a whole number of passes over "
             f"a rollout; set --data.batch_size {max(round(batch_size / per_update), 1) * per_update}."
         )
     rollout, passes = updates * per_update, batch_size // per_update

@@ -115,13 +115,13 @@ def check_shards(settings: Mapping[str, Any]) -> None:
         )
     if shards & (shards - 1):
         raise ConfigError(
-            f"shards: {shards} is no power of two, by which gradients are added up in pairs; set --data.shards "
+            f"shards: {shards} is not a power of two, by which gradients are added up in pairs; set --data.shards "
             f"{1 << (shards.bit_length() - 1)}."
         )
     for key, what in (("num_envs", "envs"), ("batch_size", "transitions"), ("capacity", "timesteps")):
         if settings[key] % shards:
             raise ConfigError(
-                f"{key}: {settings[key]} {what} cannot be shared alike by {shards} shards; set --data.{key} "
+                f"{key}: {settings[key]} {what} cannot be shared equally by {shards} shards; set --data.{key} "
                 f"{-(-settings[key] // shards) * shards}."
             )
     smallest = settings["capacity"] // shards
@@ -163,7 +163,7 @@ def _check_place(settings: Mapping[str, Any], place: Place) -> None:
         )
     if num_envs % size:
         raise ConfigError(
-            f"num_envs: {num_envs} envs cannot be shared alike by players with {size} each (place.envs_per_player); "
+            f"num_envs: {num_envs} envs cannot be shared equally by players with {size} each (place.envs_per_player); "
             f"set --data.place.init_args.envs_per_player {math.gcd(num_envs, size)}."
         )
     if place.actors > num_envs // size:

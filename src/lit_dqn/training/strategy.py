@@ -91,7 +91,7 @@ class ShardedStrategy(DDPStrategy):
             first_line = (str(error).splitlines() or [""])[0]
             raise TrainingError(
                 f"process {ranks.rank} of {ranks.count} did not reach the first one within {MEET_MINUTES} minutes, so "
-                f"it ends, too; what that one said tells why ({first_line})."
+                f"it ends, too; its message tells why ({first_line})."
             ) from error
         set_random_state(before)
         set_timeout(timedelta(minutes=WAIT_MINUTES))
@@ -187,7 +187,7 @@ def _watch(others_have_ended: Callable[[], bool], has_failed: threading.Event) -
         while not (dist.is_initialized() or has_failed.is_set()):
             if others_have_ended() and not has_failed.is_set():
                 os.write(
-                    2, b"error: another process of this run has ended before it began; what that one said tells why.\n"
+                    2, b"error: another process of this run has ended before it began; its message tells why.\n"
                 )
                 os._exit(2)
             time.sleep(WATCH_SECONDS)

@@ -107,7 +107,7 @@ def look_through(settings: Sequence[Setting], classes: Classes) -> Faults:
             if name == EXTENDS and not _is_yaml(value):
                 continue  # `with_bases` has already inserted that file
             if not isinstance(name, str):
-                raise ConfigError(f"config: {value} has the key {name}, which is no name.")
+                raise ConfigError(f"config: {value} has the key {name}, which is not a name.")
             faults.check(name, part)
     return faults
 

@@ -87,7 +87,7 @@ class Faults:
                     return
                 if not isinstance(value, Mapping):
                     raise ConfigError(
-                        f"{key}: {_shown(value)} is no section; give keys below it, such as --{section}."
+                        f"{key}: {_shown(value)} is not a section; give keys below it, such as --{section}."
                         f"{next(iter(owner.arguments), 'key')}."
                     )
                 for name, part in value.items():
@@ -178,7 +178,7 @@ class Faults:
     def _check_object(self, key: str, hint: Hint, value: Mapping[str, Any], default: Any) -> None:
         if "class_path" in value:
             if not isinstance(value["class_path"], str):
-                raise ConfigError(f"{key}.class_path: {_shown(value['class_path'])} is no name of a class.")
+                raise ConfigError(f"{key}.class_path: {_shown(value['class_path'])} is not a name of a class.")
             chosen = self._chosen[key] = self._class(key, hint, value["class_path"])
             stray = [str(name) for name in value if name not in SPEC]
             if stray:
@@ -205,7 +205,7 @@ class Faults:
         if found is None and "." not in name and kind in self._own_kinds(choices):
             raise ConfigError(self._no_class(key, hint, name, choices, ""))
         if found is not None and not found.line & set(hint.kinds):
-            raise ConfigError(self._no_class(key, hint, name, choices, f"{name} is no {_kind(kind)}"))
+            raise ConfigError(self._no_class(key, hint, name, choices, f"{name} is not a valid {_kind(kind)}"))
         if found is not None and found.abstract:
             raise ConfigError(self._no_class(key, hint, name, choices, f"{name} is what {_kind(kind)} classes share"))
         return found

@@ -76,11 +76,11 @@ def read_config(name: str) -> dict[str, Any]:
             if name.endswith(".ckpt")
             else "save it as YAML in the encoding UTF-8"
         )
-        raise ConfigError(f"config: {name}, line {line} is no text in UTF-8; {hint}.") from error
+        raise ConfigError(f"config: {name}, line {line} is not text in UTF-8; {hint}.") from error
     try:
         settings = load_yaml(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"config: {name}, {_where_and_what(error, text)}; mend the file.") from error
+        raise ConfigError(f"config: {name}, {_where_and_what(error, text)}; fix the file.") from error
     except RecursionError as error:
         raise ConfigError(f"config: {name} is nested too deeply; a config has some five levels.") from error
     if settings is None:
@@ -131,7 +131,7 @@ def _base_of(name: str) -> str | None:
         return None
     base = settings[EXTENDS]
     if not isinstance(base, str) or not base:
-        raise ConfigError(f"extends: {base} in {name} is no config; give the name of one, such as extends: cartpole.")
+        raise ConfigError(f"extends: {base} in {name} is not a config; name one, such as extends: cartpole.")
     beside = Path(name).parent / base
     if beside.is_file():
         return str(beside)

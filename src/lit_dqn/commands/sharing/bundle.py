@@ -91,7 +91,7 @@ def _result_of(run: Path | None, env_step: int) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"push: {run}/{RESULTS} cannot be read ({one_line(error)}); mend or remove it.") from error
+        raise ConfigError(f"push: {run}/{RESULTS} cannot be read ({one_line(error)}); fix or remove it.") from error
 
 
 def check_bundle(folder: Path, source: str) -> None:
@@ -117,7 +117,7 @@ def check_bundle(folder: Path, source: str) -> None:
     except (OSError, UnicodeDecodeError, safetensors.SafetensorError, RuntimeError, TypeError) as error:
         raise ConfigError(f"{source}: it cannot be read ({one_line(error)}); take another repository.") from error
     if damaged or not names:
-        what = f"the weight {damaged[0]} is no number" if damaged else "there are no weights"
+        what = f"the weight {damaged[0]} is not a number" if damaged else "there are no weights"
         raise ConfigError(f"{source}: {what}; take another repository.")
     durable.replace_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
 

@@ -95,7 +95,7 @@ def pull(repo_id: str, folder: Path, *, revision: str | None = None) -> None:
     api = _api("pull")
     source, place = f"pull: {repo_id}", Path(os.path.abspath(folder))
     if os.path.lexists(place):
-        raise ConfigError(f"pull: {folder} is there already; name another, --folder NAME.")
+        raise ConfigError(f"pull: {folder} exists already; name another, --folder NAME.")
     try:
         above = next(parent for parent in place.parents if parent.is_dir())
         parts = Path(tempfile.mkdtemp(prefix=f".{place.name}_", dir=above))
@@ -106,7 +106,7 @@ def pull(repo_id: str, folder: Path, *, revision: str | None = None) -> None:
             info = api.model_info(repo_id, revision=revision)
             there = {file.rfilename for file in info.siblings or []}
             if missing := set(NEEDED) - there:
-                raise ConfigError(f"{source} has no {min(missing)}, so it is no agent of lit_dqn; give another one.")
+                raise ConfigError(f"{source} has no {min(missing)}, so it is not an agent of lit_dqn; take another.")
             for name in (*NEEDED, *(name for name in MAY_COME if name in there)):
                 api.hf_hub_download(repo_id, name, revision=info.sha, local_dir=parts / "from_hub")
         whole = parts / "checked"
@@ -146,7 +146,7 @@ def _explained(verb: str, repo_id: str) -> Iterator[None]:
     except ConfigError:
         raise
     except HFValidationError as error:
-        raise ConfigError(f"{verb}: {repo_id} is no name of a repository; give owner/name.") from error
+        raise ConfigError(f"{verb}: {repo_id} is not a name of a repository; give owner/name.") from error
     except LocalTokenNotFoundError as error:
         raise ConfigError(f"{verb}: nobody is logged in to the hub; type hf auth login, or set HF_TOKEN.") from error
     except HfHubHTTPError as error:

@@ -169,7 +169,7 @@ def read_scales(said: Any) -> dict[str, tuple[float, float]]:
 
     """
     if not isinstance(said, Mapping):
-        raise ConfigError(f"scales: {said} is no mapping; give tasks with two returns, such as CartPole-v1: [0, 500].")
+        raise ConfigError(f"scales: {said} is not a mapping; give two returns per task, such as CartPole-v1: [0, 500].")
     scales = {}
     for task, ends in said.items():
         numbers = isinstance(ends, list | tuple) and all(is_number(end) for end in ends)
@@ -186,14 +186,14 @@ def files_of(said: Mapping[str, Any], key: str, file: Path) -> dict[str, tuple[s
     """The config files of each agent or task, by name."""
     named = said.get(key) or {}
     if not isinstance(named, Mapping):
-        raise ConfigError(f"{key}: {named} is no mapping; give each a name and its config files, such as {EXAMPLE}.")
+        raise ConfigError(f"{key}: {named} is not a mapping; give each a name and its config files, such as {EXAMPLE}.")
     found = {}
     for name, value in named.items():
         files = [value] if isinstance(value, str) else value or []
         if not (isinstance(files, list) and all(isinstance(one, str) and one for one in files)):
             raise ConfigError(f"{key}: {name} has {value}; give a list of config files, such as {EXAMPLE}.")
         if not path_part(str(name)):
-            raise ConfigError(f"{key}: {name!r} is no name; give one with letters or digits.")
+            raise ConfigError(f"{key}: {name!r} is not a name; give one with letters or digits.")
         found[str(name)] = tuple(found_config(one, file, f"{key}: {name}") for one in files)
     return found
 
@@ -212,7 +212,7 @@ def found_config(name: str, study: Path, whose: str) -> str:
 def _grid(said: Any) -> list[tuple[str, dict[str, Any]]]:
     """All combinations of values, each with its suffix for the name of an agent."""
     if not isinstance(said, Mapping):
-        raise ConfigError(f"overrides: {said} is no mapping; give keys with values, such as data.n_step: [1, 3].")
+        raise ConfigError(f"overrides: {said} is not a mapping; give keys with values, such as data.n_step: [1, 3].")
     for key in said:
         if any(key == name or str(key).startswith(f"{name}.") for name in OF_THE_STUDY):
             remedy = "envs are tasks: give each a config under tasks" if key == "data.env_id" else "leave it out"
@@ -243,7 +243,7 @@ def seeds_of(said: Mapping[str, Any]) -> tuple[int, ...]:
     """Different seeds, at least one."""
     seeds = said.get("seeds")
     if not (isinstance(seeds, list) and seeds and all(_is_whole(seed) and seed <= LARGEST_SEED for seed in seeds)):
-        raise ConfigError(f"seeds: {seeds} is no list of seeds; give one, such as [0, 1, 2, 3, 4].")
+        raise ConfigError(f"seeds: {seeds} is not a list of seeds; give one, such as [0, 1, 2, 3, 4].")
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds: {seeds} has a seed twice, which would make the same run twice; give each once.")
     return tuple(seeds)

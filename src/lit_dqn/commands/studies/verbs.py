@@ -135,7 +135,7 @@ def _scales(text: str | None) -> dict[str, tuple[float, float]]:
     try:
         return {} if text is None else read_scales(yaml.safe_load(text))
     except yaml.YAMLError as error:
-        raise ConfigError(f"scales: {text} is no YAML ({one_line(error)}); give such as {{Task: [0, 500]}}.") from error
+        raise ConfigError(f"scales: {text} is not YAML ({one_line(error)}); give {{Task: [0, 500]}}.") from error
 
 
 def _locked(folder: Path) -> Lock:
@@ -161,7 +161,9 @@ def _report_study(
         test_episodes = int(said["test_episodes"])
         scales = scales or read_scales(said["scales"])
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ConfigError(f"report: {folder / STUDY} is no study ({one_line(error)}); run the study anew.") from error
+        raise ConfigError(
+            f"report: {folder / STUDY} is not a study ({one_line(error)}); run the study again."
+        ) from error
     records, missing = [], []
     for agent, task, seed, run in runs:
         tested = [

@@ -132,13 +132,15 @@ def _files(said: Mapping[str, Any], file: Path) -> tuple[str, ...]:
     files = said.get("configs")
     files = [files] if isinstance(files, str) else files
     if not (isinstance(files, list) and files and all(isinstance(one, str) and one for one in files)):
-        raise ConfigError(f"configs: {files} is no list of config files; give one, such as [cartpole].")
+        raise ConfigError(f"configs: {files} is not a list of config files; give one, such as [cartpole].")
     return tuple(found_config(one, file, "configs") for one in files)
 
 
 def _overrides(said: Any) -> dict[str, Any]:
     if not isinstance(said, Mapping):
-        raise ConfigError(f"overrides: {said} is no mapping; give keys with values, such as stop.max_env_steps: 20000.")
+        raise ConfigError(
+            f"overrides: {said} is not a mapping; give keys and values, such as stop.max_env_steps: 20000."
+        )
     for key in said:
         if any(key == name or str(key).startswith(f"{name}.") for name in OF_THE_STUDY):
             raise ConfigError(f"overrides: {key} is the search's own to set; leave it out.")
@@ -157,7 +159,9 @@ def _pruning(said: Any) -> Pruning | None:
 def _url(said: str) -> str:
     url = os.path.expandvars(said)
     if "://" not in url:
-        raise ConfigError(f"storage: {said} is no URL of a database; give one, such as postgresql+psycopg://host/name.")
+        raise ConfigError(
+            f"storage: {said} is not a URL of a database; give one, such as postgresql+psycopg://host/name."
+        )
     return url
 
 

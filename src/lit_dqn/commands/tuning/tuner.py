@@ -225,8 +225,8 @@ class Tuner:
             self._trials.prune(trial)
             self._view.ends(trial, f"pruned by evaluation {running.reported}", None)
         elif len(known) < len(returns):
-            self._trials.fail(trial, "its return is no number")
-            self._view.ends(trial, "failed: its return is no number", None)
+            self._trials.fail(trial, "its return is not a number")
+            self._view.ends(trial, "failed: its return is not a number", None)
         else:
             self._trials.complete(trial, known)
             self._view.ends(trial, "done", sum(known) / len(known))

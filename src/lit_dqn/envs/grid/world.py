@@ -131,7 +131,7 @@ class GridWorld(gymnasium.Env[Observation, Any]):
         if not 0 <= state < self.layout.num_states or not self.layout.acts_in(self.layout.cell_of(state)):
             raise ValueError(
                 f"options={{'state': {state}}} is not a state to act in; give one of 0 to "
-                f"{self.layout.num_states - 1} that is no wall, goal or cliff"
+                f"{self.layout.num_states - 1} that is not a wall, goal or cliff"
             )
         self.state = int(state)
         return self.observe(self.state), {"state": self.state}
@@ -217,6 +217,6 @@ def _parse_rewards(rewards: str | Sequence[float]) -> Rewards:
     ):
         return Rewards(*map(float, rewards))
     raise ValueError(
-        f"rewards={rewards!r} is no reward set; give one of {', '.join(REWARD_SETS)}, "
+        f"rewards={rewards!r} is not a reward set; give one of {', '.join(REWARD_SETS)}, "
         "or four numbers (step, goal 1, goal 2, cliff)"
     )

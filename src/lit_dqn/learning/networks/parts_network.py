@@ -61,7 +61,7 @@ class PartsNetwork(HeadedNetwork):
         unknown = sorted(encoders.keys() - observation_shape.keys())
         if unknown:
             raise ConfigError(
-                f"network: encoders of {name} names {unknown[0]}, which is no part of the observations; name some of "
+                f"network: encoders of {name} names {unknown[0]}, which is not a part of the observations; name one of "
                 f"{', '.join(observation_shape)}."
             )
         parts = _Encoders(observation_shape, encoders, dense_size)
