@@ -20,7 +20,7 @@ from lit_dqn.replay.stacking import stacked_shape
 
 
 class BareLoop:
-    """DQN as lit_dqn has it, without Trainer, callbacks and logs.
+    """lit_dqn's DQN without Trainer, callbacks and logs.
 
     Args:
         envs: played side by side.
@@ -101,7 +101,7 @@ class BareLoop:
         return self.learner.online(torch.as_tensor(observation)).numpy()
 
     def run(self, env_step: int, after_each: Callable[[int], None] = lambda env_step: None) -> None:
-        """Learn on until so many env steps are played; `after_each` chunk is called with their number."""
+        """Continue learning up to an env step; `after_each` is called after each chunk with the number of env steps."""
         while self.collector.env_step < env_step:
             self.collector.collect(self, self.env_steps_per_chunk)
             drawn = self.store.draw(self.gradient_steps, self.batch_size, self._generator, self.collector.env_step)

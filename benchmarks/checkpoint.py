@@ -54,7 +54,7 @@ def checkpoint_of(agent: LitDQN, optimizer: torch.optim.Optimizer, replay: Repla
 
 
 def written(folder: Path) -> int:
-    """Bytes of the files that have no other name."""
+    """Bytes of the files with a single name."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.stat().st_nlink == 1)
 
 

@@ -47,7 +47,7 @@ SHARES = {
 START_SECONDS = 120.0
 """That importing torch and finding the device may take."""
 PATIENCE = 20.0
-"""Seconds that a case may take beyond twice those it was given, and that may pass between two cases."""
+"""Seconds that a case may take beyond twice its time, and the longest time between two cases."""
 SMOKE_PATIENCE = 300.0
 """As a smoke test, which may meet a busy machine."""
 STOP_SECONDS = 4.0
@@ -88,7 +88,7 @@ def _cases(name: str, bench: Any) -> list[Any]:
 
 
 class Watch:
-    """Starts the process that measures, notes what it tells, and starts another one where it hangs or dies.
+    """Starts the process that measures, records its events, and starts another one if it hangs or dies.
 
     Args:
         command: of the process; it gets the task as another argument.
@@ -106,7 +106,7 @@ class Watch:
         record |= {"sections": task["sections"], "figures": [], "failed": [], "planned": []}
 
     def run(self, seconds: float) -> None:
-        """Until all is measured or the time is over."""
+        """Run until everything is measured or the time is over."""
         end = time.monotonic() + seconds
         finished = False
         while not finished and (left := end - time.monotonic()) > STOP_SECONDS:
@@ -122,7 +122,7 @@ class Watch:
             try:
                 finished = self._follow(process, end)
             finally:
-                # With the processes that it has started, which would disturb what is measured next.
+                # Also kill its child processes, which would disturb later measurements.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -131,7 +131,7 @@ class Watch:
         return [(row["section"], row["case"]) for row in self._record["figures"] + self._record["failed"]]
 
     def _follow(self, process: subprocess.Popen[str], end: float) -> bool:
-        """Note events until the process ends or must be ended; False if another one should go on."""
+        """Record events until the process ends or must be killed; False if another one should continue."""
         events: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(target=_read, args=(process.stdout, events), daemon=True).start()
         running, began, limit, started = None, time.monotonic(), START_SECONDS, False
@@ -149,7 +149,7 @@ class Watch:
                 # Between two cases it has ended itself, for the last one has left it a device that it cannot use.
                 if running is not None or not started:
                     self._give_up(running, began, f"the process died with exit code {process.returncode}")
-                return not started  # one that cannot even start will not start again
+                return not started  # a process that could not start will not start again
             event = json.loads(line)
             kind = event.pop("event")
             patience = SMOKE_PATIENCE if self._record.get("smoke") else PATIENCE
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)  # the task of the process that measures
     options = parser.parse_args()
     if options.worker:
-        # Events alone go to where they are waited for; whatever else is printed goes to the log.
+        # Only events go to the parent process; everything else that is printed goes to the log.
         with os.fdopen(os.dup(1), "w") as events:
             os.dup2(2, 1)
             work(options.worker, events)
@@ -222,9 +222,9 @@ def main() -> None:
         parser.error(f"--sections: there is no {', '.join(unknown)}; there are {', '.join(SHARES)}")
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
-    # What asks a process to end shall end the one that measures, too.
+    # Signals that end this process must also end the one that measures.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped by SIGTERM"))
-    # A path differs from machine to machine, and says nothing.
+    # Paths differ between machines, and carry no information.
     words = ["OUT" if before == "--out" else word for before, word in itertools.pairwise(sys.argv)]
     record: Record = {
         "command": shlex.join(["python", "benchmarks/gpu.py", *words]),

@@ -84,7 +84,7 @@ def time_bare(steps: int) -> float:
 
 
 def time_stable_baselines3(steps: int) -> float:
-    """Stable-Baselines3's DQN, as fast as its own arguments make it."""
+    """Stable-Baselines3's DQN, as fast as its own arguments allow."""
     from stable_baselines3 import DQN
     from stable_baselines3.common.vec_env import DummyVecEnv
 

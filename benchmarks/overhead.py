@@ -1,4 +1,4 @@
-"""What Lightning costs: lit_dqn's command line beside a loop of lit_dqn's own parts without it, on Pong and CartPole.
+"""The cost of Lightning: lit_dqn's command line against a loop of the same parts without it, on Pong and CartPole.
 
     python benchmarks/overhead.py
 

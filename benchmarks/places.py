@@ -1,4 +1,4 @@
-"""What a step costs where envs are played: here, in processes of their own, in Ray's actors.
+"""The cost of a step by place: in this process, in separate processes, in Ray actors.
 
     python benchmarks/places.py            # some minutes; needs ray, and ale-py for Pong
 

@@ -1,4 +1,4 @@
-"""What playing ahead gains: env steps/s of the learning phase with `data.play_ahead` off and on, in turn.
+"""The gain of playing ahead: env steps/s of the learning phase with `data.play_ahead` off and on, in turn.
 
     python benchmarks/play_ahead.py --threads 1
 

@@ -65,7 +65,7 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 def machine(options: argparse.Namespace) -> dict[str, Any]:
     """Where and how a benchmark ran."""
-    # Paths differ from machine to machine, and say nothing.
+    # Paths differ between machines, and carry no information.
     names = {"--peer-python": "PEER_PYTHON", "--cleanrl": "CLEANRL", "--output": "OUTPUT"}
     words = [names.get(before, word) for before, word in zip(sys.argv, sys.argv[1:], strict=False)]
     return {

@@ -1,9 +1,9 @@
-"""What a seed is for: settings that were chosen on a seed prove nothing on it."""
+"""The use of seeds: settings that were chosen on a seed prove nothing on it."""
 
 from collections.abc import Iterable
 
 SEARCH, REPORT = range(100, 110), range(10)
-"""Seeds on which settings are chosen, and seeds of which is told."""
+"""Seeds for choosing settings, and seeds for reports."""
 
 
 def are_for_a_report(seeds: Iterable[int]) -> bool:

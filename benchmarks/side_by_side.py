@@ -114,7 +114,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What is compared, and what is hoped for.
+    """The contestants, and the goals.
 
     Args:
         script: the benchmark's file.

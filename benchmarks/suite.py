@@ -80,7 +80,7 @@ class Job:
 
     @property
     def key(self) -> dict[str, str]:
-        """What tells its line from the others'."""
+        """The key of its line."""
         return {"config": self.config, "overlay": self.overlay.stem if self.overlay else "", "seed": str(self.seed)}
 
     def train(self) -> tuple[Row, list[Row]]:
@@ -111,7 +111,7 @@ class Job:
 
 
 def summary(episodes: list[Row]) -> tuple[Row, list[Row]]:
-    """What a run's training episodes say: its part of the line, and the curve."""
+    """The results of a run's training episodes: its part of the line, and the curve."""
     env_step, returns = (np.array([float(episode[key]) for episode in episodes]) for key in ("env_step", "return"))
     line = {
         "env_steps": f"{int(env_step[-1])}",
@@ -139,12 +139,12 @@ def lit_dqn(*arguments: str) -> None:
 
 
 def last_line(said: str) -> str:
-    """What is told of an error."""
+    """The text about an error."""
     return (re.split(r"[\r\n]+", said.strip()) or [""])[-1]
 
 
 def train_all(jobs: Iterable[Job], runs: Path, curves: Path, at_a_time: int) -> list[str]:
-    """Run what has no line yet, and write each line when it is there.
+    """Run everything without a line, and write each line when it is finished.
 
     Returns:
         One sentence for each run that failed.

@@ -25,7 +25,7 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class Suite:
-    """Configs that are told of together.
+    """Configs that are reported together.
 
     Args:
         name: of its files.

@@ -1,4 +1,4 @@
-"""CleanRL's dqn.py and dqn_atari.py, as they are in a clone, with a clock around their envs."""
+"""CleanRL's dqn.py and dqn_atari.py, unchanged from a clone, with a clock around their envs."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""What is measured, and in which order while the time lasts. For the standard library alone."""
+"""What is measured, and in which order. Uses only the standard library."""
 
 import statistics
 import time
@@ -12,7 +12,7 @@ Tell = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured: the median of several repeats, or a word.
+    """A measurement: the median of several repeats, or a text.
 
     Args:
         median: of the repeats.
@@ -76,7 +76,7 @@ def run_cases(
     tell: Tell,
     tidy: Callable[[], None] = lambda: None,
 ) -> None:
-    """Measure case after case, and tell of each when it begins and what became of it.
+    """Measure case after case, and report its start and its result.
 
     A section that needs less than its share leaves the rest to those after it; what was cut is measured at the end, if
     there is time after all.

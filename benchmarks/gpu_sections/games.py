@@ -9,7 +9,7 @@ from side_by_side import PONG
 
 NUM_ENVS = (8, 64, 16, 32, 128, 1)
 STEPS = 1_000
-"""Steps that actions are drawn for, before time is taken."""
+"""Number of steps for which actions are drawn before the measurement."""
 
 
 def cases(bench: Bench) -> list[Case]:

@@ -21,7 +21,7 @@ from processes import ROOT
 from side_by_side import PONG
 
 LEAST = 7.0
-"""Seconds of a case: a run is built, it plays before it learns, its kernels are captured, and then it is timed."""
+"""Seconds of a case: including construction, warm-up and capture before the measurement."""
 SETTLING = 1.5
 """Seconds of learning before time is taken."""
 LAP = 0.5
@@ -118,7 +118,7 @@ LOOPS = (
 
 
 def cases(bench: Bench) -> list[Case]:
-    """The baseline and the default first."""
+    """All cases, the baseline and the default first."""
     loops = (BASELINE, Loop(8, play_ahead=True)) if bench.smoke else LOOPS
     least = 2.0 if bench.smoke else LEAST
     return [Case(loop.name, case_of(bench, loop), least, least + 4) for loop in loops]
@@ -153,7 +153,7 @@ def case_of(bench: Bench, loop: Loop, **more: Any) -> Any:
 
 
 def earlier() -> dict[str, Any]:
-    """EARLIER, without what this lit_dqn does not have yet: it does nothing else, then."""
+    """EARLIER, without settings that this version of lit_dqn does not have."""
     known = {
         "model": inspect.signature(LitDQN).parameters,
         "data": inspect.signature(ReplayDataModule).parameters,
@@ -176,7 +176,7 @@ class Laps(Callback):
         self._laps: list[tuple[float, float, int, int]] = []
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any) -> None:
-        """Lap when it is time for it; only then wait for the device."""
+        """Take a lap time if it is due; only then wait for the device."""
         now = time.perf_counter()
         self._settling_since = self._settling_since or now
         settling, lap = (0.1, 0.1) if self._bench.smoke else (SETTLING, LAP)

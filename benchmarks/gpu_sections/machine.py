@@ -1,4 +1,4 @@
-"""The ceilings that the other figures can be held against."""
+"""Upper limits for comparison with the other figures."""
 
 import torch
 

@@ -17,7 +17,7 @@ from gpu_sections.cases import Figure
 from processes import processor
 
 REPEATS = 7
-"""Repeats that a median is taken of."""
+"""Number of repeats for a median."""
 WARM_UP_SHARE = 0.3
 """Of a case's time: kernels are chosen, loaded and captured, and the caches fill."""
 TF32 = {"float32": (False, False), "TF32": (True, True), "torch's default": (False, True)}
@@ -79,7 +79,7 @@ class Bench:
             torch.cuda.synchronize()
 
     def tidy(self) -> None:
-        """Give back what the last case held; ends the process if it left the device unusable."""
+        """Free the memory of the last case; end the process if it left the device unusable."""
         gc.collect()
         if self.cuda:
             try:

@@ -1,4 +1,4 @@
-"""Whether a run that was killed and resumed is bit by bit the run that was not, on this device."""
+"""Whether a run that was killed and resumed is bit for bit the run that was not, on this device."""
 
 import importlib.util
 import json
@@ -29,7 +29,7 @@ LEAST, MOST = 15.0, 60.0
 
 
 class Kill(Callback):
-    """Ends the process as the system's killer of processes does.
+    """Kills the process, like the system's out-of-memory killer.
 
     Args:
         chunks: that are learned before.
@@ -62,7 +62,7 @@ def _settings(folder: Path, accelerator: str, play_ahead: bool, epochs: int = EP
         "data.num_envs": 8,
         "data.gradient_steps": gradient_steps,
         "data.play_ahead": play_ahead,
-        "data.capacity": 1_500,  # so small that its ring has come round
+        "data.capacity": 1_500,  # so small that its ring buffer has wrapped around
         "data.min_replay_size": 400,
         "data.batch_size": 8,
         "data.updates_per_epoch": CHUNKS_PER_EPOCH * gradient_steps,

@@ -90,7 +90,7 @@ def _learner(bench: Bench, network: nn.Module, batches: list[Batch], precision: 
     from lit_dqn.types import StaticBatches
 
     class Standing(StaticBatches):
-        """Batches that stay where they are, as those are that the device gathers."""
+        """Batches at fixed addresses, like those that the device gathers."""
 
         def __init__(self) -> None:
             self.fields = tuple(map(torch.stack, zip(*(batch.tensors for batch in batches), strict=True)))
