@@ -24,7 +24,7 @@ ENV = "ends:Ends-v0"
 
 
 class Ends(gymnasium.Env):
-    """Does what it is told to in its 20th step."""
+    """Does what its argument says in its 20th step."""
 
     observation_space = gymnasium.spaces.Box(0, 1, (2,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)

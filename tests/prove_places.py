@@ -1,4 +1,4 @@
-"""Proves that a run whose envs are played in Ray's actors is the run that plays them itself, whoever dies.
+"""Proves that a run whose envs are played in Ray actors is the run that plays them itself, whichever actor dies.
 
     python tests/prove_places.py                       # 20 kills for each case; half an hour on two cores
     python tests/prove_places.py --kills 3 --cases cartpole
@@ -118,7 +118,7 @@ class Killer:
     def __call__(self, child: int) -> None:
         while self.left and running(child):
             alive = actors_of(child)
-            if len(alive) < 2:  # the last one killed has not come back
+            if len(alive) < 2:  # the last killed one has not been replaced yet
                 time.sleep(0.05)
                 continue
             time.sleep(self.dice.uniform(0, 1.2))
@@ -203,7 +203,7 @@ def train_here_and_there(case: str, folder: Path) -> dict[str, dict[str, str]]:
 
 
 def train_with_an_actor_that_is_replaced(case: str, folder: Path) -> dict[str, dict[str, str]]:
-    """One kill in mid-run; what the new actor is told is not where its envs were but that they are new."""
+    """One kill in mid-run; the new actor wrongly gets new envs instead of the state of the old ones."""
     ask, play, chunks = DistantPlayers._ask, DistantPlayers.play, itertools.count()
 
     def with_a_kill(*arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""A place without Ray: actors on threads, which share nothing with whoever records, and die when they are told to."""
+"""A place without Ray: actors on threads, which share nothing with the recorder, and die on request."""
 
 import itertools
 import pickle
@@ -20,7 +20,7 @@ _nonces = itertools.count()
 
 
 class Stroll(gymnasium.Env):
-    """Shows (nonce, episode's own number, t, action), pays at random, and ends, loses a life or goes on at random.
+    """Shows (nonce, episode's own number, t, action), pays at random, and ends, loses a life or continues at random.
 
     Args:
         comes_back: whether an episode is a function of its seed and actions; else its nonce is of this env alone.

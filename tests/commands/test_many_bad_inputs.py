@@ -65,7 +65,7 @@ def wrong_files(random: Random) -> Iterator[bytes]:
 
 
 def wrong_inputs() -> list[tuple[list[str], bytes | None]]:
-    """Those that the first look refuses, and as many as shall be of those that it leaves to others."""
+    """The inputs that the first look refuses, and a given number of those that it leaves to later checks."""
     random = Random(0)
     inputs: list[tuple[list[str], bytes | None]] = [([*BASE, *words], None) for words in wrong_keys(random)]
     inputs += [(["fit", "--config", "bad.yaml"], content) for content in wrong_files(random)]

@@ -81,7 +81,7 @@ class Shown(gymnasium.Env):
 
 
 class Own(nn.Sequential):
-    """Somebody's own network, which has no head."""
+    """A custom network, which has no head."""
 
     def __init__(self, observation_shape, num_outputs):
         super().__init__(nn.Linear(*observation_shape, num_outputs))
@@ -225,7 +225,7 @@ def refusal(words: list[str]) -> str | None:
 def typed(words: list[str], remedy: list[str], sentence: str) -> list[str]:
     """The command line after a user has done what a sentence tells."""
     if "--model.init_from" in remedy and "--ckpt_path" in words:
-        place = words.index("--ckpt_path")  # "start anew": the run is not resumed
+        place = words.index("--ckpt_path")  # "start a new run": it is not resumed
         words = [*words[:place], *words[place + 2 :]]
     if "instead: --config" in sentence:
         return [words[0], *remedy]
@@ -277,7 +277,7 @@ FOREIGN = ("key", "config", "plan", "force", "ntasks", "logdir", "help", "output
 """Words with two hyphens that are for other programs or verbs, or stand for any key."""
 
 NOT_SAID = (
-    # No refusals: what is told beside a run that is as it should be.
+    # No refusals: messages of valid runs.
     "* * --config FILE",
     "no --ckpt_path is given",
     "look at it with: tensorboard",

@@ -1,4 +1,4 @@
-"""Studies as users run them: checked first, whole at the end, whoever was killed meanwhile."""
+"""Studies as users run them: checked first, complete at the end, whichever process was killed meanwhile."""
 
 import csv
 import json
@@ -191,7 +191,7 @@ def learns(folder: Path) -> bool:
 
 
 def kill_some(folder: Path, dice: random.Random) -> list[str]:
-    """Kill a run as it begins, the study and a run while runs learn, and go on each time; who was killed."""
+    """Kill a run at its start, then the study and a run in training, and resume each time; return what was killed."""
     killed = []
     process = start(folder)
     for who in ("child", "parent", "child"):

@@ -23,7 +23,7 @@ from lit_dqn.commands.studies.view import StudyView
 WITH_LIT_DQN = os.environ | {"PYTHONPATH": str(Path(lit_dqn.__file__).parents[1])}
 STEPS = 12
 
-# In place of a run: it counts to STEPS in a file, goes on from there, ends when its standard input does, and fails or
+# In place of a run: it counts to STEPS in a file, continues from there, ends when its standard input does, and fails or
 # is killed where its folder says so.
 STUB = f"""
 import json, os, sys, threading, time
@@ -182,7 +182,7 @@ def test_a_run_is_begun_resumed_or_left_alone(folder, asked):
     result = {"env_step": 8, "protocol": {"episodes": 3}, "return": {"mean": 1.0}}
     (folder / "version_0/results.json").write_text(json.dumps([result]))
     worker.main(folder, 7, "best")
-    assert len(asked) == 2  # somebody's test of other episodes is not the study's
+    assert len(asked) == 2  # a test of other episodes is not the study's
     asked.clear()
     (folder / "version_0/results.json").write_text(json.dumps([result, {**result, "protocol": {"episodes": 7}}]))
     worker.main(folder, 7, "best")

@@ -71,7 +71,7 @@ def test_a_storage_keeps_trials_for_every_process(folder):
     assert 1e-5 <= first.chosen["model.optimizer.init_args.lr"] <= 1e-2
     assert first.chosen["model.network.hidden_sizes"] in ([16], [64, 64])
     assert (ours.interrupted(), theirs.interrupted()) == ([0], [1])
-    # Another process of the same folder goes on with it, as it was.
+    # Another process of the same folder resumes it unchanged.
     assert Trials(search(folder), settings, "here").again(0) == first
     for number, value in enumerate([-3.0, -2.0]):
         ours.report(first, number, value)
@@ -214,7 +214,7 @@ def until_runs(process: subprocess.Popen) -> None:
 
 
 def kill_some(folder: Path, dice: random.Random, *words: str) -> list[str]:
-    """Kill a run, the search, and a run again, at random moments, and go on each time; who was killed."""
+    """Kill a run, the search, and a run again, at random moments, and resume each time; return what was killed."""
     killed = []
     process = start(folder, *words)
     for who in ("child", "parent", "child", "parent"):
@@ -358,7 +358,7 @@ def test_processes_that_ask_at_the_same_moment_share_trials_and_lose_none(folder
 
 @pytest.mark.slow
 def test_two_processes_share_a_search_on_postgresql(tmp_path, postgres):
-    # Each in a folder of its own, as on two machines; one is killed and goes on.
+    # Each in its own folder, as on two machines; one is killed and resumes.
     folders = [write(tmp_path / name, at_once=1, trials=8) for name in ("one", "two")]
     other = start(folders[1], "--storage", postgres)
     assert "parent" in kill_some(folders[0], random.Random(3), "--storage", postgres)

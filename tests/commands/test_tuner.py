@@ -18,7 +18,7 @@ from lit_dqn.saving.lock import Lock
 EVALUATIONS = 6
 
 # In place of a run: it writes evaluations, -number of its trial - its seed / 10, waits for `go` where its folder says
-# so, goes on from what is there, and ends when its standard input does.
+# so, continues from its present state, and ends when its standard input does.
 STUB = f"""
 import json, os, sys, threading, time
 from pathlib import Path
@@ -99,7 +99,7 @@ class Storage:
 
 
 class Told:
-    """A view that keeps what it is told."""
+    """A view that records its events."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -173,7 +173,7 @@ def test_a_hopeless_trial_is_stopped_while_it_runs():
 
 def test_a_hopeless_trial_whose_second_seed_waits_never_starts_that():
     storage = Storage(1, hopeless=(0,))
-    storage.states, storage.reports = {0: "running"}, {0: [-1.0, -1.0]}  # killed before it was told
+    storage.states, storage.reports = {0: "running"}, {0: [-1.0, -1.0]}  # killed before it was stored
     assert run(storage) == ["0 again", "0 pruned by evaluation 2"]
     assert starts(0, 1) == starts(0, 2) == 0
 

@@ -55,7 +55,7 @@ def test_new_frames_come_behind_the_updates_that_read_the_old_ones():
     torch.cuda._sleep(200_000_000)  # a tenth of a second in which the device does nothing
     gathered = batch.observation.clone()
     generator = np.random.default_rng(5)
-    for _ in range(200):  # all rows anew
+    for _ in range(200):  # all rows are rewritten
         one, other = (generator.integers(0, 255, (3, 84, 84), np.uint8) for _ in range(2))
         replay.add(Timestep(one, np.zeros(3, int), np.zeros(3), np.ones(3, bool), np.zeros(3, bool), other))
     frames.update()

@@ -89,7 +89,7 @@ def learn(
 
 
 def assert_same(one, other, tolerance=None):
-    """Weights of both networks, the optimiser's state, and what was reported; all differences are told at once."""
+    """Weights of both networks, the optimiser's state, and what was reported; all differences are reported at once."""
     (learner, metrics), (expected, expected_metrics) = one, other
     pairs = {}
     for name in ("online", "target"):

@@ -14,7 +14,7 @@ SMALL = "--model.network.init_args.hidden_sizes=[8]"
 
 @pytest.fixture
 def mine(folder) -> Path:
-    """A folder and files of the user's, as they shall stay."""
+    """A folder and files of the user, which must not change."""
     mine = folder / "mine"
     (mine / "deep").mkdir(parents=True)
     for name in ("letter.txt", "deep/diary.txt"):

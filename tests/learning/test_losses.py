@@ -18,7 +18,7 @@ from lit_dqn.learning.losses import (
 )
 from lit_dqn.types import Batch
 
-# 99 and 91 are decoys: whoever looks at an entry that was not chosen is far off.
+# 99 and 91 are decoys: using an entry that was not chosen gives very different results.
 Q_TM1 = tensor([[1.0, 99.0, 91.0], [99.0, 91.0, 2.0], [91.0, 3.0, 99.0]])
 ACTION = tensor([0, 2, 1])
 Q_T_SELECTOR = tensor([[5.0, 4.0, 3.0], [-3.0, -1.0, -2.0], [0.0, 0.0, 0.1]])

@@ -1,4 +1,4 @@
-"""No forbidden action is played, by whichever policy, wherever somebody plays; and what is stored are the masks."""
+"""No policy plays a forbidden action anywhere, and the masks are stored."""
 
 import copy
 import warnings

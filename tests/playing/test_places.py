@@ -1,4 +1,4 @@
-"""Envs are played in actors as in this process, to the bit, whoever dies; the actors are those of stand_in.py."""
+"""Envs are played in actors bit for bit as in this process, whichever actor dies; see stand_in.py."""
 
 import importlib.util
 import logging
@@ -188,7 +188,7 @@ def test_a_run_resumes_here_that_was_begun_in_actors_and_the_other_way_round(her
     assert_same(here, now)
 
 
-# --- envs that do not come back ---
+# --- envs that cannot be restored ---
 
 
 def assert_no_transition_joins_episodes(collector):

@@ -28,7 +28,7 @@ def lines(*pages: str) -> list[str]:
     return [line for line in typed if line]
 
 
-# In the order in which somebody would type them: each run that resumes has an earlier one to resume.
+# In the order in which a user would type them: each resumed run has an earlier one.
 VERBS = [line for line in lines(COMMANDS, README, RESUME, ATARI) if line.startswith("python -m lit_dqn ")]
 PLOTS = [line for line in lines(COMMANDS) if line.startswith("python -m lit_dqn.plots ")]
 (IN_PYTHON,) = blocks(README, "python")
@@ -45,7 +45,7 @@ def project(tmp_path, monkeypatch) -> Path:
 def walk(monkeypatch, lines: list[str]) -> None:
     for number, line in enumerate(lines):
         subcommand, *arguments = shlex.split(line)[3:]
-        # Every run ends a little after the one that it goes on from.
+        # Every run ends a little after the one that it resumes.
         limit = {"stop.max_env_steps": 80 + 20 * number, "stop.max_episodes": 1000}
         assert run(monkeypatch, subcommand, *arguments, *tiny(**limit)) == 0, line
 

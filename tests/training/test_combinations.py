@@ -40,7 +40,7 @@ from lit_dqn.commands.export import export_agent
 
 
 class Dot(gymnasium.Env):
-    """A dot on an image of 2 x 4 x 5 pixels; it goes where it is told and, now and then, the episode ends."""
+    """A dot on an image of 2 x 4 x 5 pixels; the actions move it, and sometimes the episode ends."""
 
     observation_space = gymnasium.spaces.Box(0, 255, (2, 4, 5), np.uint8)
     action_space = gymnasium.spaces.Discrete(3)

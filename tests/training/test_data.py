@@ -174,7 +174,7 @@ def test_what_goes_wrong_in_learning_waits_for_what_is_played_ahead(monkeypatch)
         make_trainer(limit_val_batches=0).fit(agent, datamodule=data)
     assert data.collector.env_step == 50 + 1
     assert not any(module.training for module in agent.modules())
-    # What ends a run by an exception has told the worker to end, which it may have done by now.
+    # An exception that ends a run also stops the worker, which may have ended by now.
     threads = set(threading.enumerate()) - before
     assert {thread.name for thread in threads} <= {"worker"}
     replay = weakref.ref(data.collector.store.buffer)
@@ -204,7 +204,7 @@ def test_a_chunk_holds_the_batches_of_its_updates():
     chunk = next(iter(data.train_dataloader()))
     assert isinstance(chunk, Chunk)
     assert len(chunk.batches) == 5
-    assert len({tuple(batch.observation.flatten().tolist()) for batch in chunk.batches}) == 5  # each drawn anew
+    assert len({tuple(batch.observation.flatten().tolist()) for batch in chunk.batches}) == 5  # each is a new draw
     for batch in chunk.batches:
         assert batch.observation.shape == batch.next_observation.shape == (7, 4)
         assert batch.observation.dtype == batch.reward.dtype == torch.float32

@@ -368,7 +368,7 @@ def test_an_interrupted_evaluation_leaves_nothing_to_the_next(verb):
 
 
 class OwnDQN(LitDQN):
-    """Somebody's own agent."""
+    """A custom agent."""
 
 
 def test_load_agent_knows_subclasses_of_agents_and_takes_only_classes_that_are_handed_over(tmp_path):

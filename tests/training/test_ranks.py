@@ -1,4 +1,4 @@
-"""Several processes that share one run. They are forked, so that they need not import torch anew; prove_scale.py and
+"""Several processes that share one run. They are forked, so that they need not import torch again; prove_scale.py and
 test_scale.py start them as a user does."""
 
 import errno

@@ -43,7 +43,7 @@ def test_resets_come_at_their_env_steps_and_not_before_the_first_update(tmp_path
 @pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 def test_a_run_that_is_reset_is_resumed_exactly(tmp_path, monkeypatch, ahead, epochs):
-    """Epochs end at env steps 60, with a reset in the last training step, at 70 and at 80, likewise with one."""
+    """Epochs end at env steps 60, with a reset in the last training step, at 70, and at 80, also with one."""
     whole, weights = train(tmp_path, 4, ahead, monkeypatch=monkeypatch)
     before, _ = train(tmp_path, epochs, ahead, monkeypatch=monkeypatch)
     after, again = train(tmp_path, 4, ahead, tmp_path / f"{epochs}.ckpt", monkeypatch)
