@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[atari,minatar,minigrid,video,export,completion,tune,dev]'
 	touch $@
 
-fit: install  ## the main job: learn the maze from pixels (CONFIG=configs/... for another run)
+fit: install  ## learn the maze from pixels (CONFIG=configs/... for another run)
 	$(BIN)/python -m lit_dqn fit --config $(CONFIG)
 
 pong: install  ## learn Atari's Pong, an hour on one core
@@ -29,28 +29,28 @@ pong: install  ## learn Atari's Pong, an hour on one core
 resume: install  ## resume CONFIG's run from its last checkpoint
 	$(BIN)/python -m lit_dqn fit --config $(CONFIG) --ckpt_path last
 
-tensorboard: install  ## curves and pictures of all runs, on http://localhost:6006
+tensorboard: install  ## show the curves and pictures of all runs on http://localhost:6006
 	$(BIN)/tensorboard --logdir lightning_logs
 
-test: install  ## the tests, in a few minutes, on two cores (JOBS=8 on eight)
+test: install  ## run the tests on two cores, in a few minutes (JOBS=8 for eight)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
-test-gpu: install  ## the tests that need a CUDA GPU, in three minutes
+test-gpu: install  ## run the tests that need a CUDA GPU, in three minutes
 	$(BIN)/python -m pytest -m gpu tests/gpu --durations=0
 
-test-slow: install  ## the tests that learn for minutes
+test-slow: install  ## run the tests that train for minutes
 	$(BIN)/python -m pytest -m slow
 
-coverage: install  ## the tests, and which lines of src they never reach
+coverage: install  ## run the tests, and show the lines of src that they never reach
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --cov lit_dqn --cov-report term-missing:skip-covered
 
-test-floors:  ## the tests with the oldest dependencies that pyproject.toml allows, in an environment of their own (8 GB)
+test-floors:  ## run the tests with the oldest dependencies that pyproject.toml allows, in a separate environment (8 GB)
 	test -x .venv-floors/bin/python || $(PYTHON) -m venv .venv-floors
 	.venv-floors/bin/python -m pip install --quiet --disable-pip-version-check uv
 	.venv-floors/bin/uv pip install --quiet --python .venv-floors/bin/python --resolution lowest-direct --editable '.[atari,minatar,minigrid,video,export,completion,tune,dev]'
 	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
-wheel-test: install  ## build the wheel, install it into an empty environment outside of the repository (8 GB), use it there
+wheel-test: install  ## build the wheel, and test it in an empty environment outside of the repository (8 GB)
 	rm -rf dist/*.whl
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	folder=$$(mktemp -d) && trap 'rm -rf $$folder' EXIT && $(PYTHON) -m venv $$folder \
@@ -60,23 +60,23 @@ wheel-test: install  ## build the wheel, install it into an empty environment ou
 prove-resume: install  ## kill runs at random moments, resume them, and compare them with runs that were not (some minutes)
 	$(BIN)/python tests/prove_resume.py
 
-prove-scale: install  ## share a run by 1, 2 and 4 processes, stop and kill some, and compare the bytes (some twenty minutes)
+prove-scale: install  ## share a run among 1, 2 and 4 processes, stop and kill some, and compare the bytes (about twenty minutes)
 	$(BIN)/python tests/prove_scale.py
 
-check: install  ## ruff and mypy
+check: install  ## run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: install  ## put the code into the project's format
+format: install  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: install  ## E4 of the lesson against Stable-Baselines3 and a bare loop (about 20 minutes)
+benchmark: install  ## compare E4 of the lesson with Stable-Baselines3 and a bare loop (about 20 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[benchmark]'
 	$(BIN)/python benchmarks/lesson.py
 
-benchmark-peers: install  ## Pong and CartPole against four peers, which get an environment of their own (about 40 minutes)
+benchmark-peers: install  ## compare Pong and CartPole with four other libraries, which get a separate environment (about 40 minutes)
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/peers.txt
 	test -d .venv-peers/cleanrl || git clone --depth 1 https://github.com/vwxyzjn/cleanrl .venv-peers/cleanrl
@@ -86,11 +86,11 @@ benchmark-peers: install  ## Pong and CartPole against four peers, which get an 
 		$(BIN)/python benchmarks/$$script.py --peer-python .venv-peers/bin/python --cleanrl .venv-peers/cleanrl || exit 1; \
 	done
 
-docs: install  ## the pages as a site in dist/site; a dead link or an unknown name fails
+docs: install  ## build the pages as a site in dist/site; dead links and unknown names are errors
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-benchmark-gpu: install  ## everything that must be known of a GPU (eight minutes); on a CPU a smoke test
+benchmark-gpu: install  ## measure everything on a GPU (eight minutes); on a CPU a smoke test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[benchmark]'
 	$(BIN)/python benchmarks/gpu.py
 
