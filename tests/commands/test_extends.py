@@ -56,10 +56,10 @@ def test_a_run_keeps_one_whole_config(folder, monkeypatch, capsys):
     [
         (
             "extends: nowhere.yaml",
-            "extends: top.yaml stands on nowhere.yaml; there is no file nowhere.yaml, and lit_dqn brings no config of "
-            "that name; it brings acrobot, ",
+            "extends: top.yaml stands on nowhere.yaml; there is no file nowhere.yaml, and lit_dqn has no config of "
+            "that name; it has acrobot, ",
         ),
-        ("extends: cartpol", "there is no file cartpol, and lit_dqn brings no config of that name; did you mean"),
+        ("extends: cartpol", "there is no file cartpol, and lit_dqn has no config of that name; did you mean"),
         ("extends: top.yaml", "extends: top.yaml -> top.yaml is a circle; take extends out of top.yaml."),
         ("extends: middle.yaml", "extends: top.yaml -> middle.yaml -> top.yaml is a circle; take extends out of"),
         ("extends: [whole.yaml]", "extends: ['whole.yaml'] in top.yaml is not a config; name one, such as"),

@@ -140,7 +140,7 @@ def test_what_cannot_be_reset_is_refused():
         ShrinkAndPerturb(1, -1)
     with pytest.raises(ConfigError, match=r"shrink: 1.5 .* must lie in \[0, 1\]"):
         ShrinkAndPerturb(shrink=1.5)
-    with pytest.raises(ConfigError, match="resets: Untold does not say which of its weights are its torso's"):
+    with pytest.raises(ConfigError, match="resets: Untold does not define which of its weights belong to its torso"):
         LitDQN((4,), 2, network=Untold, resets=ShrinkAndPerturb())
     with pytest.raises(ConfigError, match="resets: Untold does not say"):
         LitDQN((4,), 2, network=partial(QuantileNetwork, network=Untold), resets=ShrinkAndPerturb())

@@ -213,7 +213,7 @@ def test_an_env_that_cannot_be_restored_begins_a_new_episode_and_is_logged(caplo
     with caplog.at_level(logging.WARNING, logger="lit_dqn"):
         play(collector, Learning(STROLL))
     assert collector.players.deaths == 3
-    said = [record.getMessage() for record in caplog.records if "does not come back" in record.getMessage()]
+    said = [record.getMessage() for record in caplog.records if "cannot be restored" in record.getMessage()]
     assert len(said) == 3 * 4
     reason = "it shows another frame" if resimulates else "data.resume_env says that it cannot be played again"
     assert all(reason in sentence for sentence in said)
@@ -268,7 +268,7 @@ class Faulty(Policy):
 
 
 def test_what_is_raised_there_is_raised_here():
-    with pytest.raises(ConfigError, match="it asks the agent what it prefers"):
+    with pytest.raises(ConfigError, match="it uses the agent.s preferences"):
         play(collector_of(STROLL, ThreadPlace(1, 4), policy=Faulty()), Learning(STROLL))
 
 

@@ -45,7 +45,7 @@ OF_OBJECTIVE = {"TDLearning": "maze_td", "ActorCritic": "cartpole_actor_critic"}
 def _other_class(found: re.Match[str]) -> str:
     wanted, given = found.groups()
     config = OF_OBJECTIVE.get(wanted)
-    remedy = f"take a config of such an agent instead: --config {config}" if config else "give that key anew, too"
+    remedy = f"take a config of such an agent instead: --config {config}" if config else "set that key again, too"
     return f"{given} is given where a {wanted} belongs; {remedy}."
 
 

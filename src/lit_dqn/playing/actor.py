@@ -169,7 +169,7 @@ class _Nobody:
         self.num_actions = num_actions
 
     def preferences(self, observation: NDArray[Any]) -> NDArray[np.float32]:
-        raise ConfigError("policy: it asks the agent what it prefers, though its asks_agent is False")
+        raise ConfigError("policy: it uses the agent's preferences, although its asks_agent is False")
 
 
 class Actor:

@@ -40,8 +40,8 @@ def check_draws_nothing(who: str, act: Callable[[], Any], ahead: bool = True) ->
     if changed or not torch.equal(before["torch"], after["torch"]):
         what, remedy = ("play_ahead: true", "play_ahead false") if ahead else ("a place", "place null")
         raise ConfigError(
-            f"{what} is not possible here, for {who} draws random numbers while it acts, and from the same generator "
-            f"as the updates beside it, so that no run could be repeated; set --data.{remedy}."
+            f"{what} is not possible here, because {who} draws random numbers while it acts, from the same "
+            f"generator as the concurrent updates, so no run could be repeated; set --data.{remedy}."
         )
 
 

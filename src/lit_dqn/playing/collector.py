@@ -87,8 +87,8 @@ class Collector:
         lost = np.array([difference is not None for difference in differences])
         for env in map(int, np.flatnonzero(lost)):
             log.warning(
-                "env %d does not come back to where it was: %s; it begins a new episode, so from here on the run is "
-                "not the one that it would have been",
+                "env %d cannot be restored: %s; it begins a new episode, so from here on the run is not the one that "
+                "it would have been",
                 self.players.first_env + env,
                 differences[env],
             )

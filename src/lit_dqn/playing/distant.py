@@ -265,8 +265,8 @@ class DistantPlayers:
         if not np.array_equal(said, self._said) and not self._warned:  # type: ignore[arg-type]
             self._warned = True
             log.warning(
-                "an actor computes other bits than this process, for its machine has another processor or another "
-                "version of PyTorch: which actor plays what then decides how the run goes on"
+                "an actor computes other bits than this process, because its machine has another processor or another "
+                "version of PyTorch: which actor plays what then decides how the run continues"
             )
 
     def state_dict(self) -> dict[str, Any]:

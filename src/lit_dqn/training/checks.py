@@ -47,7 +47,7 @@ def check_no_target(period: int | None) -> None:
     """
     if period is not None:
         raise ConfigError(
-            f"target_update_period: {period} updates of a target network, which a rollout has no use for: its returns "
+            f"target_update_period: {period} updates of a target network, which a rollout does not use: its returns "
             "are whole; set --model.target_update_period null."
         )
 

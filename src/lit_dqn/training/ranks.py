@@ -45,7 +45,7 @@ def check_share(count: int, shards: int) -> None:
     """
     if shards % count:
         power = 1 << (count - 1).bit_length()
-        remedy = f"set --data.shards {power}, in a run that begins anew" if power == count else "start fewer"
+        remedy = f"set --data.shards {power}, in a new run" if power == count else "start fewer"
         raise ConfigError(
             f"trainer.devices: {count} processes cannot share {shards} {'shards' if shards > 1 else 'shard'} of the "
             f"data equally; {remedy}, or one process by --trainer.devices 1 --trainer.num_nodes 1."

@@ -270,4 +270,4 @@ class Nobody:
         self.num_actions = num_actions
 
     def preferences(self, observation: NDArray[Any]) -> NDArray[np.float32]:
-        raise ConfigError("it asks the agent what it prefers, though its asks_agent is False")
+        raise ConfigError("it uses the agent's preferences, although its asks_agent is False")

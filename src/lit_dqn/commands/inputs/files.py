@@ -49,8 +49,8 @@ def find_config(name: str) -> str:
     if short in names:
         return str(names[short])
     near = [n for n in names if n.endswith(f"/{short}")] or difflib.get_close_matches(short, names, n=1, cutoff=0.5)
-    hint = f"did you mean --config {near[0]}?" if near else f"it brings {', '.join(sorted(names))}."
-    raise ConfigError(f"config: there is no file {name}, and lit_dqn brings no config of that name; {hint}")
+    hint = f"did you mean --config {near[0]}?" if near else f"it has {', '.join(sorted(names))}."
+    raise ConfigError(f"config: there is no file {name}, and lit_dqn has no config of that name; {hint}")
 
 
 def read_config(name: str) -> dict[str, Any]:

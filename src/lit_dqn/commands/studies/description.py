@@ -216,7 +216,9 @@ def _grid(said: Any) -> list[tuple[str, dict[str, Any]]]:
     for key in said:
         if any(key == name or str(key).startswith(f"{name}.") for name in OF_THE_STUDY):
             remedy = "envs are tasks: give each a config under tasks" if key == "data.env_id" else "leave it out"
-            raise ConfigError(f"overrides: {key} is not for a grid, for the study sets it for each run; {remedy}.")
+            raise ConfigError(
+                f"overrides: {key} cannot be in a grid, because the study sets it for each run; {remedy}."
+            )
     values = {str(key): value if isinstance(value, list) else [value] for key, value in said.items()}
     for key, choices in values.items():
         if not choices:

@@ -96,7 +96,7 @@ def result_of(version: Path, test_episodes: int | None = None) -> Mapping[str, A
             return _checked(entries[-1])
         return next((_checked(e) for e in entries if e["protocol"]["episodes"] == test_episodes), None)
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ConfigError(f"report: {path} holds no results of test ({error}); test the run anew.") from error
+        raise ConfigError(f"report: {path} holds no results of test ({error}); test the run again.") from error
 
 
 def _checked(entry: Any) -> Mapping[str, Any]:

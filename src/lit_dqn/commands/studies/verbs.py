@@ -56,8 +56,8 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
             "command resumes a study that was killed.",
         )
         parser.add_argument("study", metavar="STUDY.yaml", type=Path, help="agents, tasks, overrides, seeds")
-        parser.add_argument("--at_once", type=positive, help="runs at once, in place of what the file says")
-        parser.add_argument("--threads", type=positive, help="of torch in each run, likewise")
+        parser.add_argument("--at_once", type=positive, help="runs at once; overrides the file")
+        parser.add_argument("--threads", type=positive, help="torch threads per run; overrides the file")
         return parser
     parser = Words(prog=f"{PROGRAM} report", description="Compare runs that have been trained and tested.")
     parser.add_argument(

@@ -143,7 +143,7 @@ def _overrides(said: Any) -> dict[str, Any]:
         )
     for key in said:
         if any(key == name or str(key).startswith(f"{name}.") for name in OF_THE_STUDY):
-            raise ConfigError(f"overrides: {key} is the search's own to set; leave it out.")
+            raise ConfigError(f"overrides: {key} is set by the search; leave it out.")
     return {str(key): value for key, value in said.items()}
 
 

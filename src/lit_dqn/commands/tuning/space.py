@@ -72,7 +72,7 @@ def read_space(said: Any) -> dict[str, Dimension]:
     space = {str(key): _dimension(str(key), value) for key, value in said.items()}
     for key in space:
         if any(key == name or key.startswith(f"{name}.") for name in OF_THE_STUDY):
-            raise ConfigError(f"space: {key} is the search's own to set; leave it out.")
+            raise ConfigError(f"space: {key} is set by the search; leave it out.")
     return space
 
 
@@ -90,7 +90,7 @@ def _dimension(key: str, said: Any) -> Dimension:
     if not isinstance(log, bool):
         raise ConfigError(f"space: {key} has log: {log}; give true or false.")
     if log and (low <= 0 or step is not None):
-        raise ConfigError(f"space: {key} goes from {low} by factors; that needs low above 0 and no step.")
+        raise ConfigError(f"space: {key} goes from {low} on a log scale; that needs low above 0 and no step.")
     whole = all(isinstance(end, int) for end in (low, high)) and not _takes_fractions_alone(key)
     if step is not None and not (is_number(step) and 0 < step <= high - low and (isinstance(step, int) or not whole)):
         raise ConfigError(f"space: {key} has step: {step}; give a number above 0 that leads from {low} towards {high}.")

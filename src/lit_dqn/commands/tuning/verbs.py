@@ -48,9 +48,9 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
         "The same command resumes a search that was killed; several processes may share one storage.",
     )
     parser.add_argument(verb, metavar="SEARCH.yaml", type=Path, help="configs, space, seeds, trials")
-    parser.add_argument("--trials", type=positive, help="how many, in place of what the file says")
-    parser.add_argument("--at_once", type=positive, help="runs at once, likewise")
-    parser.add_argument("--storage", help="URL of a database as Optuna reads it, likewise")
+    parser.add_argument("--trials", type=positive, help="number of trials; overrides the file")
+    parser.add_argument("--at_once", type=positive, help="runs at once; overrides the file")
+    parser.add_argument("--storage", help="URL of a database in Optuna's form; overrides the file")
     return parser
 
 

@@ -58,8 +58,8 @@ def torso_parameters(network: nn.Module) -> Iterable[nn.Parameter]:
     own = getattr(network, "torso_parameters", None)
     if own is None:
         raise ConfigError(
-            f"resets: {type(network).__name__} does not say which of its weights are its torso's, which shrink, for "
-            "those of its head begin anew; give it a method torso_parameters, or set --model.resets null."
+            f"resets: {type(network).__name__} does not define which of its weights belong to its torso; give it a "
+            "method torso_parameters, or set --model.resets null."
         )
     parameters: Iterable[nn.Parameter] = own()
     return parameters
