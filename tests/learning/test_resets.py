@@ -142,7 +142,7 @@ def test_what_cannot_be_reset_is_refused():
         ShrinkAndPerturb(shrink=1.5)
     with pytest.raises(ConfigError, match="resets: Untold does not define which of its weights belong to its torso"):
         LitDQN((4,), 2, network=Untold, resets=ShrinkAndPerturb())
-    with pytest.raises(ConfigError, match="resets: Untold does not say"):
+    with pytest.raises(ConfigError, match="resets: Untold does not define"):
         LitDQN((4,), 2, network=partial(QuantileNetwork, network=Untold), resets=ShrinkAndPerturb())
 
 
