@@ -268,7 +268,7 @@ class Faulty(Policy):
 
 
 def test_what_is_raised_there_is_raised_here():
-    with pytest.raises(ConfigError, match="it uses the agent.s preferences"):
+    with pytest.raises(ConfigError, match="it uses the agent"):
         play(collector_of(STROLL, ThreadPlace(1, 4), policy=Faulty()), Learning(STROLL))
 
 

@@ -120,8 +120,8 @@ class CheckpointedData(lightning.LightningDataModule):
         if then is None:
             raise ConfigError(
                 "place: the checkpoint was made by players that are not asynchronous, and a journal from here on would "
-                "make no run again; set --data.place.init_args.asynchronous false, or start anew from its weights with "
-                f"--model.init_from {path}."
+                "make no run again; set --data.place.init_args.asynchronous false, or start a new run from its weights "
+                f"with --model.init_from {path}."
             )
         if then["envs_per_player"] != now:
             raise ConfigError(
@@ -143,8 +143,8 @@ class CheckpointedData(lightning.LightningDataModule):
         resume_env = self.resume_env
         if replay is None:
             log.warning(
-                "the checkpoint comes without its replay: it is filled again with %s env steps before learning goes "
-                "on, so from here on the run is not the one that was saved",
+                "the checkpoint comes without its replay: it is filled again with %s env steps before learning "
+                "continues, so from here on the run is not the one that was saved",
                 f"{self.min_replay_size:,}",
             )
             self._refill = True

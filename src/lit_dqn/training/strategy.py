@@ -186,9 +186,7 @@ def _watch(others_have_ended: Callable[[], bool], has_failed: threading.Event) -
     def watch() -> None:
         while not (dist.is_initialized() or has_failed.is_set()):
             if others_have_ended() and not has_failed.is_set():
-                os.write(
-                    2, b"error: another process of this run has ended before it began; its message tells why.\n"
-                )
+                os.write(2, b"error: another process of this run has ended before it began; its message tells why.\n")
                 os._exit(2)
             time.sleep(WATCH_SECONDS)
 
