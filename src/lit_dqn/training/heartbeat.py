@@ -114,7 +114,7 @@ class Heartbeat:
             missing = ", ".join(map(str, sorted(self._missing)))
             raise TrainingError(
                 f"not all of the {self._ranks.count} processes of this run came within {seconds / 60:.0f} minutes "
-                f"(missing: {missing}), so this one ends, too; what they said tells why."
+                f"(missing: {missing}), so this one ends, too; their messages tell why."
             )
 
     def stop(self) -> None:
