@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import pickle
 import random
 import subprocess
 import sys
@@ -256,6 +257,37 @@ def test_an_env_that_cannot_be_made_there_is_refused_at_once():
     spec, place = PlayerSpec(partial(make_vec, "Nowhere-v0"), 4, 8, 8, 0, 1, 1, 2, False), ThreadPlace(2, 4)
     with pytest.raises(ConfigError, match="there is no environment 'Nowhere-v0'"):
         DistantPlayers(spec, place, True, np.zeros(4, np.float32))
+
+
+class DiesMaking(ThreadPlace):
+    """Its actor 1 dies while it makes its second player, some times."""
+
+    def __init__(self, times):
+        super().__init__(2, 2)
+        self.times = times
+
+    def begin(self, spec):
+        actors = super().begin(spec)
+        call = actors._call
+
+        def killed(actor, life, asked):
+            if actor == 1 and life < self.times and pickle.loads(asked) == ("make", (3,)):
+                actors._die(actor, life)
+            return call(actor, life, asked)
+
+        actors._call = killed
+        return actors
+
+
+def test_an_actor_that_dies_while_it_makes_its_envs_is_replaced(here):
+    there = collector_of(STROLL, DiesMaking(5))
+    assert there.players.deaths == 5
+    assert_same(play(there, Learning(STROLL)), here)
+
+
+def test_actors_that_die_again_and_again_while_they_make_their_envs_end_the_run():
+    with pytest.raises(ConfigError, match="an actor cannot make its envs: it was killed"):
+        collector_of(STROLL, DiesMaking(6))
 
 
 class Faulty(Policy):

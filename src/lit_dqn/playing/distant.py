@@ -23,7 +23,7 @@ log = logging.getLogger("lit_dqn")
 GIVEN_UP = "its actor died, and data.resume_env says that it cannot be played again"
 
 DEATHS = 5
-"""The number of actors that may die during the same steps before the run ends."""
+"""The number of actors that may die during the same steps, or while they make their envs, before the run ends."""
 
 
 Calls = Sequence[tuple[str, Any]]
@@ -57,13 +57,7 @@ class DistantPlayers:
 
     patience = 32
 
-    def __init__(
-        self,
-        spec: PlayerSpec,
-        place: Place,
-        resimulates: bool,
-        observation: NDArray[Any],
-    ) -> None:
+    def __init__(self, spec: PlayerSpec, place: Place, resimulates: bool, observation: NDArray[Any]) -> None:
         self.num_envs, self.all_envs, self.first_env = spec.num_envs, spec.all_envs, spec.first_env
         self.closed = False
         self.deaths = 0
@@ -81,8 +75,7 @@ class DistantPlayers:
         self._known: list[set[str]] = [set() for _ in range(self._count)]
         self._actors = place.begin(spec)
         try:
-            for call in [self._actors.ask(n % self._count, "make", n) for n in range(spec.players)]:
-                self._actors.answer(call)
+            self._make()
         except BaseException as error:
             self.close()
             if isinstance(error, ConfigError) or not isinstance(error, Exception):
@@ -91,6 +84,26 @@ class DistantPlayers:
                 f"place: an actor cannot make its envs: {one_line(error)}; its machine needs the packages of this one, "
                 "an env that a script registers is written module:id, or set --data.place null."
             ) from error
+
+    def _make(self) -> None:
+        """Let the actors create their envs; an actor that dies meanwhile is replaced."""
+        players = range(self._spec.players)
+        calls = {player: self._actors.ask(player % self._count, "make", player) for player in players}
+        deaths: Counter[int] = Counter()
+        while calls:
+            player = min(calls)
+            try:
+                self._actors.answer(calls[player])
+                del calls[player]
+            except ActorLost:
+                actor = player % self._count
+                deaths[actor] += 1
+                if deaths[actor] > DEATHS:
+                    raise
+                self.deaths += 1
+                log.warning("actor %d died while it made its envs, and is replaced", actor)
+                self._actors.begin_again(actor)
+                calls |= {other: self._actors.ask(actor, "make", other) for other in self.beside(player)}
 
     def play(self, agent: ActionPreferences, policy: Policy, steps: int, env_step: int, recorder: Recorder) -> None:
         """Play some steps of each env, as for `Players`."""
