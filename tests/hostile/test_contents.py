@@ -55,7 +55,7 @@ REQUIRED = yaml.safe_load((HERE / "required.yaml").read_text())
 def test_a_missing_key_is_named(checkpoint, change, key):
     change(key, ...)
     said = is_refused(checkpoint)
-    assert key.split("/")[-1] in said or "no checkpoint of lit_dqn" in said
+    assert key.split("/")[-1] in said or "not a checkpoint of lit_dqn" in said
 
 
 @pytest.mark.parametrize("name", ["StoppingRules", "TrainingStatistics"])

@@ -135,7 +135,7 @@ def test_a_network_that_is_not_yet_on_the_device_of_its_run_is_asked_where_it_is
 @pytest.mark.parametrize("draw", [torch.randn, np.random.random, random.random])
 def test_drawing_from_a_generator_that_all_threads_share_is_found(draw):
     check_draws_nothing("nobody", lambda: None)
-    with pytest.raises(ConfigError, match="for somebody draws"):
+    with pytest.raises(ConfigError, match="because somebody draws"):
         check_draws_nothing("somebody", lambda: draw(1) if draw is not random.random else draw())
 
 

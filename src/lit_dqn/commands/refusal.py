@@ -22,7 +22,11 @@ def end_together(error: Exception) -> None:
     say_error(error)
     environment: ClusterEnvironment
     if SLURMEnvironment.detect():
-        environment, count, is_first = SLURMEnvironment(), "SLURM_NTASKS", os.environ["SLURM_PROCID"] == "0"
+        try:
+            environment, count = SLURMEnvironment(), "SLURM_NTASKS"
+        except RuntimeError:  # Lightning refuses the job's settings, in each of its processes
+            return
+        is_first = os.environ.get("SLURM_PROCID", "0") == "0"
     elif TorchElasticEnvironment.detect():
         environment, count, is_first = TorchElasticEnvironment(), "WORLD_SIZE", os.environ["RANK"] == "0"
     elif {"LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys() and STARTED_BY not in os.environ:
