@@ -50,19 +50,34 @@ SMALLER = {
 LIKE_ANOTHER = {
     Path(f"{name}.yaml")
     for name in (
+        "acrobot",
+        "atari/breakout",
         "atari/dopamine",
         "atari/fast",
+        "atari/munchausen",
         "atari/nature",
         "atari/pong_fast",
+        "atari/pong_finish",
         "atari/quantile",
         "atari/space_invaders",
+        "bbf_lite",
+        "c51",
         "cartpole_layer_norm",
+        "double",
+        "dueling",
         "hl_gauss",
         "iqn",
+        "lesson/e1_latest_32",
         "lesson/e3_replay_8",
+        "lunar_lander",
+        "m_iqn",
         "maze",
+        "minatar/asterix",
         "minatar/freeway",
         "minatar/seaquest",
+        "minatar/space_invaders",
+        "noisy",
+        "prioritized",
         "random_walk_19",
     )
 }
@@ -96,6 +111,7 @@ def test_a_recipe_is_one_for_atari_and_for_minatar(recipe, base, tmp_path, monke
     assert len(list(tmp_path.glob(f"lightning_logs/*{recipe}*/version_0/checkpoints/last.ckpt"))) == 1
 
 
+@pytest.mark.slow
 def test_the_overlay_changes_the_objective_and_nothing_else_of_the_agent(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     maze = f"--config={CONFIGS / 'maze.yaml'}"

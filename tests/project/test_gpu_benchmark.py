@@ -180,6 +180,7 @@ def watch(load, monkeypatch, tmp_path):
     return watch
 
 
+@pytest.mark.slow
 def test_cases_that_hang_or_kill_their_process_spoil_no_other(load, watch, tmp_path):
     record = watch(40)
     child = int((tmp_path / "log.txt").read_text().split()[0])
@@ -196,6 +197,7 @@ def test_cases_that_hang_or_kill_their_process_spoil_no_other(load, watch, tmp_p
     assert "| two | all of it | cut |" in written
 
 
+@pytest.mark.slow
 def test_it_ends_in_time_and_names_what_was_cut(load, watch, monkeypatch):
     monkeypatch.setattr(load("gpu"), "PATIENCE", 60.0)
     monkeypatch.setattr(load("gpu"), "STOP_SECONDS", 0.5)

@@ -63,6 +63,7 @@ def updates_to_converge(sampler, seed):
     return learn(store, table, UPDATES, step_size=0.25, batch_size=1, seed=seed, stop=known)
 
 
+@pytest.mark.slow
 def test_prioritised_replay_learns_the_cliff_walk_where_uniform_replay_needs_more_than_twice_the_updates():
     for seed in range(2):
         assert updates_to_converge(Prioritized(alpha=0.8, beta=0.0), seed) < UPDATES / 2

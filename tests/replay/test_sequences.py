@@ -92,6 +92,7 @@ def test_a_transition_is_in_the_sequence_of_its_stride_and_each_transition_can_b
     assert len({int(start) for start in store.draw(20, 8, np.random.default_rng(0), 0).start.reshape(-1)}) == 9
 
 
+@pytest.mark.slow
 def test_episodes_that_lie_where_those_of_the_round_before_lay_are_other_ones():
     """Episodes of 5 steps take 6 of 21,432 rows, so that each begins in a row where one began a round before."""
     buffer = ReplayBuffer(20_003, 1, (1,), np.float32, gamma=0.5, memory_size=1)
