@@ -23,6 +23,7 @@ def on_page_content(content: str, **_: object) -> str:
 
 
 def mathml(equation: re.Match[str]) -> str:
+    """One of them, in its element; a command that it does not know fails the build."""
     element, kind, tex = equation.groups()
     shown = convert(html.unescape(tex), display="block" if kind == "[" else "inline")
     if "\\" in shown:
