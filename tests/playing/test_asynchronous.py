@@ -1,6 +1,8 @@
 """Players that play on by themselves: bounds that hold both ways, and a journal by which the same run is made again."""
 
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,7 +163,7 @@ def older(journal):
 
 def test_a_journal_that_was_changed_makes_another_run(live):
     collector, _, journal = live
-    for other in (swapped(journal), older(journal), changed(journal, 30, steps=STEPS - 1)):
+    for other in (swapped(journal), older(journal)):
         again, _ = played_on(FreePlace(4, 2, slack=3, max_staleness=3), other)
         with pytest.raises(AssertionError):
             assert_same(collector, again)
@@ -175,6 +177,17 @@ def test_a_journal_that_ends_ends_the_run(live):
 def test_a_journal_of_other_players_is_refused(live):
     with pytest.raises(ConfigError, match=r"it tells of env \d in a player with 2, and this run has 8 envs with 4 in"):
         played_on(FreePlace(2, 4), live[2])
+
+    with pytest.raises(ConfigError, match=rf"it tells of chunks of {2**61} steps of each env, and this run has chunks"):
+        played_on(FreePlace(4, 2), changed(live[2], 30, steps=2**61))
+
+
+def test_a_journal_that_orders_more_than_the_slack_ends_the_run(live):
+    hoarded = [arrival._replace(weights=1, training_step=24) for arrival in live[2]]
+    with pytest.raises(
+        TrainingError, match=r"at training step 1 its players are \d+ env steps ahead, and slack allows"
+    ):
+        played_on(FreePlace(4, 2, slack=2), hoarded)
 
 
 # --- the file ---
@@ -205,7 +218,12 @@ GOOD = "0,1,0,2,5,1,40"
         (f"{HEADER}\n0,2,0,2,5,3,40\n", "what comes before what it follows from"),
         (f"{HEADER}\n0,2,0,2,5,2,40\n1,3,0,2,5,1,40\n", "what no player plays"),
         (f"{HEADER}\n0,2,0,2,0,2,40\n", "what no player plays"),
-        (f"{HEADER}\n{GOOD}\n\xe4\n", "cannot be read"),
+        (f"{HEADER}\n{GOOD}\n\xe4\n", "says in line 3 other than 7 numbers"),
+        (f"{HEADER}\n{GOOD}\n{GOOD}\n", "arrival 0 follows 0: some are missing"),
+        (f"{HEADER}\n{GOOD}\n1{'0' * 5000},1,0,2,5,1,40\n", "says in line 3 other than 7 numbers"),
+        (f"{HEADER}\n{GOOD}\n{'a' * 10**6}\n", "says in line 3 other than 7 numbers"),
+        (f"{HEADER}\n{GOOD}\n{'0' * 10**6}", "says in line 3 other than 7 numbers"),
+        (f'{HEADER}\n"0","1","0","2","5","1","40"\n', "says in line 2 other than 7 numbers"),
     ],
 )
 def test_what_is_no_journal_is_refused(tmp_path, text, message):
@@ -215,6 +233,13 @@ def test_what_is_no_journal_is_refused(tmp_path, text, message):
     with pytest.raises(ConfigError, match="replay_journal: ") as refused:
         read_journal(path)
     assert message in str(refused.value)
+
+
+def test_only_a_file_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(ConfigError, match="is not a file"):
+            read_journal(path)
 
 
 # --- how each env explores ---
@@ -372,6 +397,18 @@ def test_a_journal_that_is_lost_is_told_and_does_not_end_the_run(whole, tmp_path
         read_journal(tmp_path / "run/journal.csv")
 
 
+def test_what_is_whole_of_a_damaged_journal_is_kept(whole, tmp_path, caplog):
+    folder, _ = whole
+    copy = tmp_path / "kept/run"
+    shutil.copytree(folder / "run", copy)
+    journal = copy / "journal.csv"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:11], b"\xff\x00" * 10**6, *lines[11:]]))
+    fitted(tmp_path / "kept", 64, resume=copy / "checkpoints/last.ckpt")
+    assert "has 10 of the" in caplog.text
+    assert journal.read_bytes().splitlines(keepends=True)[:11] == lines[:11]
+
+
 def test_what_a_journal_cannot_go_on_from_is_refused(whole, tmp_path):
     folder, _ = whole
     checkpoint = folder / "run/checkpoints/last.ckpt"
@@ -396,6 +433,9 @@ def test_what_cannot_be_is_refused_before_there_is_a_folder(tmp_path, monkeypatc
     code, made = fit(monkeypatch, tmp_path, "--replay_journal=nowhere.csv")
     assert (code, made) == (2, None)
     assert "replay_journal: nowhere.csv cannot be read (No such file or directory)" in capsys.readouterr().err
+    (tmp_path / "journal.csv").write_text(f"{HEADER}\n0,1,4,4,1,1,0\n")
+    assert fit(monkeypatch, tmp_path, "--replay_journal=journal.csv") == (2, None)
+    assert "it tells of env 4 in a player with 4, and this run has" in capsys.readouterr().err
 
 
 @pytest.mark.slow

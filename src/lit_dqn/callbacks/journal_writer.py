@@ -1,3 +1,5 @@
+import contextlib
+import itertools
 import logging
 import time
 from pathlib import Path
@@ -7,8 +9,9 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 
 from lit_dqn.callbacks.run_folder import run_folder
+from lit_dqn.errors import ConfigError
 from lit_dqn.playing.asynchronous import Asynchronous
-from lit_dqn.playing.journal import HEADER, lines_of
+from lit_dqn.playing.journal import HEADER, Arrival, arrivals_of, lines_of
 from lit_dqn.saving import durable
 from lit_dqn.saving.layout import JOURNAL, run_of_checkpoint
 
@@ -34,20 +37,20 @@ class JournalWriter(Callback):
         asynchronous, path = _asynchronous(trainer), _path(trainer)
         if asynchronous is None or path is None:
             return
-        source, lines = path, []
+        source, known = path, list[Arrival]()
         if not path.is_file() and trainer.ckpt_path is not None:
             source = (run_of_checkpoint(Path(trainer.ckpt_path)) or path.parent) / JOURNAL
-        if source.is_file():
-            text = source.read_text()
-            lines = text[: text.rfind("\n") + 1].splitlines()[1:][: asynchronous.arrivals]
-        if len(lines) < asynchronous.arrivals:
+        with contextlib.suppress(ConfigError):  # from a damaged line on it makes no run again
+            for arrival in itertools.islice(arrivals_of(source), asynchronous.arrivals):
+                known.append(arrival)
+        if len(known) < asynchronous.arrivals:
             log.warning(
                 "%s has %d of the %d arrivals before this checkpoint: the run goes on, but cannot be made again by it",
                 source,
-                len(lines),
+                len(known),
                 asynchronous.arrivals,
             )
-        durable.replace_text(path, "".join(f"{line}\n" for line in (HEADER, *lines)))
+        durable.replace_text(path, f"{HEADER}\n{lines_of(known)}")
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any) -> None:
         """Write, if it is time; what cannot be written now is tried again later."""

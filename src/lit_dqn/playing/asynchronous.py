@@ -8,11 +8,11 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn.errors import TrainingError
 from lit_dqn.playing.actor import Order, Played
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.distant import Calls, DistantPlayers, Sent
-from lit_dqn.playing.journal import Arrival
+from lit_dqn.playing.journal import Arrival, check_journal
 from lit_dqn.playing.places import ActorLost, Place
 from lit_dqn.types import ActionPreferences
 
@@ -58,6 +58,7 @@ class Asynchronous:
         self._collector, self._players = collector, collector.players
         self._envs_per_player = place.envs_per_player
         self._steps = env_steps_per_chunk // collector.all_envs  # of each env in a chunk
+        self._chunk = self._steps * place.envs_per_player  # env steps
         self._most = place.slack * env_steps_per_chunk
         self._max_staleness = place.max_staleness
         self._training_steps = 0
@@ -67,7 +68,7 @@ class Asynchronous:
         self._deaths: Counter[int] = Counter()  # of each player's actor since its last chunk
         self._again: deque[Arrival] | None = None
         if journal is not None:
-            self._check(journal)
+            check_journal(journal, self._players.num_envs, self._players.first_env, place.envs_per_player, self._steps)
             self._again = deque(journal)
             self._by_weights: dict[int, list[Arrival]] = {}
             for arrival in journal:
@@ -115,12 +116,14 @@ class Asynchronous:
 
     def _let_play(self, agent: ActionPreferences) -> None:
         """Order as many chunks as the slack allows, each from the player with the fewest orders."""
-        chunk = self._steps * self._envs_per_player
-        underway = sum(map(len, self._underway)) * chunk
-        while self._lead + underway + chunk <= self._most:
+        while self._ahead + self._chunk <= self._most:
             player = min(range(len(self._underway)), key=lambda number: len(self._underway[number]))
             self._ask(agent, player, self._steps, self._collector.env_step)
-            underway += chunk
+
+    @property
+    def _ahead(self) -> int:
+        """Env steps by which playing is ahead once everything that is ordered has arrived."""
+        return self._lead + sum(map(len, self._underway)) * self._chunk
 
     def _ask(self, agent: ActionPreferences, player: int, steps: int, env_step: int) -> None:
         if self._sent is None:
@@ -168,18 +171,14 @@ class Asynchronous:
 
     # --- repeating a run ---
 
-    def _check(self, journal: Sequence[Arrival]) -> None:
-        size, first, count = self._envs_per_player, self._players.first_env, self._players.num_envs
-        for arrival in journal:
-            env = arrival.env - first
-            if arrival.envs != size or env % size or not 0 <= env < count:
-                raise ConfigError(
-                    f"replay_journal: it tells of env {arrival.env} in a player with {arrival.envs}, and this run has "
-                    f"{count} envs with {size} in each; give the run's own config.yaml."
-                )
-
     def _follow(self, agent: ActionPreferences, arrivals: deque[Arrival]) -> None:
         for arrival in self._by_weights.pop(self._training_steps, ()):
+            ahead = self._ahead + self._chunk
+            if ahead > self._most:  # a foreign journal could order any number of chunks at once
+                raise TrainingError(
+                    f"replay_journal: at training step {self._training_steps:,} its players are {ahead:,} env steps "
+                    f"ahead, and slack allows {self._most:,}; give the run's own config.yaml."
+                )
             self._ask(agent, self._player_of(arrival), arrival.steps, arrival.env_step)
         while arrivals and arrivals[0].training_step == self._training_steps:
             self._take(self._player_of(arrivals.popleft()))

@@ -12,7 +12,7 @@ from lit_dqn.playing.actor import PlayerSpec
 from lit_dqn.playing.asynchronous import Asynchronous
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.distant import DistantPlayers
-from lit_dqn.playing.journal import read_journal
+from lit_dqn.playing.journal import arrivals_of, check_journal, read_journal
 from lit_dqn.playing.places import Place
 from lit_dqn.playing.player import Player
 from lit_dqn.playing.policies import Policy
@@ -85,7 +85,9 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
                     "replay_journal: players that are not asynchronous keep no journal, for their run is the same each "
                     "time; give the config.yaml of the run that the journal is of, or leave --replay_journal out."
                 )
-            read_journal(self.replay_journal)
+            steps = self.gradient_steps * self.env_steps_per_update // self.num_envs
+            envs = self.place.envs_per_player
+            check_journal(arrivals_of(self.replay_journal), self.num_envs, self.first_env, envs, steps)
         if self.place is None:
             return
         self.place.check()
