@@ -42,11 +42,16 @@ def test_an_agent_is_exported_with_a_config_that_trains_on_from_it(tmp_path, mon
     assert "ckpt_path: export needs an agent" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("config", ["cartpole_actor_critic", pytest.param("random_walk_td", marks=pytest.mark.slow)])
-def test_agents_of_other_kinds_are_exported_with_a_config_that_trains_on_from_them(config, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("config", "env_steps"),
+    [("cartpole_actor_critic", 200), pytest.param("random_walk_td", 1100, marks=pytest.mark.slow)],
+)
+def test_agents_of_other_kinds_are_exported_with_a_config_that_trains_on_from_them(
+    config, env_steps, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     config = f"--config={CONFIGS / config}.yaml"
-    short = ["--stop.max_env_steps=200", "--data.eval_episodes=1"]
+    short = [f"--stop.max_env_steps={env_steps}", "--data.eval_episodes=1"]
     assert run(monkeypatch, "fit", config, *short) == 0
     assert run(monkeypatch, "export", config, "--ckpt_path=last", "--output_dir=out") == 0
     arguments = ["--config=out/config.yaml", "--model.init_from=out/model.safetensors", *short]
