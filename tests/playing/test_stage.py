@@ -6,7 +6,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from audit import AUDIT_ENV
 from lit_dqn.envs import make_vec
 from lit_dqn.errors import TrainingError
-from lit_dqn.playing.episodes import Finished, RunningEpisode, frame_hash
+from lit_dqn.playing.episodes import ActionLog, Finished, RunningEpisode, frame_hash
 from lit_dqn.playing.resimulation import resimulate
 from lit_dqn.playing.seeds import episode_seed
 from lit_dqn.playing.stage import Stage
@@ -272,3 +272,35 @@ def test_an_env_that_waits_may_end_and_show_what_is_no_number():
 
 def frame_of(seed, step):
     return frame_hash(np.array([seed, step], np.float32))
+
+
+def test_every_action_is_recorded_however_long_the_episodes_are():
+    log, step = ActionLog(2), np.zeros(2, np.int64)
+    actions = np.random.default_rng(0).integers(3, size=(2500, 2))
+    for number, action in enumerate(actions):
+        if number == 1500:
+            step[1] = 0  # another episode
+        log.write(step, action)
+        step += 1
+    assert np.array_equal(log.of(0, 2500), actions[:, 0])
+    assert np.array_equal(log.of(1, 1000), actions[1500:, 1])
+
+
+def test_an_episode_that_was_taken_over_goes_on_where_it_was():
+    log, before = ActionLog(1), np.arange(5000) % 7
+    log.write(np.zeros(1, np.int64), np.ones(1, np.int64))
+    log.take_over(0, before)
+    for step in range(5000, 9000):
+        log.write(np.array([step]), np.array([step % 5]))
+    assert np.array_equal(log.of(0, 9000), [*before, *(np.arange(5000, 9000) % 5)])
+
+
+def test_a_range_of_envs_with_short_episodes_does_not_hide_a_long_one_elsewhere():
+    log, step = ActionLog(2), np.array([0, 1000])
+    log.take_over(1, np.zeros(1000, np.int64))
+    for number in range(200):
+        for env in range(2):
+            log.write(step, np.array([number % 3]), slice(env, env + 1))
+            step[env] += 1
+    assert np.array_equal(log.of(1, 1200)[1000:], np.arange(200) % 3)
+    assert np.array_equal(log.of(0, 200), np.arange(200) % 3)

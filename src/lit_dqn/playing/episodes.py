@@ -75,7 +75,7 @@ class EpisodeLog:
 
     def step(self, actions: NDArray[np.integer], reward: NDArray[np.floating], envs: slice = ALL) -> None:
         """One agent step of some envs: actions [n], rewards [n] as the envs returned them."""
-        self._actions.write(self.length[envs], actions, envs)
+        self._actions.write(self.length, actions, envs)
         self.total_reward[envs] += reward
         self.length[envs] += 1
 
@@ -131,12 +131,17 @@ class ActionLog:
     def __init__(self, num_envs: int) -> None:
         self._actions = np.zeros((num_envs, 1024), np.int32)
         self._envs = np.arange(num_envs)
+        self._room = 0  # steps that certainly fit: each makes an episode one step longer, or begins another one
 
     def write(self, step: NDArray[np.int64], action: NDArray[np.integer], envs: slice = ALL) -> None:
-        """Record the actions [n] of the steps [n] of some envs, counted from 0 in each episode."""
-        while int(step.max()) >= self._actions.shape[1]:
-            self._double()
-        self._actions[self._envs[envs], step] = action
+        """Record the actions [n] of some envs at their steps; all envs' steps [N], counted from 0 in each episode."""
+        if self._room == 0:
+            longest = int(step.max())
+            while longest >= self._actions.shape[1]:
+                self._double()
+            self._room = self._actions.shape[1] - longest
+        self._room -= 1
+        self._actions[self._envs[envs], step[envs]] = action
 
     def _double(self) -> None:
         self._actions = np.concatenate([self._actions, np.zeros_like(self._actions)], axis=1)
@@ -145,6 +150,7 @@ class ActionLog:
         """Set all actions [T] of an env's episode so far."""
         while len(actions) > self._actions.shape[1]:
             self._double()
+        self._room = 0
         self._actions[env, : len(actions)] = actions
 
     def of(self, env: int, length: int) -> NDArray[np.int32]:

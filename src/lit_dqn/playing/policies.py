@@ -143,11 +143,12 @@ class EpsilonGreedy(Policy):
         epsilon = self.epsilon(env_step)
         draws = [generator.random() for generator in generators]
         explore = np.array(draws) < (epsilon if self._exponent is None else epsilon**self._exponent)
-        if explore.all():
+        exploring = explore.nonzero()[0].tolist()
+        if len(exploring) == len(explore):
             return UniformRandom().act(agent, observation, env_step, generators)
         action = _best(agent.preferences(observation), generators, ~explore)
         mask = action_mask_of(agent)
-        for env in map(int, explore.nonzero()[0]):
+        for env in exploring:
             generator = generators[env]
             action[env] = generator.integers(agent.num_actions) if mask is None else _any_of(mask[env], generator)
         return action
@@ -225,8 +226,8 @@ def _best(
     preferences: NDArray[np.float32], generators: Generators, mask: NDArray[np.bool_] | bool = True
 ) -> NDArray[np.int64]:
     """The actions [N] with the highest values; in the envs of `mask` the generator breaks ties."""
-    best = preferences == preferences.max(axis=1, keepdims=True)
     action: NDArray[np.int64] = preferences.argmax(axis=1)
+    best = preferences == preferences[np.arange(len(action)), action][:, None]
     if np.count_nonzero(best) == len(best):
         return action  # no ties
     for env in map(int, np.flatnonzero((best.sum(axis=1) > 1) & mask)):

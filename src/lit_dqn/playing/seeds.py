@@ -58,10 +58,10 @@ def next_seeds(run_seed: int, first_env: int, episodes: NDArray[np.int64], mask:
         [N], None for the others.
 
     """
-    return [
-        episode_seed(run_seed, first_env + env, int(begun)) if begins else None
-        for env, (begun, begins) in enumerate(zip(episodes, mask, strict=True))
-    ]
+    seeds: list[int | None] = [None] * len(mask)
+    for env in np.flatnonzero(mask).tolist():
+        seeds[env] = episode_seed(run_seed, first_env + env, int(episodes[env]))
+    return seeds
 
 
 def demonstration_env(number: int) -> int:

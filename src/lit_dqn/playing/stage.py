@@ -104,7 +104,7 @@ class Stage:
             seeds = next_seeds(self.seed, self.first_env, self.episodes, mask)
             self.episodes[mask] += 1
         given: list[int | None] = [None] * len(mask)
-        for env in map(int, np.flatnonzero(mask)):
+        for env in np.flatnonzero(mask).tolist():
             seed = seeds[env]
             self._idle[env] = seed is None
             given[env] = 0 if seed is None else seed
@@ -176,7 +176,8 @@ class Stage:
         last = terminated | truncated
         if self.max_steps is not None:
             last |= self.length == self.max_steps
-        no_future = terminated | info.get("life_lost", False)
+        lost = info.get("life_lost")
+        no_future = terminated if lost is None else terminated | lost
         mask = self.action_mask
         self.action_mask = None if mask is None else info["action_mask"]
         memory, self.memory = self.memory, self._memory_after
@@ -184,7 +185,7 @@ class Stage:
             self._stack.frames, actions, reward, ~no_future, last, frames, mask, self.action_mask, memory
         )
         self._stack.push(frames)
-        return timestep, self._log.finished(last & ~self._idle, terminated) if last.any() else []
+        return timestep, self._log.finished(last & ~self._idle, terminated) if np.count_nonzero(last) else []
 
     def _as_stored(self, frames: NDArray[Any]) -> NDArray[Any]:
         frames = frames.astype(self._dtype, copy=False)

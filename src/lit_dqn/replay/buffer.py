@@ -88,8 +88,8 @@ class ReplayBuffer:
         self._rows = self._observation.shape[1]
         self._columns = np.arange(num_envs)
         self._first_row = self._columns * self._rows
+        self._ahead = np.arange(frame_stack + 2)[:, None]  # rows, counted from the head
         self._frames = self._observation.reshape(-1, *observation_shape)
-        self._until_overwritten = np.arange(frame_stack + 1)[:, None]
         self._oldest_start, self._next_start = 0, 0
         self._identity = uuid.uuid4().hex
         self._written: list[NDArray[np.int64]] | None = None  # rows of frames; None: nobody tracks them, or all
@@ -101,11 +101,11 @@ class ReplayBuffer:
 
     def add(self, timestep: Timestep, envs: slice = ALL) -> None:
         """Store one step of a range of envs, by default of all. O(N), whatever the capacity."""
-        head = self._head[envs]  # a view
-        place, next_place = self._places(head, envs), self._places(head + 1, envs)
+        ahead = self._places(self._head[envs] + self._ahead, envs)
+        place, next_place = ahead[0], ahead[1]
         step = self._step[place]
         first = step == 0
-        if first.any():  # all others are the next observations of the previous `add`
+        if np.count_nonzero(first):  # all others are the next observations of the previous `add`
             self._frames[place[first]] = timestep.observation[first]
         self._action[place] = timestep.action
         self._reward[place] = timestep.reward
@@ -118,14 +118,10 @@ class ReplayBuffer:
             self._memory[place] = timestep.memory
         if self._written is not None:
             self._written += [next_place, place[first]]
-        self._start_number[place] = self._start_number[next_place] = -1
+        self._start_number[ahead[:2]] = -1
         self._step[next_place] = step + 1
         self._complete_starts(step, timestep.last, self.n_step, envs)
-        head += 1
-        if timestep.last.any():
-            head += timestep.last
-            self._step[self._places(head, envs)[timestep.last]] = 0
-        self._forget_overwritten()
+        self._move_on(ahead[1:], timestep.last, envs)
 
     def cut_episodes(self, envs: NDArray[np.bool_] | None = None) -> None:
         """Truncate the running episodes: the next step belongs to another episode.
@@ -141,9 +137,7 @@ class ReplayBuffer:
         newest = self._places(self._head)
         self._last[newest[running]] = True
         self._complete_starts(self._step[newest], running, self.n_step - 1)
-        self._head += 1 + running
-        self._step[self._places(self._head)[running]] = 0
-        self._forget_overwritten()
+        self._move_on(self._places(self._head + self._ahead[1:]), running)
 
     def sample(self, starts: NDArray[np.int64], n_step: int | None = None, gamma: float | None = None) -> Batch:
         """The transitions of the given starts.
@@ -264,7 +258,7 @@ class ReplayBuffer:
         self._written = None
 
     def _places(self, row: NDArray[np.int64], envs: slice = ALL) -> NDArray[np.int64]:
-        """The position in the long column of a row of each column, counted without wrap-around; [n]."""
+        """The positions in the long column of rows [..., n] of n columns, counted without wrap-around."""
         return self._first_row[envs] + row % self._rows
 
     def _complete_starts(self, step: NDArray[np.int32], last: NDArray[np.bool_], most: int, envs: slice = ALL) -> None:
@@ -280,7 +274,7 @@ class ReplayBuffer:
         for window in range(most, 0, -1):
             complete = step >= window - 1
             if window < self.n_step:
-                if not last.any():
+                if not np.count_nonzero(last):
                     break
                 complete &= last
             columns = self._columns[envs] if complete.all() else self._columns[envs][complete]
@@ -293,7 +287,12 @@ class ReplayBuffer:
                 self._next_start += len(columns)
         self._oldest_start = max(self._oldest_start, self._next_start - self.capacity)
 
-    def _forget_overwritten(self) -> None:
-        """Discard the starts whose stack reaches back to the two rows that the next `add` overwrites."""
-        newest = self._start_number[self._places(self._head + self._until_overwritten)].max()
-        self._oldest_start = max(self._oldest_start, int(newest) + 1)
+    def _move_on(self, ahead: NDArray[np.int64], ended: NDArray[np.bool_], envs: slice = ALL) -> None:
+        """Move heads [n] to their next rows, at `ahead` [k + 1, n], and by one more where an episode ended."""
+        self._head[envs] += 1
+        if np.count_nonzero(ended):
+            self._head[envs] += ended
+            ahead = self._places(self._head[envs] + self._ahead[:-1], envs)
+            self._step[ahead[0, ended]] = 0
+        # Discard the starts whose stack reaches back to the two rows that the next `add` overwrites.
+        self._oldest_start = max(self._oldest_start, int(self._start_number[ahead].max()) + 1)
