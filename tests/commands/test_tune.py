@@ -19,6 +19,7 @@ import yaml
 
 import lit_dqn
 from helpers import TINY
+from lit_dqn.commands.inputs import find_config
 from lit_dqn.commands.tuning.description import Pruning, Search, read_search
 from lit_dqn.commands.tuning.rows import DONE, FAILED, PRUNED, RUNNING
 from lit_dqn.commands.tuning.space import Choices, Span
@@ -26,6 +27,7 @@ from lit_dqn.errors import ConfigError, TrainingError
 
 pytest.importorskip("optuna", reason="Optuna is not installed; it comes with the extra tune")
 
+from lit_dqn.commands.tuning.trial_jobs import base_of, check_base, settings_of
 from lit_dqn.commands.tuning.trials import Trials
 
 WITH_LIT_DQN = os.environ | {
@@ -232,6 +234,21 @@ def kill_some(folder: Path, dice: random.Random, *words: str) -> list[str]:
         killed.append(who)
     assert process.wait(timeout=1200) == 0, (folder / "output.txt").read_text()
     return killed
+
+
+def test_a_search_ends_if_a_config_file_changes_while_it_runs(folder):
+    (folder / "base.yaml").write_text("data: {gamma: 0.9}\n")
+    mine = search(folder, files=(find_config("cartpole"), "base.yaml"), overrides=TINY)
+    settings = settings_of(mine, base_of(mine))
+    check_base(mine, settings)
+    (folder / "base.yaml").write_text("data: {gamma: 0.8}\n")
+    with pytest.raises(
+        TrainingError, match=r"^tune: a config file changed .*: data\.gamma was 0\.9, is 0\.8 now; restore it"
+    ):
+        check_base(mine, settings)
+    (folder / "base.yaml").unlink()
+    with pytest.raises(TrainingError, match=r"^tune: a config file changed .*there is no file base\.yaml"):
+        check_base(mine, settings)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from typing import Any
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from lit_dqn.commands.inputs import load_yaml
+from lit_dqn.commands.studies.changes import differences
 from lit_dqn.commands.studies.description import SEED, Job, as_argument
 from lit_dqn.commands.studies.jobs import built, jobs_of_cell
 from lit_dqn.commands.tuning.description import Search
@@ -38,6 +39,28 @@ def build_samples(search: Search) -> None:
         if key:
             with in_space(key):
                 _built(words)
+
+
+def check_base(search: Search, settings: Mapping[str, Any]) -> None:
+    """See that the config files are still those with which this process started.
+
+    Args:
+        search: the search.
+        settings: from `settings_of`, when it started.
+
+    Raises:
+        TrainingError: if not, because later trials would differ from earlier ones by more than their settings.
+
+    """
+    try:
+        now = settings_of(search, base_of(search))
+    except ConfigError as error:
+        raise TrainingError(f"tune: a config file changed while the search was running: {error}") from error
+    for key, before, after in differences(settings, now):
+        raise TrainingError(
+            f"tune: a config file changed while the search was running: {key.removeprefix('base.')} was {before}, is "
+            f"{after} now; restore it, and the same command resumes the search."
+        )
 
 
 def _built(words: list[str]) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lit_dqn.commands.inputs import PROGRAM, first_look, say_error
+from lit_dqn.commands.studies.description import Job
 from lit_dqn.commands.studies.verbs import Words, positive
 from lit_dqn.commands.tuning.description import read_search
-from lit_dqn.commands.tuning.rows import best_of
+from lit_dqn.commands.tuning.rows import Trial, best_of
 from lit_dqn.commands.tuning.samples import in_space, samples
 from lit_dqn.errors import ConfigError, Interrupted, TrainingError
 from lit_dqn.saving import durable
@@ -74,16 +75,22 @@ def tune(words: Sequence[str]) -> None:
     from lit_dqn.commands.studies.crew import run_all  # torch and Lightning take seconds to import
     from lit_dqn.commands.studies.jobs import check_memory
     from lit_dqn.commands.tuning.report import write_report
-    from lit_dqn.commands.tuning.trial_jobs import base_of, build_samples, jobs_of_trial, settings_of
+    from lit_dqn.commands.tuning.trial_jobs import base_of, build_samples, check_base, jobs_of_trial, settings_of
     from lit_dqn.commands.tuning.tuner import Tuner
     from lit_dqn.commands.tuning.view import TuneView
 
     base = base_of(search)
     check_memory([base] * search.at_once, search.at_once)
     build_samples(search)
-    trials = Trials(search, settings_of(search, base), _place(search.folder))
+    settings = settings_of(search, base)
+    trials = Trials(search, settings, _place(search.folder))
+
+    def jobs_of(trial: Trial) -> list[Job]:
+        check_base(search, settings)
+        return jobs_of_trial(search, trial)
+
     with trials.connected(), TuneView(trials.rows, search.trials) as view:
-        tuner = Tuner(search, trials, lambda trial: jobs_of_trial(search, trial), view)
+        tuner = Tuner(search, trials, jobs_of, view)
         run_all(tuner, search.test_episodes, search.checkpoint, search.at_once, search.threads, tuner)
     rows = trials.rows()
     if not best_of(rows):
