@@ -192,9 +192,11 @@ def test_an_onnx_network_that_does_not_mask_is_refused(tmp_path, monkeypatch):
             return self.network(inputs[0]) + 0 * inputs[1][:, :1]
 
     network, written = MLP((3,), 4, (8,)), torch.onnx.export
-    monkeypatch.setattr(
-        torch.onnx, "export", lambda net, *rest, **named: written(Unmasked(net.network, None, True), *rest, **named)
-    )
+
+    def export_unmasked(net, *rest, **named):
+        return written(Unmasked(net.network, None, remembers=False, masked=True).eval(), *rest, **named)
+
+    monkeypatch.setattr(torch.onnx, "export", export_unmasked)
     mask = torch.tensor([[True, False, True, True]] * 6)
     with pytest.raises(export.TrainingError, match="does not mask the actions"):
         export.export_agent(network, torch.randn(6, 3), {}, tmp_path, output_name="q_values", action_mask=mask)
