@@ -22,12 +22,15 @@ from lit_dqn import (
     Prioritized,
     ReplayCheckpointIO,
     ReplayDataModule,
+    Sequences,
     UniformRandom,
 )
 from lit_dqn.callbacks import TrainingStatistics
 from lit_dqn.envs.processes import ProcessVec
 from lit_dqn.playing.ahead import check_draws_nothing
+from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.training.dataset import ReplayDataset
+from lit_dqn.training.replay_placement import ReplayDevice
 from lit_dqn.types import Chunk
 
 
@@ -320,6 +323,16 @@ def test_predict_gives_whole_trajectories_with_pictures():
     assert trajectory.action.shape == trajectory.reward.shape == (6,)
     assert len(trajectory.pictures) == 7
     assert not trajectory.terminated
+
+
+def test_a_choice_may_be_given_by_its_name_as_in_a_config():
+    data = make_data(resume_env="new_episode", replay_device="cpu")
+    assert data.resume_env is ResumeEnv.new_episode
+    assert data.replay_device is ReplayDevice.cpu
+    with pytest.raises(ConfigError, match="replay_device: cuda"):
+        make_data(sampler=Sequences(4, 0, 0), replay_device="cuda")
+    with pytest.raises(ValueError, match="'new' is not a valid ResumeEnv"):
+        make_data(resume_env="new")
 
 
 def test_the_seed_is_the_one_of_seed_everything(monkeypatch):

@@ -167,7 +167,7 @@ class ReplayDataModule(PrefilledData):
         self.eval_envs = eval_envs
         self.eval_max_steps = eval_max_steps
         self.eval_policy = eval_policy
-        self.resume_env = resume_env
+        self.resume_env = ResumeEnv(resume_env)
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         check_settings(vars(self))
         if sampler.is_rollout:

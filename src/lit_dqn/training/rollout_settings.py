@@ -33,7 +33,7 @@ def check_rollout(settings: Mapping[str, Any]) -> None:
             changes = isinstance(given, Schedule)
             value = f"from {given.start:g} to {given.end:g}" if changes else str(given).lower()
             raise ConfigError(f"{key}: {value} {reason}; set --data.{key} {str(fits).lower()}.")
-    if settings["replay_device"] is ReplayDevice.cuda:
+    if ReplayDevice(settings["replay_device"]) is ReplayDevice.cuda:
         raise ConfigError(
             "replay_device: cuda would keep frames on the GPU that are soon forgotten; set --data.replay_device auto."
         )

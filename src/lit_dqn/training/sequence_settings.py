@@ -25,7 +25,7 @@ def check_sequences(settings: Mapping[str, Any], sequences: Sequences) -> None:
             "prefill: demonstrations come without the memory from which Sequences start; set --data.prefill [] "
             "--data.env_steps_per_update 1, or use a network and a sampler without memory."
         )
-    if settings["replay_device"] is ReplayDevice.cuda:
+    if ReplayDevice(settings["replay_device"]) is ReplayDevice.cuda:
         raise ConfigError(
             "replay_device: cuda builds batches of single transitions; Sequences are built by the CPU; set "
             "--data.replay_device auto."
