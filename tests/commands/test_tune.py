@@ -314,7 +314,7 @@ def postgres(tmp_path) -> Iterator[str]:
             time.sleep(0.1)
         yield f"postgresql+psycopg://me@127.0.0.1:{port}/postgres"
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT)  # after SIGTERM it would wait for this process to disconnect
         server.wait()
 
 
