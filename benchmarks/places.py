@@ -1,6 +1,10 @@
 """The cost of a step by place: in this process, in separate processes, in Ray actors.
 
     python benchmarks/places.py            # some minutes; needs ray, and ale-py for Pong
+    unshare --net sh -c "ip link set lo up; python benchmarks/places.py --exchange"    # as root
+
+With `--exchange`: what an update's exchange of gradients costs each of several processes, with `data.strict` and
+without, by gloo over the loopback interface, whose bytes are counted; with another program on it they mean nothing.
 
 CPU time is that of this process and of all that it has begun, Ray's own processes included; each figure is the median
 of several rounds, in which the places take turns.
@@ -10,6 +14,7 @@ import argparse
 import os
 import statistics
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -20,6 +25,8 @@ import gymnasium
 import numpy as np
 import psutil
 import torch
+import torch.distributed as dist
+import torch.multiprocessing
 
 sys.path.insert(0, str(Path(__file__).parent))  # actors find `slow_env` by its name
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
@@ -31,6 +38,7 @@ from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.distant import DistantPlayers
 from lit_dqn.playing.player import Player
 from lit_dqn.playing.policies import EpsilonGreedy
+from lit_dqn.ranks import Ranks
 from lit_dqn.replay import Replay, ReplayBuffer, Uniform, stacked_shape
 
 SLOW = "places:lit_dqn_benchmarks/Slow-v0"
@@ -116,12 +124,58 @@ def measure(work: str, rounds: int) -> None:
             collector.close()
 
 
+NETWORKS = {  # and exchanges in a round
+    "MLP": (lambda: MLP((4,), 2), 200),
+    "NatureCNN": (lambda: NatureCNN((4, 84, 84), 6), 20),
+}
+
+
+def sent_bytes() -> int:
+    """What this network namespace has sent over the loopback interface."""
+    (line,) = (line for line in Path("/proc/net/dev").read_text().splitlines() if line.split(":")[0].strip() == "lo")
+    return int(line.split(":")[1].split()[8])
+
+
+def exchange(rank: int, count: int, rounds: int, folder: str) -> None:
+    """Measure in one of so many processes; the first one prints."""
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=count)
+    ranks = Ranks.now()
+    ways = {"true": ranks.add_up, "false": ranks.all_reduce}
+    for name, (network, exchanges) in NETWORKS.items():
+        gradient = torch.randn(sum(weight.numel() for weight in network().parameters()) + 1)  # and the loss
+        figures: dict[str, list[tuple[float, ...]]] = {strict: [] for strict in ways}
+        for _ in range(rounds + 1):
+            for strict, add_up in ways.items():
+                dist.barrier()
+                before = sent_bytes(), time.perf_counter(), time.process_time()
+                for _ in range(exchanges):
+                    add_up(gradient.clone())
+                dist.barrier()
+                after = sent_bytes() / count, time.perf_counter(), time.process_time()
+                spent = after[0] - before[0] / count, after[1] - before[1], after[2] - before[2]
+                figures[strict].append(tuple(figure / exchanges for figure in spent))
+        for strict, found in figures.items() if rank == 0 else ():
+            sent, wall, cpu = (statistics.median(column) for column in zip(*found[1:], strict=True))
+            print(f"| {name} | {count} | {strict} | {sent:,.0f} | {wall * 1e3:.2f} | {cpu * 1e3:.2f} |", flush=True)
+    dist.destroy_process_group()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS))
+    parser.add_argument("--exchange", action="store_true", help="of gradients, instead of steps")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.exchange:
+        print("| network | processes | strict | bytes sent by each | wall time, ms | CPU time of the first, ms |")
+        print("|---|---|---|---|---|---|")
+        for count in (2, 4):
+            with tempfile.TemporaryDirectory() as folder:
+                torch.multiprocessing.spawn(exchange, (count, arguments.rounds, folder), nprocs=count)
+        return
     print("| env | played | CPU time of an env step, us | wall time, us | env steps/s |\n|---|---|---|---|---|")
     for work in arguments.works:
         measure(work, arguments.rounds)

@@ -12,7 +12,8 @@ end of an episode, and Taxi with action masks, played ahead, do some of that.
 
 Processes are forked, for importing takes longer than a run; those of launchers are commands. What is left is compared
 with the run on one process as `prove_resume.py` does: weights, optimiser, replay, generators, points, episodes. A
-negative control, of which one shard draws its batches from another generator, must come out different.
+negative control, of which one shard draws its batches from another generator, must come out different. With
+`data.strict: false` two and four processes are compared with as many: stopped, killed, resumed; and with one.
 """
 
 import argparse
@@ -54,6 +55,7 @@ CASES = {
         *SMALL,
     ],
 }
+CASES["cartpole_not_strict"] = [*CASES["cartpole"], "--data.strict=false"]
 SHORT = [  # seconds of training
     "--config=cartpole",
     "--data.capacity=1600",
@@ -262,13 +264,15 @@ class Proof:
         settings: of `fit`.
         folder: where the runs are kept.
         dice: of the moments.
+        ranks: processes of the run that all else is compared with.
 
     """
 
-    def __init__(self, name: str, settings: Sequence[str], folder: Path, dice: random.Random) -> None:
+    def __init__(self, name: str, settings: Sequence[str], folder: Path, dice: random.Random, ranks: int = 1) -> None:
         self.name, self.settings, self.folder, self.dice = name, settings, folder, dice
-        train(settings, 1, folder / "whole_1")
-        self.whole = fingerprints(folder / "whole_1")
+        whole = folder / f"compared_{ranks}"
+        train(settings, ranks, whole)
+        self.whole = fingerprints(whole)
         self.is_right = True
 
     def expect(self, right: bool, folder: Path) -> None:
@@ -284,10 +288,10 @@ class Proof:
             print(f"    differs: {thing}")
         self.expect((not different) is expect_same, folder)
 
-    def without_a_break(self, ranks: int, slurm: bool = False) -> None:
+    def without_a_break(self, ranks: int, slurm: bool = False, expect_same: bool = True) -> None:
         folder = self.folder / f"whole_{ranks}{'_slurm' * slurm}"
         train(self.settings, ranks, folder, slurm)
-        self.compare(f"{ranks} processes{' by SLURM' * slurm}", folder)
+        self.compare(f"{ranks} processes{' by SLURM' * slurm}", folder, expect_same=expect_same)
 
     def by_lightning(self, ranks: int) -> None:
         """One process, which begins the others."""
@@ -392,6 +396,9 @@ def prove(short: bool, cases: Sequence[str], seed: int, folder: Path) -> bool:
         return proof.is_right
     right = True
     for name in cases:
+        if name == "cartpole_not_strict":
+            right = not_strict(name, folder / name, dice) and right
+            continue
         proof = Proof(name, CASES[name], folder / name, dice)
         proof.without_a_break(2)
         proof.without_a_break(4)
@@ -409,6 +416,17 @@ def prove(short: bool, cases: Sequence[str], seed: int, folder: Path) -> bool:
         proof.negative_control()
         right = right and proof.is_right
     return right
+
+
+def not_strict(name: str, folder: Path, dice: random.Random) -> bool:
+    """The same number of processes gives the same bytes; one process another sum than four, but a + b = b + a."""
+    proofs = [Proof(f"{name}, {ranks}", CASES[name], folder / str(ranks), dice, ranks) for ranks in (2, 4)]
+    for ranks, proof in zip((2, 4), proofs, strict=True):
+        proof.without_a_break(ranks)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            proof.stopped(number, ranks, ranks)
+        proof.without_a_break(1, expect_same=ranks == 2)
+    return all(proof.is_right for proof in proofs)
 
 
 def on_hosts(proof: Proof) -> None:

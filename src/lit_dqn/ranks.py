@@ -120,6 +120,19 @@ class Ranks:
             distance *= 2
         return part
 
+    def all_reduce(self, part: Tensor) -> Tensor:
+        """The sum of a tensor over all processes, by one all-reduce, which overwrites it.
+
+        The backend chooses the order of the sum, which depends on the number of processes.
+
+        Raises:
+            TrainingError: if a process is gone.
+
+        """
+        if self.count > 1:
+            _communicate(lambda: dist.all_reduce(part))
+        return part
+
 
 def tree_sum(parts: Sequence[Tensor]) -> Tensor:
     """The sum of 2^k tensors, neighbours first: float sums depend on the order, and this order is the same everywhere.

@@ -122,6 +122,14 @@ MUTATIONS = [
         OWN_GENERATOR,
     ),
     Mutation(
+        "without strict the gradients are added in the fixed order all the same",
+        "training/ranks.py",
+        "ranks.add_up if data.strict else ranks.all_reduce",
+        "ranks.add_up",
+        "training/test_ranks.py::"
+        "test_without_strict_an_update_is_one_all_reduce_and_the_run_is_the_strict_one_but_for_rounding",
+    ),
+    Mutation(
         "all envs explore alike",
         "playing/seeds.py",
         "(run_seed, env, 0, EXPLORATION_STREAM)",

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from lit_dqn.callbacks.run_folder import check_is_shared, run_folder
 from lit_dqn.commands.prepared import Prepared
 from lit_dqn.commands.processes import rank_of_process, settings_of_process
 from lit_dqn.errors import TrainingError
+from lit_dqn.learning.sharded import ShardedGradient
 from lit_dqn.ranks import Ranks
 from lit_dqn.saving import sidecar_writer
 from lit_dqn.saving.checkpoint import Checkpoint
@@ -139,6 +141,46 @@ def test_a_run_is_the_same_bytes_in_one_process_and_in_two_that_four_resume(tmp_
     one, other = contents(tmp_path / "whole.ckpt"), contents(tmp_path / "resumed.ckpt")
     assert differences(one, other) == []
     assert len(differences(one, contents(tmp_path / "half.ckpt"))) > 50
+
+
+def test_without_strict_an_update_is_one_all_reduce_and_the_run_is_the_strict_one_but_for_rounding(tmp_path):
+    settings = {"shards": 4, "gradient_steps": 2}
+    for strict in (True, False):
+        fitted(tmp_path / f"1_{strict}.ckpt", 6, strict=strict, **settings)
+
+    def work(rank, count):
+        calls, of_updates = [], []
+        for name in ("all_reduce", "all_gather", "all_gather_object", "batch_isend_irecv", "broadcast"):
+            setattr(torch.distributed, name, noting(name, getattr(torch.distributed, name), calls))
+        exchange = ShardedGradient.__call__
+
+        def noted(*arguments):
+            calls.clear()
+            learned = exchange(*arguments)
+            of_updates.append([*calls])
+            return learned
+
+        ShardedGradient.__call__ = noted
+        fitted(tmp_path / f"{count}_False.ckpt", 6, count, strict=False, **settings)
+        assert of_updates == [["all_reduce"]] * 6
+
+    for count in (2, 4):
+        together(count, partial(work, count=count))
+    whole = contents(tmp_path / "1_True.ckpt")
+    for count in (1, 2):  # a + b = b + a
+        found = differences(whole, contents(tmp_path / f"{count}_False.ckpt"))
+        assert found == ["/checkpoint/datamodule_hyper_parameters/strict"]
+    weights = contents(tmp_path / "4_False.ckpt")["checkpoint"]["state_dict"]
+    for name, weight in whole["checkpoint"]["state_dict"].items():
+        torch.testing.assert_close(weights[name], weight, rtol=1e-4, atol=1e-6)
+
+
+def noting(name, tell, calls):
+    def noted(*arguments, **settings):
+        calls.append(name)
+        return tell(*arguments, **settings)
+
+    return noted
 
 
 def test_a_save_that_fails_in_one_process_fails_in_all_and_the_one_before_stands(tmp_path):

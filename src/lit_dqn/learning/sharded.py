@@ -19,14 +19,14 @@ class Shards:
     count: int  # of the whole run, a power of two
     here: range  # the numbers of this process's shards
     add_up: Callable[[list[Tensor]], Tensor]
-    """The sum over all shards of the run, in the order of `tree_sum`, given one tensor per shard of this process."""
+    """The sum over all shards of the run, with the same bits in all processes, of one tensor per shard of this one."""
 
 
 class ShardedGradient:
     """One backward pass per shard's part of a batch; their sum is the gradient of the mean over all parts.
 
     Each part has its own noise, random numbers and dropout: functions of the run's seed, the number of updates and the
-    shard's number. So the sum has the same bits wherever the shards are.
+    shard's number. So the sum has the same bits wherever the shards are, if `shards.add_up` has a fixed order.
 
     Args:
         shards: of this process and of the run.

@@ -9,14 +9,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from lit_dqn.envs import (
-    RowSpace,
-    Wrapper,
-    check_first_step,
-    is_image,
-    make_env,
-    stored_dtype,
-)
+from lit_dqn.envs import RowSpace, Wrapper, check_first_step, is_image, make_env, stored_dtype
 from lit_dqn.errors import TrainingError
 from lit_dqn.playing.ahead import PlayAhead
 from lit_dqn.playing.collector import Collector
@@ -28,13 +21,7 @@ from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.seeds import sampling_generator
 from lit_dqn.playing.sharded import ShardedCollector
 from lit_dqn.ranks import Ranks
-from lit_dqn.replay import (
-    Sampler,
-    Sequences,
-    ShardedReplay,
-    Uniform,
-    stacked_shape,
-)
+from lit_dqn.replay import Sampler, Sequences, ShardedReplay, Uniform, stacked_shape
 from lit_dqn.saving.specification import specification
 from lit_dqn.schedules import Schedule
 from lit_dqn.training.dataset import ReplayDataset
@@ -63,6 +50,8 @@ class ReplayDataModule(PrefilledData):
         shards: number of parts into which envs, replay and each batch are split, a power of two. Each part has its own
             envs, its part of `capacity` and its part of every batch, and their gradients are added in a fixed order.
             The processes of a run share the shards; 1 is an ordinary run.
+        strict: add the gradients of several processes in that order, too, so that their number changes no bit. False:
+            one all-reduce of the backend, whose order depends on their number. One process ignores it.
         env_processes: play each env in its own process, which pays off if a step takes milliseconds.
         place: where envs are played, `RayActors`; None: in this process. The result of learning does not depend on it.
         frame_stack: frames in an observation.
@@ -113,6 +102,7 @@ class ReplayDataModule(PrefilledData):
         action_mask: bool = False,
         num_envs: int = 1,
         shards: int = 1,
+        strict: bool = True,
         env_processes: bool = False,
         place: Place | None = None,
         frame_stack: int = 1,
@@ -145,6 +135,7 @@ class ReplayDataModule(PrefilledData):
         self.action_mask = action_mask
         self.num_envs = num_envs
         self.shards = shards
+        self.strict = strict
         self.env_processes = env_processes
         self.place = place
         self.frame_stack = frame_stack

@@ -30,6 +30,7 @@ class Data(Protocol):
     sampler: Sampler
     batch_size: int
     shards: int
+    strict: bool
     env_steps_per_update: int
     gradient_steps: int
     reward_clip: float | None

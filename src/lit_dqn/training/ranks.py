@@ -58,4 +58,5 @@ def shards_of(trainer: lightning.Trainer) -> Shards | None:
     if data is None or data.shards == 1:
         return None
     ranks = Ranks.now()
-    return Shards(data.shards, ranks.shards(data.shards), lambda parts: ranks.add_up(tree_sum(parts)))
+    add_up = ranks.add_up if data.strict else ranks.all_reduce
+    return Shards(data.shards, ranks.shards(data.shards), lambda parts: add_up(tree_sum(parts)))
