@@ -461,7 +461,7 @@ def test_each_mistake_is_noticed(mutation, tmp_path):
     text = file.read_text()
     file.write_text(text.replace(mutation.right, mutation.wrong))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", str(ROOT / "tests" / mutation.test)],
+        [sys.executable, "-m", "pytest", "-x", "-m", "", "-p", "no:cacheprovider", str(ROOT / "tests" / mutation.test)],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(tmp_path / "src")},
