@@ -36,6 +36,7 @@ from prove_resume import CONFIGS, SEGMENT_BYTES, Phases, differences, fingerprin
 ATARI = [
     *RESUMED["pong"],
     "--data.num_envs=8",
+    "--data.env_steps_per_update=2",
     "--data.capacity=2400",
     "--data.min_replay_size=800",
     "--stop.max_env_steps=2400",

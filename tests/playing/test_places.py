@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from lit_dqn.playing.distant import DistantPlayers
 from lit_dqn.playing.distant_agent import DistantAgent, bytes_of, distant_agent, observations_of_nothing
 from lit_dqn.playing.player import Player
 from lit_dqn.playing.policies import EpsilonGreedy, Policy, UniformRandom
+from lit_dqn.playing.ray_actors import _RayCrew
 from lit_dqn.playing.resimulation import ResumeEnv
 from lit_dqn.playing.seeds import episode_seed
 from lit_dqn.replay import Replay, ReplayBuffer, Uniform, stacked_shape
@@ -462,6 +464,22 @@ def test_ray_is_asked_for_only_where_a_place_is_and_refused_where_it_is_missing(
     data = make_data(num_envs=8, env_steps_per_update=8, place=RayActors(actors=1))
     with pytest.raises(ConfigError, match=r"place: RayActors needs the package ray, which is not installed; .*lit-dqn"):
         data.setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("local", r"^place: Ray does not start on this machine: it is slow; try again .* set --data.place null\.$"),
+        ("auto", r"^place: there is no Ray at address 'auto' .*: it is slow; set --data.place.* local\.$"),
+    ],
+)
+def test_a_ray_that_does_not_start_here_is_told_from_one_that_cannot_be_joined(monkeypatch, address, message):
+    def init(**settings):
+        raise TimeoutError("it is slow")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))
+    with pytest.raises(ConfigError, match=message):
+        _RayCrew(RayActors(actors=1, address=address), None)
 
 
 @pytest.mark.slow

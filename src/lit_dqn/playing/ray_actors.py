@@ -105,6 +105,11 @@ class _RayCrew:
                 with _undisturbed():
                     ray.init(address=place.address, **settings)
             except Exception as error:
+                if place.address == "local":
+                    raise ConfigError(
+                        f"place: Ray does not start on this machine: {one_line(error)}; try again when it has less to "
+                        "do, or set --data.place null."
+                    ) from error
                 raise ConfigError(
                     f"place: there is no Ray at address {place.address!r} that can be joined: {one_line(error)}; set "
                     "--data.place.init_args.address local."
