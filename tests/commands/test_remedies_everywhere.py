@@ -3,6 +3,7 @@
 import fnmatch
 import shlex
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import gymnasium
@@ -28,6 +29,7 @@ MAZE_TD = f"fit --config {HERE.parent / 'configs/maze_td.yaml'} "
 ACTOR_CRITIC = f"fit --config {HERE.parent / 'configs/cartpole_actor_critic.yaml'} "
 GAE = ACTOR_CRITIC + f"--config {HERE.parent / 'configs/gae.yaml'} "
 T_MAZE = f"fit --config {HERE.parent / 'configs/t_maze.yaml'} "
+PLAY = """--data.prefill '[{{"class_path":"lit_dqn.Play","init_args":{{"env_steps":{}}}}}]' """
 FIXTURE = HERE / "fixtures/cartpole_0.1.0"
 SETTINGS = {
     "data": {
@@ -196,6 +198,21 @@ CASES = [
     "--model.network.encoders.b lit_dqn.MLP",
     CARTPOLE + "--data.sampler Sequences",
     CARTPOLE + "--model.network lit_dqn.RecurrentNetwork",
+    CARTPOLE + PLAY.format(200000),
+    CARTPOLE + PLAY.format(4),
+    CARTPOLE + PLAY.format(2000) + "--data.env_steps_per_update 0 --data.min_replay_size 3000",
+    PQN + PLAY.format(2000),
+    CARTPOLE + "--data.env_steps_per_update 0",
+    CARTPOLE + PLAY.format(2000) + "--data.env_steps_per_update 0 --data.play_ahead true",
+    CARTPOLE + PLAY.format(2000) + "--data.env_steps_per_update 0 --data.place RayActors --data.place.actors 1",
+    CARTPOLE + "--data.place RayActors --data.place.actors 0",
+    CARTPOLE + "--data.place RayActors --data.place.actors 1 --data.env_processes true",
+    CARTPOLE + "--data.place RayActors --data.place.actors 1 --data.shards 2",
+    CARTPOLE + "--data.place RayActors --data.place.actors 1 --data.place.envs_per_player 3",
+    CARTPOLE + "--data.place RayActors --data.place.actors 5 --data.place.envs_per_player 4",
+    CARTPOLE + "--data.place RayActors --data.place.actors 1 --data.place.asynchronous true --data.play_ahead true",
+    PQN + "--data.place RayActors --data.place.actors 1 --data.place.asynchronous true",
+    CARTPOLE + "--replay_journal nowhere.csv",
     T_MAZE + "--model.update compiled",
     T_MAZE + "--data.place RayActors --data.place.actors 1",
     T_MAZE + "--data.capacity 50 --data.min_replay_size 40",
@@ -281,6 +298,8 @@ NOT_SAID = (
     "* * --config FILE",
     "no --ckpt_path is given",
     "look at it with: tensorboard",
+    "for each env has a process",
+    "test --config",
     "equal to the network on %d observations",
     # Said when a run is under way, or by a machine that has what this one may not have.
     "The last good checkpoint is *",
@@ -290,7 +309,17 @@ NOT_SAID = (
     "update: compiled cannot compile",
     "update: compiled computes updates on a CPU",
     "replay_device: *; set --data.replay_device cpu",
-    "play_ahead: true is not possible here",
+    "is not possible here, because",
+    "and torchrun has started",
+    "actors died while they played",
+    "an actor cannot make its envs",
+    "cannot be sent to actors",
+    "actors get only the network",
+    "actors take one CPU each",
+    "end what uses them",
+    "there is no Ray at address",
+    "Ray does not start on this machine",
+    "--model.network.encoders '{",
     "env_processes: * cannot be made",
     "gamma: *, such as",
     "has no ROM in this installation",
@@ -307,8 +336,12 @@ NOT_SAID = (
     "cannot be resumed with this optimizer",
     "give the run's --config",
     "give its run's own --config",
-    "give a file of it: --config",
     "error: --output * cannot be written",
+    "name another, --folder NAME",
+    "repeats a run from its beginning",
+    "of a run without asynchronous play",
+    "the players of the checkpoint's journal",
+    *(["RayActors needs the package ray"] if find_spec("ray") else []),
 )
 """Parts of the messages that no case here says."""
 

@@ -155,6 +155,26 @@ def ends_when_it_hangs(monkeypatch):
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("datamodule_hyper_parameters", "policy", "init_args"), torch.zeros(8, 4), "arguments"),
+        (("random", "torch"), torch.zeros(5055, dtype=torch.uint8), "the state of torch's generator is invalid"),
+    ],
+)
+def test_what_was_found_once(folder, checkpoint, monkeypatch, capsys, path, value, said):
+    contents = torch.load(checkpoint)
+    place = contents
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    torch.save(contents, checkpoint)
+    resume = [*CARTPOLE, *tiny(**{"stop.max_env_steps": 150}), SMALL, "--ckpt_path=run/checkpoints/last.ckpt"]
+    assert run(monkeypatch, "fit", *resume) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert said in line
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="there is no alarm")
 def test_what_is_changed_is_refused_or_works(folder, checkpoint, monkeypatch, capsys):
     with warnings.catch_warnings():

@@ -412,7 +412,7 @@ def test_what_is_whole_of_a_damaged_journal_is_kept(whole, tmp_path, caplog):
 def test_what_a_journal_cannot_go_on_from_is_refused(whole, tmp_path):
     folder, _ = whole
     checkpoint = folder / "run/checkpoints/last.ckpt"
-    with pytest.raises(ConfigError, match="the checkpoint's journal tells of players with 2 envs, not 4; set --data"):
+    with pytest.raises(ConfigError, match="the players of the checkpoint's journal have 2 envs, not 4; set --data"):
         fitted(tmp_path, 64, FreePlace(1, 4), resume=checkpoint)
     fitted(tmp_path / "in_turn", 64, ThreadPlace(1, 4), resume=checkpoint)
     with pytest.raises(ConfigError, match="place: the checkpoint was made by players that are not asynchronous"):
@@ -451,7 +451,7 @@ def test_a_command_line_makes_a_run_again_and_does_not_resume_that(tmp_path, mon
     assert same(*weights)
     assert "replay_journal" not in (again / "config.yaml").read_text()
     assert fit(monkeypatch, tmp_path, journal, "--ckpt_path=last")[0] == 2
-    assert "makes a run again from its beginning, and ckpt_path says to begin in its middle" in capsys.readouterr().err
+    assert "repeats a run from its beginning, and ckpt_path resumes one in its middle" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,9 @@ def test_episodes_that_must_not_resume_restart_in_actors_as_here():
 
 def test_steps_that_kill_every_actor_end_the_run():
     collector = collector_of(STROLL, ThreadPlace(2, 4, lambda actor, chunk: actor == 1 and chunk >= 3))
-    with pytest.raises(TrainingError, match=r"6 actors have died over the same steps of env 4 and those beside it"):
+    with pytest.raises(
+        TrainingError, match=r"6 actors died while they played the same steps of env 4 and those beside it"
+    ):
         play(collector, Learning(STROLL))
 
 
@@ -314,7 +316,7 @@ class Perverse(Learning):
 
 
 def test_an_agent_that_is_more_than_its_network_is_refused():
-    with pytest.raises(ConfigError, match="Perverse prefers other actions than its network says"):
+    with pytest.raises(ConfigError, match="the preferences of Perverse are not the outputs of its network"):
         play(collector_of(STROLL, ThreadPlace(1, 4)), Perverse(STROLL))
 
 
@@ -439,8 +441,8 @@ def test_a_run_whose_observations_have_parts_is_the_same_in_a_place():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_envs": 6}, "num_envs: 6 envs cannot be shared equally by players with 4 each"),
-        ({"num_envs": 4}, "place: 2 actors are more than the players, 4 envs with 4 for each"),
+        ({"num_envs": 6}, "num_envs: 6 envs cannot be split among players with 4 each"),
+        ({"num_envs": 4}, "place: 2 actors are too many for 1 players"),
         ({"num_envs": 8, "env_processes": True}, "env_processes: true and a place both say"),
         ({"num_envs": 8, "shards": 2}, "place: ThreadPlace plays for one shard, and there are 2"),
     ],
@@ -470,7 +472,10 @@ def test_ray_is_asked_for_only_where_a_place_is_and_refused_where_it_is_missing(
     ("address", "message"),
     [
         ("local", r"^place: Ray does not start on this machine: it is slow; try again .* set --data.place null\.$"),
-        ("auto", r"^place: there is no Ray at address 'auto' .*: it is slow; set --data.place.* local\.$"),
+        (
+            "auto",
+            r"^place: there is no Ray at address 'auto' .*: it is slow; set RAY_AUTH.*, or --data.place.* local\.$",
+        ),
     ],
 )
 def test_a_ray_that_does_not_start_here_is_told_from_one_that_cannot_be_joined(monkeypatch, address, message):

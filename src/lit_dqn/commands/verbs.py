@@ -55,8 +55,8 @@ class Verbs(LightningCLI):
         path = self._get(self.config_init, "replay_journal")
         if path is not None and self._get(self.config_init, "ckpt_path") is not None:
             raise ConfigError(
-                f"replay_journal: {path} makes a run again from its beginning, and ckpt_path says to begin in its "
-                "middle; leave --ckpt_path out."
+                f"replay_journal: {path} repeats a run from its beginning, and ckpt_path resumes one in its middle; "
+                "leave --ckpt_path out."
             )
         return None if path is None else Path(path)
 

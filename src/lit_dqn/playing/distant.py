@@ -198,10 +198,10 @@ class DistantPlayers:
         self.deaths += 1
         if deaths > DEATHS:
             raise TrainingError(
-                f"place: {deaths} actors have died over the same steps of env "
+                f"place: {deaths} actors died while they played the same steps of env "
                 f"{self.first_env + self._spec.envs_of(player).start} and those beside it, after env step "
-                f"{env_step:,}, the last of them so: {one_line(error) or 'without a word'}; play with "
-                "--data.place null to see what the envs do."
+                f"{env_step:,}; the last reason: {one_line(error) or 'none is known'}; play with --data.place null to "
+                "see what the envs do."
             ) from error
         log.warning(
             "actor %d died and is replaced: its envs %s",

@@ -102,8 +102,8 @@ def distant_agent(agent: Any, observations: NDArray[Any], rows: int) -> DistantA
             return distant
     if not np.allclose(said, whole, rtol=1e-2, atol=1e-2):
         raise ConfigError(
-            f"place: {type(agent).__name__} prefers other actions than its network says, which is all that actors are "
-            "sent; set --data.place null."
+            f"place: the preferences of {type(agent).__name__} are not the outputs of its network, and actors get only "
+            "the network; set --data.place null."
         )
     log.warning(
         "the agent acts on %s, and actors act on CPUs, with other bits: this run is the same whatever the number of "

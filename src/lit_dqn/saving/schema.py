@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lit_dqn.errors import one_line
 from lit_dqn.saving import contents as key
 from lit_dqn.saving.checks import (
     LARGEST,
@@ -237,6 +238,10 @@ def check_training(checkpoint: Mapping[str, Any], replay: bool = True) -> None:
     random = checkpoint[key.RANDOM_STATE]
     if random["numpy"][0] != "MT19937" or random["python"][1][624] > 624:
         raise ValueError("its random generators are of another kind")
+    try:
+        torch.Generator().set_state(random["torch"])
+    except RuntimeError as error:
+        raise ValueError(f"the state of torch's generator is invalid: {one_line(error)}") from error
     weights = [weight for name, weight in checkpoint[key.WEIGHTS].items() if name.startswith(key.ONLINE)]
     optimizer = checkpoint[key.AGENT_SETTINGS].get("optimizer")
     class_path = str(optimizer.get("class_path")) if isinstance(optimizer, Mapping) else ""

@@ -141,7 +141,8 @@ class _Reader:
             )
         if extra := value.keys() - {"class_path", "init_args"}:
             raise self._refused(where, f"has {', '.join(sorted(map(str, extra)))} besides its class and arguments")
-        init_args = self.arguments(part, value.get("init_args") or {}, f"{where}.{part.__name__}", depth + 1)
+        given = value.get("init_args")
+        init_args = self.arguments(part, {} if given is None else given, f"{where}.{part.__name__}", depth + 1)
         if type in takes and not init_args:
             return path_of(part)  # the class itself, in the form of the command line
         return {"class_path": path_of(part)} | ({"init_args": init_args} if init_args else {})

@@ -119,13 +119,13 @@ class CheckpointedData(lightning.LightningDataModule):
         now = cast(Place, self.place).envs_per_player
         if then is None:
             raise ConfigError(
-                "place: the checkpoint was made by players that are not asynchronous, and a journal from here on would "
-                "make no run again; set --data.place.init_args.asynchronous false, or start a new run from its weights "
+                "place: the checkpoint is of a run without asynchronous play, whose first steps are in no journal; set "
+                "--data.place.init_args.asynchronous false, or start a new run from its weights "
                 f"with --model.init_from {path}."
             )
         if then["envs_per_player"] != now:
             raise ConfigError(
-                f"place: the checkpoint's journal tells of players with {then['envs_per_player']} envs, not {now}; set "
+                f"place: the players of the checkpoint's journal have {then['envs_per_player']} envs, not {now}; set "
                 f"--data.place.init_args.envs_per_player {then['envs_per_player']}."
             )
 

@@ -62,7 +62,7 @@ class Play(Demonstrations):
         """
         if self.env_steps < task.num_envs:
             raise ConfigError(
-                f"env_steps: {self.env_steps} of demonstrations are less than one of each of {task.num_envs} envs; "
+                f"env_steps: {self.env_steps} of demonstrations are fewer than one for each of {task.num_envs} envs; "
                 f"play {task.num_envs} or more, or set --data.num_envs {self.env_steps}."
             )
         self._agent(task)

@@ -82,8 +82,8 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
         if self.replay_journal is not None:
             if self.place is None or not self.place.asynchronous:
                 raise ConfigError(
-                    "replay_journal: players that are not asynchronous keep no journal, for their run is the same each "
-                    "time; give the config.yaml of the run that the journal is of, or leave --replay_journal out."
+                    "replay_journal: only asynchronous play keeps a journal, and this config does not use it; give the "
+                    "config.yaml of the journal's run."
                 )
             steps = self.gradient_steps * self.env_steps_per_update // self.num_envs
             envs = self.place.envs_per_player

@@ -54,8 +54,8 @@ class PrefilledData(PlayedData):
         count = sum(demonstrations.check(self.task) for demonstrations in self.prefill)
         if count > self.capacity:
             raise ConfigError(
-                f"capacity: a replay of {self.capacity} timesteps does not hold the {count} of prefill; set "
-                f"--data.capacity {count}, or take fewer."
+                f"capacity: a replay of {self.capacity} timesteps cannot hold the {count} of prefill; set "
+                f"--data.capacity {count}, or prefill fewer."
             )
         self._check_enough(count)
         return count
@@ -64,8 +64,8 @@ class PrefilledData(PlayedData):
         if self.env_steps_per_update == 0 and count < self.min_replay_size:
             smaller = f" --data.batch_size {count}" if count < self.batch_size else ""
             raise ConfigError(
-                f"min_replay_size: {self.min_replay_size} timesteps must be there before the first update, and prefill "
-                f"has {count}, to which nothing is played; set --data.min_replay_size {count}{smaller}."
+                f"min_replay_size: the first update needs {self.min_replay_size} timesteps, but prefill has {count}, "
+                f"and nothing is played; set --data.min_replay_size {count}{smaller}."
             )
 
     def fill(self, store: OneStore | ShardedReplay) -> None:

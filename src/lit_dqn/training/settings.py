@@ -82,12 +82,12 @@ def check_prefill(settings: Mapping[str, Any]) -> None:
     """
     if settings["prefill"] and settings["sampler"].is_rollout:
         raise ConfigError(
-            "prefill: a rollout is learned from alone, and demonstrations would be forgotten; set --data.prefill [], "
-            "or --data.sampler Uniform."
+            "prefill: only the newest rollout is learned from, so demonstrations would not be used; set --data.prefill "
+            "[]."
         )
     if settings["env_steps_per_update"] == 0 and not settings["prefill"]:
         raise ConfigError(
-            "env_steps_per_update: 0 plays nothing, and data.prefill fills no replay to learn from; set "
+            "env_steps_per_update: with 0 nothing is played, and without data.prefill the replay stays empty; set "
             "--data.env_steps_per_update 1, or give data.prefill demonstrations."
         )
     if settings["env_steps_per_update"] == 0 and settings["play_ahead"]:
@@ -144,17 +144,16 @@ def _check_place(settings: Mapping[str, Any], place: Place) -> None:
         )
     if settings["env_processes"]:
         raise ConfigError(
-            "env_processes: true and a place both say in which processes envs are played; set --data.env_processes "
-            "false."
+            "env_processes: true and a place both determine where envs are played; set --data.env_processes false."
         )
     if place.asynchronous and settings["play_ahead"]:
         raise ConfigError(
-            "play_ahead: true, but players that are asynchronous play on all the time; set --data.play_ahead false."
+            "play_ahead: true, but asynchronous players never wait for updates; set --data.play_ahead false."
         )
     if place.asynchronous and settings["sampler"].is_rollout:
         raise ConfigError(
-            "place: players that are asynchronous act by older weights, and a rollout is learned from as if it were "
-            "played by those of now; set --data.place.init_args.asynchronous false."
+            "place: asynchronous players act by older weights, and a rollout must be played by the present ones; set "
+            "--data.place.init_args.asynchronous false."
         )
     if settings["shards"] > 1:
         raise ConfigError(
@@ -163,13 +162,13 @@ def _check_place(settings: Mapping[str, Any], place: Place) -> None:
         )
     if num_envs % size:
         raise ConfigError(
-            f"num_envs: {num_envs} envs cannot be shared equally by players with {size} each (place.envs_per_player); "
-            f"set --data.place.init_args.envs_per_player {math.gcd(num_envs, size)}."
+            f"num_envs: {num_envs} envs cannot be split among players with {size} each (place.envs_per_player); set "
+            f"--data.place.init_args.envs_per_player {math.gcd(num_envs, size)}."
         )
     if place.actors > num_envs // size:
         raise ConfigError(
-            f"place: {place.actors} actors are more than the players, {num_envs} envs with {size} for each; set "
-            f"--data.place.init_args.actors {num_envs // size}."
+            f"place: {place.actors} actors are too many for {num_envs // size} players ({num_envs} envs, {size} each); "
+            f"set --data.place.init_args.actors {num_envs // size}."
         )
 
 
