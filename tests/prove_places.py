@@ -105,7 +105,7 @@ def actors_of(child: int) -> list[psutil.Process]:
             continue
         for process in below:
             try:
-                if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::Actor"):
+                if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::RayActor"):
                     found.append(process)
             except (psutil.NoSuchProcess, psutil.ZombieProcess):
                 pass
@@ -186,7 +186,7 @@ def actors_below(node: Any) -> list[psutil.Process]:
     return [
         process
         for process in psutil.Process(raylet.process.pid).children(recursive=True)
-        if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::Actor")
+        if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::RayActor")
     ]
 
 

@@ -1,14 +1,16 @@
 """Players in real actors of Ray; who dies when is proved by prove_places.py."""
 
 import os
+from functools import partial
 
 import psutil
 import pytest
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from helpers import make_agent, make_data, make_trainer, same
-from lit_dqn import ConfigError, RayActors
-from lit_dqn.playing import ray_actors
+from lit_dqn import ConfigError, ImpalaCNN, LitDQN, RayActors
+from lit_dqn.playing import packing, ray_actors
 from lit_dqn.playing.distant import DistantPlayers
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -34,7 +36,7 @@ def fitted(place):
 def kill_an_actor():
     """SIGKILL to the process of one."""
     for process in psutil.Process(os.getpid()).children(recursive=True):
-        if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::Actor"):
+        if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::RayActor"):
             process.kill()
             return
     raise AssertionError("there is no actor")
@@ -54,6 +56,37 @@ def test_a_run_in_ray_is_the_run_here_also_if_an_actor_is_killed(monkeypatch):
     assert same(one.state_dict(), other.state_dict())
     generators, there = (data.collector.state_dict()["generators"] for data in (played, elsewhere))
     assert generators == there
+
+
+def test_images_from_another_machine_are_compressed_and_the_run_is_the_same(monkeypatch):
+    from ray.cluster_utils import Cluster
+
+    memory = {"object_store_memory": 200 * 2**20}
+
+    def played(place):
+        data = make_data(
+            env_id="minigrid:MiniGrid-Empty-5x5-v0",
+            wrappers=[pytest.importorskip("minigrid.wrappers").ImgObsWrapper],
+            num_envs=2,
+            env_steps_per_update=2,
+            place=place,
+        )
+        torch.manual_seed(0)
+        agent = LitDQN(data.observation_shape, data.num_actions, network=partial(ImpalaCNN, width=1))
+        make_trainer(max_epochs=2).fit(agent, data)
+        return agent
+
+    unpacked, unpack = [], packing.unpack
+    monkeypatch.setattr(packing, "unpack", lambda packed: (unpacked.append(packed), unpack(packed))[1])
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory})
+    try:
+        cluster.add_node(num_cpus=2, **memory)
+        cluster.wait_for_nodes()
+        away = played(RayActors(actors=2, envs_per_player=1, address=cluster.address))
+    finally:
+        cluster.shutdown()
+    assert unpacked
+    assert same(played(None).state_dict(), away.state_dict())
 
 
 def test_ray_ends_with_the_run_that_began_it():

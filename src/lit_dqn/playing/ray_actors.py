@@ -93,9 +93,10 @@ class _RayCrew:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # send no usage statistics
         import ray
 
-        from lit_dqn.playing.actor import Actor  # it imports torch, which takes seconds, and settings do not need it
+        from lit_dqn.playing.packing import Packed, unpack  # torch takes seconds to import, and settings do not need it
+        from lit_dqn.playing.ray_actor import RayActor
 
-        self._ray, self._spec = ray, spec
+        self._ray, self._spec, self._packed, self._unpack = ray, spec, Packed, unpack
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
             settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -112,9 +113,10 @@ class _RayCrew:
                     ) from error
                 raise ConfigError(
                     f"place: there is no Ray at address {place.address!r} that can be joined: {one_line(error)}; set "
-                    "--data.place.init_args.address local."
+                    "RAY_AUTH_MODE=token if it asks for a token, or --data.place.init_args.address local."
                 ) from error
-        self._class = ray.remote(num_cpus=1, max_restarts=0)(Actor)
+        self._class = ray.remote(num_cpus=1, max_restarts=0)(RayActor)
+        self._home = ray.get_runtime_context().get_node_id()
         self._lost = (
             ray.exceptions.RayActorError,
             ray.exceptions.ObjectLostError,
@@ -154,7 +156,7 @@ class _RayCrew:
 
     def _begin(self, actor: int) -> Any:
         with _undisturbed():
-            return self._class.remote(self._spec)
+            return self._class.remote(self._spec, self._home)
 
     def put(self, value: Any) -> Any:
         return self._ray.put(value)
@@ -169,7 +171,8 @@ class _RayCrew:
         try:
             if isinstance(call, Exception):
                 raise call
-            return self._ray.get(call)
+            found = self._ray.get(call)
+            return self._unpack(found) if isinstance(found, self._packed) else found
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error from None
         except self._lost as error:
