@@ -415,7 +415,7 @@ def test_what_a_journal_cannot_go_on_from_is_refused(whole, tmp_path):
     with pytest.raises(ConfigError, match="the players of the checkpoint's journal have 2 envs, not 4; set --data"):
         fitted(tmp_path, 64, FreePlace(1, 4), resume=checkpoint)
     fitted(tmp_path / "in_turn", 64, ThreadPlace(1, 4), resume=checkpoint)
-    with pytest.raises(ConfigError, match="place: the checkpoint was made by players that are not asynchronous"):
+    with pytest.raises(ConfigError, match="place: the checkpoint is of a run without asynchronous play, whose first steps are in no journal"):
         fitted(tmp_path, 70, resume=tmp_path / "in_turn/run/checkpoints/last.ckpt")
 
 
@@ -457,7 +457,7 @@ def test_a_command_line_makes_a_run_again_and_does_not_resume_that(tmp_path, mon
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"play_ahead": True}, "play_ahead: true, but players that are asynchronous play on"),
+        ({"play_ahead": True}, "play_ahead: true, but asynchronous players never wait"),
         ({"shards": 2}, "place: FreePlace plays for one shard"),
     ],
 )

@@ -443,7 +443,7 @@ def test_a_run_whose_observations_have_parts_is_the_same_in_a_place():
     [
         ({"num_envs": 6}, "num_envs: 6 envs cannot be split among players with 4 each"),
         ({"num_envs": 4}, "place: 2 actors are too many for 1 players"),
-        ({"num_envs": 8, "env_processes": True}, "env_processes: true and a place both say"),
+        ({"num_envs": 8, "env_processes": True}, "env_processes: true and a place both determine"),
         ({"num_envs": 8, "shards": 2}, "place: ThreadPlace plays for one shard, and there are 2"),
     ],
 )
