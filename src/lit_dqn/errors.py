@@ -1,6 +1,11 @@
 """Errors, and signals that end a run early."""
 
+import contextlib
+import json
+import os
 import signal
+import time
+from pathlib import Path
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
 """The signals that a terminal, `timeout` or a scheduler sends to all processes of a run to end it. Windows has no
@@ -18,6 +23,15 @@ class TrainingError(RuntimeError):
 def one_line(error: Exception) -> str:
     """The message of an error, without its line breaks."""
     return " ".join(str(error).split())
+
+
+def tell_torchrun(sentence: str) -> None:
+    """Let torchrun repeat why this process ends, in the last lines that it writes; without torchrun do nothing."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file is not None:
+        said = {"message": sentence, "extraInfo": {"timestamp": str(int(time.time()))}}
+        with contextlib.suppress(OSError):
+            Path(file).write_text(json.dumps({"message": said}))
 
 
 class Interrupted(Exception):

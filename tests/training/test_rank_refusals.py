@@ -8,7 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from lit_dqn.commands.inputs import say_error
+from lit_dqn.errors import ConfigError
 from prove_scale import Forked, environment
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
@@ -92,3 +95,14 @@ def test_different_settings_of_two_processes_are_refused_by_both(tmp_path):
     assert said[0] == said[1]
     assert said[0][0].startswith("error: data.gamma: process 0 of this run has 0.99 and process 1 has 0.9; start all")
     assert not (tmp_path / "lightning_logs").exists()
+
+
+def test_torchrun_repeats_the_sentence_in_its_last_lines(tmp_path, monkeypatch, capfd):
+    file = tmp_path / "error.json"
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(file))
+    say_error(ConfigError("shards: 3 is not a power of two; set --data.shards 2."))
+    failure = ProcessFailure(local_rank=0, pid=1, exitcode=2, error_file=str(file))
+    assert "\n  traceback : shards: 3 is not a power" in ChildFailedError("lit_dqn", {0: failure}).format_msg()
+    assert capfd.readouterr().err.startswith("error: shards: 3 is not a power of two; set")
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "none" / "error.json"))
+    say_error(ConfigError("shards: 3 is not a power of two."))

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
-from lit_dqn.errors import ConfigError, TrainingError
+from lit_dqn.errors import ConfigError, TrainingError, tell_torchrun
 from lit_dqn.ranks import LOST, Ranks
 
 BEAT_SECONDS, SILENT_SECONDS = 3.0, 40.0
@@ -154,5 +154,7 @@ class Heartbeat:
             silent = [rank for rank, (_, at) in heard if time.monotonic() - at > SILENT_SECONDS]
             if silent:
                 # The main thread is blocked where no exception reaches it.
-                os.write(2, f"error: {LOST} (process {silent[0]} is silent for {SILENT_SECONDS:.0f} s)\n".encode())
+                sentence = f"{LOST} (process {silent[0]} is silent for {SILENT_SECONDS:.0f} s)"
+                os.write(2, f"error: {sentence}\n".encode())
+                tell_torchrun(sentence)
                 os._exit(2)

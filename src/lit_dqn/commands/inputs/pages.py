@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-from lit_dqn.errors import one_line
+from lit_dqn.errors import one_line, tell_torchrun
 
 _HERE = Path(__file__).parents[2]
 DOCS = next((folder for folder in (_HERE / "docs", _HERE.parents[1] / "docs") if folder.is_dir()), None)
@@ -48,11 +48,12 @@ def page_of(sentence: str) -> str | None:
 
 
 def say_error(error: Exception) -> None:
-    """Print an error in one line on the standard error, with its page."""
+    """Print an error in one line on the standard error, with its page; torchrun repeats it."""
     sentence = one_line(error)
     page = page_of(sentence)
     more = f" See {_shown(DOCS / page)}" if page is not None and DOCS is not None else ""
     print(f"error: {sentence}{more}", file=sys.stderr)
+    tell_torchrun(sentence)
 
 
 def _shown(path: Path) -> str:
