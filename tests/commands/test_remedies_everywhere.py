@@ -222,6 +222,9 @@ CASES = [
     T_MAZE + "--data.sampler.burn_in 11",
     T_MAZE + "--model.network.encoder lit_dqn.CNN",
     MAZE_TD + "--model.network lit_dqn.RecurrentNetwork",
+    T_MAZE + "--model.network.encoder lit_dqn.RecurrentNetwork",
+    CARTPOLE + "--model.network lit_dqn.QuantileNetwork --model.network.network lit_dqn.RecurrentNetwork",
+    GAE + "--model.network.noise 0.5",
 ]
 
 

@@ -165,6 +165,13 @@ def test_what_another_policy_has_played_is_refused(changes, sentence):
         make_trainer().fit(LitActorCritic((1,), 2, network=MLP), datamodule=make_data(**changes))
 
 
+def test_noise_that_a_rollout_was_not_played_with_is_refused():
+    noisy = LitActorCritic((1,), 2, network=partial(MLP, noise=0.5))
+    with pytest.raises(ConfigError, match="noisy layers, which learn with other noise"):
+        make_trainer().fit(noisy, datamodule=make_data())
+    noisy.check_can_learn_from(make_data(**LATEST))  # as in earlier releases
+
+
 @pytest.mark.slow
 def test_a_run_that_began_with_the_latest_steps_is_not_resumed_from_rollouts(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from forbidding import FORBIDDING_ENV
 from helpers import CONFIGS, fit, make_data, make_trainer, read_checkpoint, run
@@ -163,7 +164,9 @@ def test_the_plan_counts_what_is_remembered(monkeypatch, tmp_path, capsys):
     size = {"data.capacity": 1_000_000}
     for units, gigabytes in ((4, "0.09"), (512, "4.27")):
         assert run(monkeypatch, "fit", *tiny(**size, **{"model.network.lstm_size": units}), "--plan") == 0
-        assert f"replay      1,000,000 timesteps, {gigabytes}" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert f"replay      1,000,000 timesteps, {gigabytes}" in said
+        assert "of 16 sequences of up to 6 transitions" in said
 
 
 @pytest.mark.parametrize(
@@ -189,6 +192,40 @@ def test_an_agent_that_learns_from_single_transitions_refuses_a_network_that_rem
     data = maze_data(policy=UniformRandom(), warm_up_policy=UniformRandom())
     with pytest.raises(ConfigError, match="RecurrentNetwork has a memory, and LitTD learns from single transitions"):
         LitTD((4,), 4, network=RECURRENT).check_can_learn_from(data)
+
+
+class Wrapping(nn.Module):
+    def __init__(self, observation_shape, num_outputs):
+        super().__init__()
+        self.inner = RECURRENT(observation_shape, num_outputs)
+
+    def forward(self, observation):
+        return self.inner(observation)
+
+
+@pytest.mark.parametrize(("agent", "sampler"), [(LitDQN, SEQUENCES), (LitDQN, Uniform()), (LitTD, Uniform())])
+def test_a_memory_that_another_network_would_lose_is_refused(agent, sampler):
+    with pytest.raises(ConfigError, match="Wrapping does not keep the memory of its inner, a RecurrentNetwork"):
+        agent((4,), 4, network=Wrapping).check_can_learn_from(maze_data(sampler=sampler))
+
+
+def test_a_memory_inside_an_encoder_is_refused():
+    shape = {"image": (1, 40, 40), "direction": (4,)}
+    for network, key in (
+        (partial(RECURRENT, encoder=RECURRENT), r"network.encoder lit_dqn.MLP"),
+        (partial(PartsNetwork, encoders={"direction": RECURRENT}), "network.encoders '{direction: lit_dqn.MLP}'"),
+    ):
+        with pytest.raises(ConfigError, match=f"RecurrentNetwork keeps no memory inside .*; set --model.{key}"):
+            network((4,) if "network.encoder " in key else shape, 4)
+
+
+@pytest.mark.parametrize(
+    ("observation", "memory"), [((4,), (1, 16)), ((1, 4), (16,)), ((2, 4), (1, 16)), ((1, 3), (1, 16))]
+)
+def test_what_an_agent_cannot_remember_is_refused(observation, memory):
+    agent = LitDQN((4,), 4, network=RECURRENT)
+    with pytest.raises(ValueError, match=r"remember takes N observations of shape \(4,\) and a memory of .*\(N, 16\)"):
+        agent.remember(np.zeros(observation, np.float32), np.zeros(memory, np.float32))
 
 
 @pytest.mark.parametrize(

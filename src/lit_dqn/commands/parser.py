@@ -28,6 +28,8 @@ MODE = "lit_dqn"
 
 
 def _load(text: str) -> Any:
+    if text == "None":  # so jsonargparse passes `null` on to the settings of a part, such as --model.network.noise
+        return None
     value = load_yaml(text)
     # As in jsonargparse, for texts that look like keys without values, such as `name:` and {a, b}.
     if isinstance(value, dict) and value and all(part is None for part in value.values()):

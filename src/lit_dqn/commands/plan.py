@@ -14,7 +14,7 @@ from lit_dqn.commands.plan_place import describe_place, describe_time, measure_s
 from lit_dqn.commands.report import describe_env, describe_network
 from lit_dqn.envs import AtariProtocol, is_atari
 from lit_dqn.playing.policies import EpsilonGreedy, Policy, Softmax
-from lit_dqn.replay import available_bytes, device_bytes
+from lit_dqn.replay import Sequences, available_bytes, device_bytes
 from lit_dqn.training.agent import LitAgent
 from lit_dqn.training.data import ReplayDataModule
 
@@ -115,13 +115,20 @@ def _sizes(
         more = "the run plays after them" if data.env_steps_per_update else "the run learns from them alone, offline"
         sizes["prefill"] = f"{prefilled:,} timesteps of demonstrations in the replay; {more}"
     if data.env_steps_per_update == 0:
-        sizes["updates"] = f"{'' if env_steps is None else f'{env_steps:,} '}of {data.batch_size} transitions"
+        sizes["updates"] = f"{'' if env_steps is None else f'{env_steps:,} '}of {_batch(data)}"
     elif env_steps is None:
-        sizes["updates"] = f"of {data.batch_size} transitions, one every {data.env_steps_per_update} env steps"
+        sizes["updates"] = f"of {_batch(data)}, one every {data.env_steps_per_update} env steps"
     else:
         updates = max(env_steps - _warm_up(data, prefilled), 0) // data.env_steps_per_update
-        sizes["updates"] = f"{updates:,} of {data.batch_size} transitions, for {env_steps:,} env steps"
+        sizes["updates"] = f"{updates:,} of {_batch(data)}, for {env_steps:,} env steps"
     return sizes
+
+
+def _batch(data: ReplayDataModule) -> str:
+    """What an update learns from."""
+    if isinstance(data.sampler, Sequences):
+        return f"{data.batch_size} sequences of up to {data.sampler.length} transitions"
+    return f"{data.batch_size} transitions"
 
 
 def _env_steps(

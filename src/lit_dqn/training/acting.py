@@ -81,7 +81,16 @@ class Acting(lightning.LightningModule, ABC):
         Returns:
             [N, num_actions] and [N, memory_size].
 
+        Raises:
+            ValueError: if one has another shape.
+
         """
+        shape = self.parts.row_shape if self.parts is not None else self.observation_shape
+        if np.shape(observation)[1:] != shape or np.shape(memory) != (len(observation), self.memory_size):
+            raise ValueError(
+                f"remember takes N observations of shape {shape} and a memory of shape (N, {self.memory_size}), not "
+                f"arrays of shapes {np.shape(observation)} and {np.shape(memory)}."
+            )
         return self._inference.remember(observation, memory)
 
     def _will_see(self, observation_shape: tuple[int, ...] | dict[str, Any]) -> None:

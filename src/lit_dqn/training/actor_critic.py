@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.learner import Learner, Update
-from lit_dqn.learning.networks import NatureCNN
+from lit_dqn.learning.networks import NatureCNN, NoisyLinear
 from lit_dqn.learning.objectives import ActorCritic
 from lit_dqn.playing.policies import Softmax
 from lit_dqn.replay import Latest, Rollout
@@ -115,6 +115,7 @@ class LitActorCritic(LitAgent):
             )
         if isinstance(data.sampler, Rollout):
             _check_one_update(data)
+            _check_no_noise(self.online)
         elif isinstance(data.sampler, Latest):
             _check_latest(data)
         else:
@@ -142,6 +143,14 @@ def _check_one_update(data: Data) -> None:
             f"gradient_steps: {data.gradient_steps} updates from one rollout, of which all but the first would be made "
             "when the policy that played it is gone; set --data.gradient_steps 1 --data.env_steps_per_update "
             f"{rollout} --data.batch_size {rollout}."
+        )
+
+
+def _check_no_noise(network: nn.Module) -> None:
+    if any(isinstance(layer, NoisyLinear) for layer in network.modules()):
+        raise ConfigError(
+            f"network: {type(network).__name__} has noisy layers, which learn with other noise than they act with, so "
+            "the policy that learns would not be the one that played the rollout; set --model.network.noise null."
         )
 
 

@@ -222,6 +222,7 @@ def check_remembers(agent: Acting, data: Data) -> None:
     network, sampler, way = type(agent.online).__name__, data.sampler, agent.update_way
     of_sequences = isinstance(sampler, Sequences)
     if agent.memory_size == 0:
+        _check_nothing_is_forgotten(agent)
         if of_sequences:
             other = ", or --model.network lit_dqn.RecurrentNetwork" if agent.learns_sequences else ""
             raise ConfigError(
@@ -245,6 +246,17 @@ def check_remembers(agent: Acting, data: Data) -> None:
         )
     if way in (Update.graph, Update.compiled):
         raise ConfigError(f"update: {way.value} cannot compute updates from sequences; set --model.update eager.")
+
+
+def _check_nothing_is_forgotten(agent: Acting) -> None:
+    """Refuse a network without a memory that contains one with a memory, which would start empty at every step."""
+    for name, part in agent.online.named_modules():
+        if getattr(part, "memory_size", 0):
+            remedy = "lit_dqn.RecurrentNetwork --data.sampler Sequences" if agent.learns_sequences else "lit_dqn.MLP"
+            raise ConfigError(
+                f"network: {type(agent.online).__name__} does not keep the memory of its {name}, a "
+                f"{type(part).__name__}, from step to step; set --model.network {remedy}."
+            )
 
 
 def check_priority(priority: Tensor | None, objective: str, sampler: str) -> None:

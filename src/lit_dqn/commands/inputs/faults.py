@@ -133,6 +133,8 @@ class Faults:
         if near:
             return f"{key}: there is no such key; did you mean {near[0]}?"
         homes = [section for section in self._sections if name in self._arguments_of(section)]
+        if homes and key == f"{homes[0]}.{name}":
+            return f"{key}: {owner.name} has no such key; leave it out."
         if homes:
             return f"{key}: there is no such key; did you mean --{homes[0]}.{name}?"
         if len(known) <= 6:

@@ -114,7 +114,7 @@ def encoder_of(shape: ObservationShape, factory: NetworkFactory | None, size: in
         size: the number of outputs that a custom network must have.
 
     Raises:
-        ConfigError: if the network does not accept this shape.
+        ConfigError: if the network does not accept this shape, or has a memory.
 
     """
     if factory is None:
@@ -122,6 +122,11 @@ def encoder_of(shape: ObservationShape, factory: NetworkFactory | None, size: in
             return _AsItIs()
         factory = NatureCNN
     encoder = build_network(factory, shape, size, "features")
+    if hasattr(encoder, "memory_size"):
+        raise ConfigError(
+            f"network: {type(encoder).__name__} keeps no memory inside another network; set --model.network "
+            f"{'lit_dqn.NatureCNN' if len(shape) == 3 else 'lit_dqn.MLP'}."
+        )
     if isinstance(encoder, HeadedNetwork):
         encoder[-1] = nn.Identity()
     return encoder
