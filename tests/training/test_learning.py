@@ -157,7 +157,7 @@ def test_the_maze_is_learned_from_pixels_on_two_of_three_seeds(tmp_path, monkeyp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("config", "goal"), [("cartpole.yaml", 475), ("acrobot.yaml", -100)])
+@pytest.mark.parametrize(("config", "goal"), [("cartpole_layer_norm.yaml", 475), ("acrobot.yaml", -100)])
 def test_classic_control_reaches_its_goal_on_two_of_three_seeds(tmp_path, monkeypatch, capsys, config, goal):
     monkeypatch.chdir(tmp_path)
     best = []
