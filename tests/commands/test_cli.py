@@ -283,7 +283,9 @@ def test_the_agent_is_a_chosen_class_and_takes_no_defaults_from_another(folder, 
 
 def test_null_on_the_command_line_reaches_the_settings_of_a_part(folder, monkeypatch, capsys):
     words = ("--model.network.noise=0.5", "--model.network.noise=null", "--model.objective.huber_delta", "null")
-    assert run(monkeypatch, "fit", "--print_config", *CARTPOLE, *words) == 0
-    model = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+    assert run(monkeypatch, "fit", "--print_config", *CARTPOLE, *words, "--data.env_kwargs.name=None") == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    model = printed["model"]["init_args"]
+    assert printed["data"]["env_kwargs"] == {"name": "None"}  # a text, as YAML has it
     assert model["network"]["init_args"]["noise"] is None
     assert model["objective"]["init_args"]["huber_delta"] is None

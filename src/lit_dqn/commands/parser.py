@@ -28,8 +28,6 @@ MODE = "lit_dqn"
 
 
 def _load(text: str) -> Any:
-    if text == "None":  # so jsonargparse passes `null` on to the settings of a part, such as --model.network.noise
-        return None
     value = load_yaml(text)
     # As in jsonargparse, for texts that look like keys without values, such as `name:` and {a, b}.
     if isinstance(value, dict) and value and all(part is None for part in value.values()):
@@ -97,6 +95,14 @@ class Parser(LightningArgumentParser):
             return super().format_help(*args, **kwargs)
         finally:
             self._action_groups = groups
+
+    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **settings: Any) -> Namespace:  # type: ignore[override]
+        """As jsonargparse's; `null` for a setting of a part reaches its class."""
+        # jsonargparse has a parser for each class, to which it passes a value as text, and null as Python writes it.
+        if "defaults" in settings and args is not None and len(args) == 1 and args[0].endswith("=None"):
+            args = [f"{args[0].removesuffix('None')}null"]
+        parsed: Namespace = super().parse_args(args, *more, **settings)
+        return parsed
 
     def get_defaults(self, *args: Any, **kwargs: Any) -> Namespace:
         """All defaults; for the agent only its class."""
