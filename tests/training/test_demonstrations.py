@@ -186,8 +186,11 @@ def test_demonstrations_added_to_a_run_that_is_resumed_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"env_steps_per_update": 0}, r"^env_steps_per_update: 0 plays nothing, .*--data.env_steps_per_update 1"),
-        ({"prefill": [Play(60)], "sampler": Rollout()}, r"^prefill: a rollout .*--data.prefill \[\]"),
+        (
+            {"env_steps_per_update": 0},
+            r"^env_steps_per_update: with 0 nothing is played, .*--data.env_steps_per_update 1",
+        ),
+        ({"prefill": [Play(60)], "sampler": Rollout()}, r"^prefill: only the newest rollout .*--data.prefill \[\]"),
         ({"prefill": [Play(60)], "env_steps_per_update": 0, "play_ahead": True}, "^play_ahead: .* false"),
     ],
 )
@@ -202,11 +205,11 @@ def test_settings_that_cannot_be_with_demonstrations(settings, sentence):
         ({"prefill": [Play(150), Play(60)]}, "^capacity: .* 210 of prefill; set --data.capacity 210"),
         (
             {"prefill": [Play(10)], "env_steps_per_update": 0},
-            "^min_replay_size: 50 .* has 10, .*--data.min_replay_size 10 --data.batch_size 10",
+            "^min_replay_size: .* needs 50 timesteps, but prefill has 10, .*--data.min_replay_size 10 --data.batch_size 10",
         ),
         (
             {"prefill": [Play(1)], "num_envs": 2, "env_steps_per_update": 2},
-            "^env_steps: 1 .* less than one .* of 2 envs",
+            "^env_steps: 1 .* fewer than one .* of 2 envs",
         ),
         ({"prefill": [Play(60, "nowhere.ckpt")]}, r"nowhere\.ckpt"),
     ],
