@@ -205,7 +205,7 @@ def test_settings_that_cannot_be_with_demonstrations(settings, sentence):
         ({"prefill": [Play(150), Play(60)]}, "^capacity: .* 210 of prefill; set --data.capacity 210"),
         (
             {"prefill": [Play(10)], "env_steps_per_update": 0},
-            "^min_replay_size: .* needs 50 timesteps, but prefill has 10, .*--data.min_replay_size 10 --data.batch_size 10",
+            "^min_replay_size: .* needs 50 .* has 10, .*--data.min_replay_size 10 --data.batch_size 10",
         ),
         (
             {"prefill": [Play(1)], "num_envs": 2, "env_steps_per_update": 2},
