@@ -232,6 +232,12 @@ CASES["cartpole_memory"] = [  # in shards, with noise
     "--model.network.init_args={lstm_size: 8, noise: 0.5, encoder: lit_dqn.MLP}",
     "--stop.max_env_steps=2400",
 ]
+CASES["branches"] = [  # 20 actions at once, whose combinations need more than 32 bits
+    *CASES["cartpole_prioritized"],
+    "--data.env_id=dials:lit_dqn_tests/Dials-v0",
+    "--data.env_kwargs={dials: 20, choices: 4}",
+    "--model.network.init_args.dueling=true",
+]
 PLAY = '{"class_path": "lit_dqn.Play", "init_args": {"env_steps": 600}}'
 CASES["cartpole_prefilled"] = [  # demonstrations, and then steps of the agent's own
     *CASES["cartpole_prioritized"],

@@ -13,6 +13,7 @@ from lit_dqn.exports import EXPORTS  # noqa: E402
 if TYPE_CHECKING:
     from lit_dqn.api import Run
     from lit_dqn.envs import make_env
+    from lit_dqn.envs.actions import DiscretizedActions
     from lit_dqn.envs.observations import ChannelsFirst
     from lit_dqn.errors import ConfigError, TrainingError
     from lit_dqn.learning.networks import (
@@ -68,6 +69,7 @@ __all__ = [
     "CheckpointPolicy",
     "ConfigError",
     "Constant",
+    "DiscretizedActions",
     "DoubleQLearning",
     "EpsilonGreedy",
     "Exponential",

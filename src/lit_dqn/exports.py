@@ -16,6 +16,7 @@ PARTS = {
     "ChannelsFirst": "envs.observations",
     "CheckpointPolicy": "training.checkpoint_policy",
     "Constant": "schedules",
+    "DiscretizedActions": "envs.actions",
     "DoubleQLearning": "learning.objectives.q_learning",
     "EpsilonGreedy": "playing.policies",
     "Exponential": "schedules",

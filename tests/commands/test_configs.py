@@ -70,6 +70,7 @@ LIKE_ANOTHER = {
         "lesson/e1_latest_32",
         "lesson/e3_replay_8",
         "lunar_lander",
+        "lunar_lander_continuous",
         "m_iqn",
         "maze",
         "minatar/asterix",

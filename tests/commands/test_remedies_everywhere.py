@@ -30,6 +30,8 @@ ACTOR_CRITIC = f"fit --config {HERE.parent / 'configs/cartpole_actor_critic.yaml
 GAE = ACTOR_CRITIC + f"--config {HERE.parent / 'configs/gae.yaml'} "
 T_MAZE = f"fit --config {HERE.parent / 'configs/t_maze.yaml'} "
 PLAY = """--data.prefill '[{{"class_path":"lit_dqn.Play","init_args":{{"env_steps":{}}}}}]' """
+DIALS = CARTPOLE + "--data.env_id dials:lit_dqn_tests/Dials-v0 "
+CLIMBING = "--data.env_id dials:lit_dqn_tests/Climbing-v0 --data.combine_actions false "
 FIXTURE = HERE / "fixtures/cartpole_0.1.0"
 SETTINGS = {
     "data": {
@@ -225,6 +227,13 @@ CASES = [
     T_MAZE + "--model.network.encoder lit_dqn.RecurrentNetwork",
     CARTPOLE + "--model.network lit_dqn.QuantileNetwork --model.network.network lit_dqn.RecurrentNetwork",
     GAE + "--model.network.noise 0.5",
+    DIALS + "--data.combine_actions true",
+    DIALS + "--data.action_mask true",
+    DIALS + "--data.policy Softmax",
+    DIALS + "--model.objective MunchausenQLearning",
+    CARTPOLE + "--data.combine_actions false",
+    CARTPOLE + CLIMBING + "--data.action_mask true",
+    ACTOR_CRITIC + CLIMBING,
 ]
 
 

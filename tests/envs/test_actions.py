@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 
 from helpers import make_data, make_trainer
-from lit_dqn import MLP, LitDQN, UniformRandom
+from lit_dqn import MLP, DiscretizedActions, LitDQN, UniformRandom
 from lit_dqn.envs import make_env
 from lit_dqn.errors import ConfigError
 
@@ -65,9 +65,10 @@ def test_parts_may_be_numbered_from_elsewhere_and_stand_in_rows():
     assert env.get_wrapper_attr("action")(3).tolist() == [[0, 5], [1, 0]]
 
 
-def test_more_combinations_than_a_network_has_outputs_for_are_refused():
-    with pytest.raises(ConfigError, match=r"'.*' has 1,048,576 combinations of its actions .* 1,024 are the most"):
-        make_env(ENV, {"nvec": [2] * 20, "start": [0] * 20})
+def test_more_combinations_than_have_numbers_are_refused():
+    assert make_env(ENV, {"nvec": [2] * 62, "start": [0] * 62}).action_space.n == 2**62
+    with pytest.raises(ConfigError, match=r"'.*' has 9,223,372,036,854,775,808 combinations of .* 2\^63 are the most"):
+        make_env(ENV, {"nvec": [2] * 63, "start": [0] * 63})
 
 
 def test_a_mask_for_each_part_is_one_for_the_combinations():
@@ -77,6 +78,56 @@ def test_a_mask_for_each_part_is_one_for_the_combinations():
     agent = LitDQN((2,), 6, network=partial(MLP, hidden_sizes=(8,)))
     make_trainer().fit(agent, datamodule=data)  # the env fails where what is forbidden is played
     assert data.collector.env_step > 50
+
+
+class Continuous(gymnasium.Env):
+    """Remembers what was done."""
+
+    observation_space = spaces.Box(0, 1, (1,), np.float32)
+
+    def __init__(self, low=(-1, 0), high=(1, 4)):
+        self.action_space = spaces.Box(np.array(low, np.float32), np.array(high, np.float32))
+        self.played = []
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.played.append(action.tolist())
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+
+gymnasium.register("lit_dqn_tests/Continuous-v0", Continuous, disable_env_checker=True)
+
+
+@pytest.mark.parametrize(
+    ("bins", "actions", "played"),
+    [
+        (3, [0, 1, 3, 4, 8], [[-1, 0], [-1, 2], [0, 0], [0, 2], [1, 4]]),
+        (2, [0, 1, 2, 3], [[-1, 0], [-1, 4], [1, 0], [1, 4]]),
+        ([2, 5], [0, 1, 7], [[-1, 0], [-1, 1], [1, 2]]),
+    ],
+)
+def test_continuous_actions_take_evenly_spaced_values_with_their_limits(bins, actions, played):
+    env = make_env("lit_dqn_tests/Continuous-v0", wrappers=[partial(DiscretizedActions, bins=bins)])
+    assert env.action_space.n == (bins**2 if isinstance(bins, int) else 10)
+    env.reset(seed=0)
+    for action in actions:
+        env.step(action)
+    assert env.unwrapped.played == played
+
+
+def test_actions_that_cannot_be_made_discrete_are_refused():
+    for bins, env_id, env_kwargs, sentence in (
+        (1, "lit_dqn_tests/Continuous-v0", {}, "wrappers: partial cannot be put around .* must be at least 2"),
+        (3, "lit_dqn_tests/Continuous-v0", {"high": (1, np.inf)}, "wrappers: .* action space to be finite"),
+        (3, "CartPole-v1", {}, "wrappers: .* only compatible with Box"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            make_env(env_id, env_kwargs, wrappers=[partial(DiscretizedActions, bins=bins)])
+    with pytest.raises(ConfigError, match=r"needs discrete actions: .* a Box with lit_dqn\.DiscretizedActions"):
+        make_env("lit_dqn_tests/Continuous-v0")
 
 
 def test_the_right_combination_is_learned():

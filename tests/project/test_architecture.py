@@ -53,7 +53,7 @@ FLOORS = {
 """From the ground up, each with the packages of others that it may use."""
 
 FILES = {
-    "words": {"types", "errors", "parts", "schedules", "exports", "worker", "ranks", "waiting"},
+    "words": {"branches", "types", "errors", "parts", "schedules", "exports", "worker", "ranks", "waiting"},
     "door": {"api", "__main__", "__init__"},
 }
 """The floors that are files and no folder."""

@@ -442,6 +442,34 @@ MUTATIONS = [
             ),
         )
     ),
+    Mutation(
+        "the values of the parts are added up and not averaged",
+        "learning/action_values.py",
+        "outputs.gather(1, columns).mean(dim=1)",
+        "outputs.gather(1, columns).sum(dim=1)",
+        "learning/test_action_values.py::test_the_value_of_an_action_is_the_mean_of_its_parts",
+    ),
+    Mutation(
+        "the first part of an action counts fastest",
+        "branches.py",
+        "np.unravel_index(action, self.choices)",
+        'np.unravel_index(action, self.choices, order="F")',
+        "learning/test_action_values.py::test_columns_and_choices_of_numpy_and_torch_are_the_same",
+    ),
+    Mutation(
+        "numbers of actions are cut to 32 bits",
+        "playing/episodes.py",
+        "np.zeros((num_envs, 1024), np.int64)",
+        "np.zeros((num_envs, 1024), np.int32)",
+        "training/test_branching.py::test_a_run_that_is_resumed_is_the_run_that_was_not",
+    ),
+    Mutation(
+        "a continuous action never reaches its limits",
+        "envs/actions.py",
+        "np.linspace(low, high, bins) for",
+        "np.linspace(low, high, bins + 2)[1:-1] for",
+        "envs/test_actions.py::test_continuous_actions_take_evenly_spaced_values_with_their_limits",
+    ),
 ]
 
 

@@ -91,7 +91,8 @@ class EpisodeView(Callback):
         if trajectory is None:
             self._gave_up = True
             return
-        if trajectory.has_images and agent.memory_size == 0:  # which also acts by earlier observations
+        # An agent with a memory also acts by earlier observations.
+        if trajectory.has_images and agent.memory_size == 0 and agent.branches is None:
             send_picture(trainer, "saliency", figure_to_array(draw_episode_saliency(agent, trajectory)))
         if trajectory.pictures:
             send_video(trainer, "episode", Animation(trajectory.pictures, trajectory.fps))

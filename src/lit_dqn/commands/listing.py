@@ -19,7 +19,7 @@ KINDS = {
     "policies": "Policy",
     "demonstrations": "Demonstrations",
     "schedules": "Schedule",
-    "wrappers": "ObservationWrapper",
+    "wrappers": "Wrapper",
 }
 """The kinds of parts in the list, and their base classes."""
 

@@ -30,7 +30,7 @@ def measure_steps(data: ReplayDataModule) -> StepCost:
     """Play one env at random for a moment, here."""
     envs = make_vec(data.env_id, 1, data.env_kwargs, data.wrappers, action_mask=data.action_mask)
     player = Player(envs, data.frame_stack, data.seed, action_mask=data.action_mask)
-    play = partial(player.play, Nobody(data.num_actions), UniformRandom(), env_step=0, recorder=Tape(0))
+    play = partial(player.play, Nobody(data.num_combinations), UniformRandom(), env_step=0, recorder=Tape(0))
     try:
         play(steps=1)  # the first episode begins
         steps, wall, cpu = 0, time.perf_counter(), time.process_time()

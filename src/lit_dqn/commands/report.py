@@ -27,7 +27,14 @@ def describe_env(data: ReplayDataModule) -> str:
         seen = ", ".join(f"{name} {shape}" for name, shape in data.parts.shapes.items())
         images = any(part.image and len(part.shape) == 3 for part in data.parts.values())
     axes = " (of images: channels, height, width)" if images else ""
-    return f"{data.env_id}{beside}; observations {seen}{axes}, {data.num_actions} actions"
+    return f"{data.env_id}{beside}; observations {seen}{axes}, {_actions(data)}"
+
+
+def _actions(data: ReplayDataModule) -> str:
+    if isinstance(data.num_actions, int):
+        return f"{data.num_actions:,} actions"
+    parts = len(data.num_actions)
+    return f"{parts} actions at once, with {sum(data.num_actions)} choices and {data.num_combinations:,} combinations"
 
 
 def describe_network(agent: LitAgent) -> str:

@@ -1,3 +1,4 @@
+from lit_dqn.envs.actions import MOST_COMBINATIONS, CombinedSpace
 from lit_dqn.envs.atari.scores import human_normalised_score, random_and_human
 from lit_dqn.envs.atari.vec import AtariProtocol, is_atari
 from lit_dqn.envs.checks import check_finite, check_first_step
@@ -9,7 +10,9 @@ from lit_dqn.envs.observations import RowSpace, is_image, stored_dtype
 from lit_dqn.envs.t_maze import register_t_maze
 
 __all__ = [
+    "MOST_COMBINATIONS",
     "AtariProtocol",
+    "CombinedSpace",
     "RowSpace",
     "Wrapper",
     "check_finite",

@@ -1,14 +1,30 @@
-"""Several simultaneous discrete actions, combined into one."""
+"""Several simultaneous discrete actions, combined into one, and continuous actions as discrete ones."""
 
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers import DiscretizeAction
 from numpy.typing import NDArray
 
+from lit_dqn.branches import Branches
+
 MOST_COMBINATIONS = 1024
-"""The most combinations, each of which is an action with its own value."""
+"""The most combinations that each have a value of their own, unless a setting says so."""
+
+
+class CombinedSpace(spaces.Discrete):
+    """The numbers of the combinations of several discrete actions.
+
+    Args:
+        branches: the parts, and how their combinations are numbered.
+
+    """
+
+    def __init__(self, branches: Branches) -> None:
+        super().__init__(branches.num_actions)
+        self.branches = branches
 
 
 class CombinedActions(gymnasium.ActionWrapper):
@@ -29,14 +45,14 @@ class CombinedActions(gymnasium.ActionWrapper):
         super().__init__(env)
         space = env.action_space
         assert isinstance(space, spaces.MultiDiscrete)
-        self._parts = tuple(space.nvec.reshape(-1).tolist())
+        self._branches = Branches(space.nvec.reshape(-1).tolist())
         self._parts_space = space
-        self.action_space = spaces.Discrete(num_combinations(space))
+        self.action_space = CombinedSpace(self._branches)
 
     def action(self, action: int) -> NDArray[np.integer]:
         """The parts of an action, in the form that the env takes."""
         space = self._parts_space
-        parts = np.array(np.unravel_index(int(action), self._parts), space.dtype)
+        parts = np.array(self._branches.parts_of(int(action)), space.dtype)
         return parts.reshape(space.nvec.shape) + space.start
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -51,7 +67,8 @@ class CombinedActions(gymnasium.ActionWrapper):
 
     def _with_one_mask(self, info: dict[str, Any]) -> dict[str, Any]:
         masks = info.get("action_mask")
-        if not isinstance(masks, tuple) or tuple(map(len, masks)) != self._parts:
+        many = self._branches.num_actions > MOST_COMBINATIONS  # then nobody asks for masks
+        if many or not isinstance(masks, tuple) or tuple(map(len, masks)) != self._branches.choices:
             return info
         allowed = np.ones(1, np.bool_)
         for mask in masks:
@@ -62,3 +79,27 @@ class CombinedActions(gymnasium.ActionWrapper):
 def num_combinations(space: spaces.MultiDiscrete) -> int:
     """The number of combinations of its actions."""
     return int(np.prod(space.nvec, dtype=object))
+
+
+class DiscretizedActions(DiscretizeAction):
+    """Continuous actions as several discrete ones: each dimension takes evenly spaced values from its lowest to its
+    highest.
+
+    With two of them the agent is bang-bang (Seyde et al. 2021); with an odd number, the middle is one of them.
+    Gymnasium's `DiscretizeAction` takes the middles of equal intervals instead, and never the limits.
+
+    Args:
+        env: an env whose actions are a `Box` with finite limits.
+        bins: the number of values of each dimension, one number for all or a list.
+
+    Raises:
+        ValueError: if a dimension has fewer than two values, or no finite limits.
+
+    """
+
+    def __init__(self, env: gymnasium.Env, bins: int | tuple[int, ...] = 3) -> None:
+        super().__init__(env, bins if isinstance(bins, int) else tuple(bins), multidiscrete=True)
+        if min(self.bins) < 2:
+            raise ValueError(f"bins {bins} must be at least 2, the lowest and the highest value")
+        limits = zip(self.low, self.high, self.bins, strict=True)
+        self.bin_centers = [np.linspace(low, high, bins) for low, high, bins in limits]

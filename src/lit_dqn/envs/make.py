@@ -10,7 +10,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from lit_dqn.envs.actions import MOST_COMBINATIONS, CombinedActions, num_combinations
+from lit_dqn.branches import MOST
+from lit_dqn.envs.actions import CombinedActions, num_combinations
 from lit_dqn.envs.atari.vec import AtariGame, AtariProtocol, AtariVec, is_atari
 from lit_dqn.envs.checks import CheckedEnv
 from lit_dqn.envs.masks import MaskedEnv, MaskFromObservation, holds_a_mask
@@ -119,17 +120,16 @@ def _wrapped(env_id: str, env: gymnasium.Env, wrapper: Wrapper) -> gymnasium.Env
 def _as_arrays(env_id: str, env: gymnasium.Env, name: str) -> gymnasium.Env:
     if isinstance(env.action_space, spaces.MultiDiscrete):
         count = num_combinations(env.action_space)
-        if count > MOST_COMBINATIONS:
+        if count > MOST:
             raise ConfigError(
-                f"env_id: {env_id!r} has {count:,} combinations of its actions {env.action_space}; each would be an "
-                f"action of its own, and {MOST_COMBINATIONS:,} are the most: choose another environment or wrap its "
-                "actions."
+                f"env_id: {env_id!r} has {count:,} combinations of its actions, and 2^63 are the most that can be "
+                "numbered: choose another environment or wrap its actions."
             )
         env = CombinedActions(env)
     if not isinstance(env.action_space, spaces.Discrete):
         raise ConfigError(
             f"env_id: {env_id!r} has the action space {env.action_space}; Q-learning needs discrete actions: "
-            "choose another environment or wrap its actions."
+            "choose another environment or wrap its actions, a Box with lit_dqn.DiscretizedActions."
         )
     if env.action_space.start != 0:
         raise ConfigError(

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor, nn
 
+from lit_dqn.branches import Branches, branches_of
 from lit_dqn.errors import ConfigError
 from lit_dqn.parts import Parts
 
@@ -23,10 +24,11 @@ class DistantAgent:
 
     Args:
         network: a copy of the agent's, on the CPU.
-        num_actions: the number of its first outputs that are preferences.
+        num_actions: the number of its first outputs that are preferences, if its actions have no parts.
         among: pad the batch with zeros to this number of rows, if a row's bits depend on the number of rows; None: do
             not.
         parts: of observations; None: they have none.
+        branches: of the network; None: it has an output for each action.
 
     Attributes:
         first_row: the first row of the next batch.
@@ -34,8 +36,14 @@ class DistantAgent:
     """
 
     def __init__(
-        self, network: nn.Module, num_actions: int, among: int | None = None, parts: Parts | None = None
+        self,
+        network: nn.Module,
+        num_actions: int,
+        among: int | None = None,
+        parts: Parts | None = None,
+        branches: Branches | None = None,
     ) -> None:
+        self.branches = branches
         self.parts = parts
         self.network = network
         self.num_actions = num_actions
@@ -53,7 +61,10 @@ class DistantAgent:
             observation = everybody
         seen = torch.as_tensor(observation)
         outputs: Tensor = self.network(seen if self.parts is None else self.parts.tensors(seen))
-        return outputs.float()[rows, : self.num_actions].numpy()
+        wanted = self.num_actions if self.branches is None else self.branches.num_outputs
+        return outputs.float()[rows, :wanted].numpy()
+
+    choice_values = preferences  # if its actions have parts
 
     @torch.no_grad()
     def take(self, weights: NDArray[np.uint8]) -> None:
@@ -89,10 +100,11 @@ def distant_agent(agent: Any, observations: NDArray[Any], rows: int) -> DistantA
 
     """
     network = copy.deepcopy(agent.online).cpu().requires_grad_(False)
-    whole = agent.preferences(observations)
+    branches = branches_of(agent)
+    whole = (agent.preferences if branches is None else agent.choice_values)(observations)
     few = rows < FEWEST_ROWS and rows < len(observations)
     for among in (len(observations),) if few else (None, len(observations)):
-        distant = DistantAgent(network, agent.num_actions, among, getattr(agent, "parts", None))
+        distant = DistantAgent(network, agent.num_actions, among, getattr(agent, "parts", None), branches)
         said = np.empty_like(whole)
         for first in range(0, len(observations), rows):
             distant.first_row = first

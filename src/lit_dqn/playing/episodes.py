@@ -33,7 +33,7 @@ class RunningEpisode(NamedTuple):
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors; the actions have the smallest dtype that holds them."""
-        dtype = np.uint8 if self.actions.max(initial=0) < 256 else np.int32
+        dtype = next(of for of in (np.uint8, np.int32, np.int64) if self.actions.max(initial=0) <= np.iinfo(of).max)
         state = self._asdict() | {"actions": torch.from_numpy(self.actions.astype(dtype))}
         memory = state.pop("memory")
         return state if memory is None else state | {"memory": torch.from_numpy(memory)}
@@ -129,7 +129,7 @@ class ActionLog:
     """The actions of the running episodes of N envs. Recording a step takes the same time at any length."""
 
     def __init__(self, num_envs: int) -> None:
-        self._actions = np.zeros((num_envs, 1024), np.int32)
+        self._actions = np.zeros((num_envs, 1024), np.int64)
         self._envs = np.arange(num_envs)
         self._room = 0  # steps that certainly fit: each makes an episode one step longer, or begins another one
 
@@ -153,7 +153,7 @@ class ActionLog:
         self._room = 0
         self._actions[env, : len(actions)] = actions
 
-    def of(self, env: int, length: int) -> NDArray[np.int32]:
+    def of(self, env: int, length: int) -> NDArray[np.int64]:
         """The first `length` actions of an env's episode, a copy."""
         return self._actions[env, :length].copy()
 

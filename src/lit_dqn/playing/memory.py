@@ -5,6 +5,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lit_dqn.branches import branches_of
 from lit_dqn.errors import ConfigError
 from lit_dqn.types import ActionPreferences
 
@@ -51,6 +52,7 @@ class RememberingAgent:
 
     def __init__(self, agent: Remembers, observation: NDArray[Any], memory: NDArray[np.float32]) -> None:
         self.num_actions = agent.num_actions
+        self.branches = branches_of(agent)
         self._preferences, self.memory = agent.remember(observation, memory)
 
     def preferences(self, observation: NDArray[Any]) -> NDArray[np.float32]:
@@ -66,3 +68,5 @@ class RememberingAgent:
                 f"{len(self._preferences)} envs; let it ask about all of them at once."
             )
         return self._preferences
+
+    choice_values = preferences  # if its actions have parts

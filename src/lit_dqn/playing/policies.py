@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lit_dqn.branches import branches_of
 from lit_dqn.errors import ConfigError
 from lit_dqn.playing.masks import action_mask_of
 from lit_dqn.schedules import Constant, Schedule
@@ -90,7 +91,7 @@ class Greedy(Policy):
         self, agent: ActionPreferences, observation: NDArray[Any], env_step: int, generators: Generators
     ) -> NDArray[np.int64]:
         """Actions [N]."""
-        return _best(agent.preferences(observation), generators)
+        return _greedy(agent, observation, generators)
 
     def probabilities(self, agent: ActionPreferences, observation: NDArray[Any], env_step: int) -> NDArray[np.float64]:
         """Divided equally among the best actions, 0 for all others."""
@@ -146,7 +147,7 @@ class EpsilonGreedy(Policy):
         exploring = explore.nonzero()[0].tolist()
         if len(exploring) == len(explore):
             return UniformRandom().act(agent, observation, env_step, generators)
-        action = _best(agent.preferences(observation), generators, ~explore)
+        action = _greedy(agent, observation, generators, ~explore)
         mask = action_mask_of(agent)
         for env in exploring:
             generator = generators[env]
@@ -220,6 +221,19 @@ def _any_of(allowed: NDArray[np.bool_], generator: np.random.Generator) -> int:
     """
     actions = np.flatnonzero(allowed)
     return int(actions[generator.integers(len(actions))])
+
+
+def _greedy(
+    agent: ActionPreferences, observation: NDArray[Any], generators: Generators, mask: NDArray[np.bool_] | bool = True
+) -> NDArray[np.int64]:
+    """The best actions [N], or the actions of the best choices of each part; in the envs of `mask` the generator breaks
+    ties.
+    """
+    branches = branches_of(agent)
+    if branches is None:
+        return _best(agent.preferences(observation), generators, mask)
+    parts = branches.of_each_part(agent.choice_values(observation))  # type: ignore[attr-defined]
+    return branches.action_of([_best(values, generators, mask) for values in parts])
 
 
 def _best(

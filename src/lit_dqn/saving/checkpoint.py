@@ -9,6 +9,7 @@ from lit_dqn.saving.archive import glance_at_archive, read_archive
 from lit_dqn.saving.contents import AGENT_SETTINGS, MANIFEST_CRC32, REPLAY_FOLDER, SEGMENTS, Contents
 from lit_dqn.saving.layout import run_of_checkpoint
 from lit_dqn.saving.schema import check_agent, check_training
+from lit_dqn.saving.shapes import combinations_of
 from lit_dqn.saving.sidecar import Sidecar
 
 
@@ -141,7 +142,7 @@ class Checkpoint(Contents):
                 raise _unusable(self.path, error) from error
         for segments in self.segments() if replay else ():
             try:
-                segments.verify(self.contents[AGENT_SETTINGS]["num_actions"])
+                segments.verify(combinations_of(self.contents[AGENT_SETTINGS]["num_actions"]))
             except OSError as error:
                 raise _unreadable(self.path, error) from error
         return self

@@ -37,7 +37,7 @@ from lit_dqn.saving.layout import REPLAY_SUFFIX
 from lit_dqn.saving.loop_counters import LOOPS
 from lit_dqn.saving.optimizer_state import check_saved_optimizer
 from lit_dqn.saving.plain import check_plain
-from lit_dqn.saving.shapes import observation_shape
+from lit_dqn.saving.shapes import combinations_of, num_actions, observation_shape
 
 REPLAY_NAME = re.compile(rf"[^/\\\x00.][^/\\\x00]*{re.escape(REPLAY_SUFFIX)}")
 
@@ -83,7 +83,7 @@ AGENT = record(
     {
         key.WEIGHTS: mapping,
         key.ENV_STEP: whole(),
-        key.AGENT_SETTINGS: record({"observation_shape": observation_shape, "num_actions": whole(1, 2**31)}),
+        key.AGENT_SETTINGS: record({"observation_shape": observation_shape, "num_actions": num_actions}),
     },
     {
         key.AGENT_NAME: text,
@@ -172,7 +172,7 @@ def _training(num_envs: int, shards: int) -> Check:
     running = record(
         {
             "seed": whole(),
-            "actions": tensor((torch.uint8, torch.int32)),
+            "actions": tensor((torch.uint8, torch.int32, torch.int64)),
             "total_reward": number,
             "frame_hash": text,
         },
@@ -228,12 +228,12 @@ def check_training(checkpoint: Mapping[str, Any], replay: bool = True) -> None:
     for generator in (*key.replays_of(data["sampling"]), *data["collector"]["generators"]):
         if generator["bit_generator"] != "PCG64":
             raise ValueError("its generators are of another kind")
-    running, num_actions = data["collector"]["running"], checkpoint[key.AGENT_SETTINGS]["num_actions"]
+    running, count = data["collector"]["running"], combinations_of(checkpoint[key.AGENT_SETTINGS]["num_actions"])
     if len(running) not in (0, num_envs):
         raise ValueError(f"it has {len(running)} running episodes of {num_envs} envs")
     for episode in running:
         actions = episode["actions"]
-        if len(actions) and not 0 <= int(actions.min()) <= int(actions.max()) < num_actions:
+        if len(actions) and not 0 <= int(actions.min()) <= int(actions.max()) < count:
             raise ValueError("its running episodes hold actions that the env does not have")
     random = checkpoint[key.RANDOM_STATE]
     if random["numpy"][0] != "MT19937" or random["python"][1][624] > 624:

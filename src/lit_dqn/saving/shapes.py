@@ -1,14 +1,36 @@
-"""Checks of the observation shape in a checkpoint."""
+"""Checks of the shapes of observations and actions in a checkpoint."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lit_dqn.branches import MOST
 from lit_dqn.parts import DTYPES, Part
 from lit_dqn.saving.checks import flag, list_of, record, refuse, text, whole
 
 SHAPE = list_of(whole(1, 2**31))
 
 PART = record({"shape": SHAPE, "dtype": text, "image": flag, "frames": whole(1, 2**31)})
+
+
+def num_actions(value: Any, where: str) -> None:
+    """A number of actions, or those of the choices of each part of an action.
+
+    Raises:
+        ValueError: if it is neither.
+
+    """
+    if not isinstance(value, list | tuple):
+        whole(1, 2**31)(value, where)
+        return
+    list_of(whole(1, 2**31))(value, where)
+    if not value or combinations_of(value) > MOST:
+        refuse(where, "has no parts, or too many combinations")
+
+
+def combinations_of(num_actions: int | Sequence[int]) -> int:
+    """The number of actions, all combinations of parts included."""
+    return num_actions if isinstance(num_actions, int) else math.prod(num_actions)
 
 
 def observation_shape(value: Any, where: str) -> None:

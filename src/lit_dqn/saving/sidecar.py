@@ -193,7 +193,7 @@ class Sidecar:
         finite = float(np.finfo(np.float32).max)
         return {
             **{name: _range(dtype) for name, (dtype, _) in self.rewritten.items()},
-            "action": (0, (num_actions or 2**31) - 1),
+            "action": (0, (num_actions or 2**63) - 1),
             "reward": (-finite, finite),
             "discount": (0, 1),
             "last": (0, 1),

@@ -1,7 +1,7 @@
 import contextlib
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import lightning
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lit_dqn.branches import Branches
 from lit_dqn.learning.draws import ACTING_NOISE_STREAM
 from lit_dqn.learning.inference import Inference
 from lit_dqn.learning.learner import Update
@@ -26,6 +27,7 @@ class Acting(lightning.LightningModule, ABC):
     observation_shape: ObservationShape
     parts: Parts | None
     num_actions: int
+    branches: Branches | None
     update_way: Update
     env_step: int
     _inference: Inference
@@ -99,6 +101,13 @@ class Acting(lightning.LightningModule, ABC):
             self.observation_shape = self.parts.shapes
         else:
             self.parts, self.observation_shape = None, tuple(observation_shape)
+
+    def _will_play(self, num_actions: int | Sequence[int]) -> None:
+        if isinstance(num_actions, int):
+            self.branches, self.num_actions = None, num_actions
+        else:
+            self.branches = Branches(num_actions)
+            self.num_actions = self.branches.num_actions
 
     def by_parts(self, observation: Tensor) -> Any:
         """Observations [B, ...] of a store, in the form that networks take."""

@@ -1,4 +1,5 @@
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lit_dqn.envs import MOST_COMBINATIONS
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.learner import Learner, Update
 from lit_dqn.learning.networks import NatureCNN, NoisyLinear
@@ -58,7 +60,7 @@ class LitActorCritic(LitAgent):
     def __init__(
         self,
         observation_shape: tuple[int, ...] | dict[str, Any],
-        num_actions: int,
+        num_actions: int | tuple[int, ...],
         network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
         objective: ActorCritic = ActorCritic(),  # noqa: B008 - it cannot change
         optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
@@ -67,6 +69,8 @@ class LitActorCritic(LitAgent):
         update: Update = Update.auto,
         init_from: str | None = None,
     ) -> None:
+        if not isinstance(num_actions, int):
+            raise ConfigError(_why_no_branches(num_actions))
         super().__init__(
             observation_shape,
             num_actions,
@@ -134,6 +138,14 @@ class LitActorCritic(LitAgent):
     ) -> NDArray[np.float32]:
         """V(s) of the policy, by the critic, as [N]."""
         return self._outputs(observation)[:, -1]
+
+
+def _why_no_branches(choices: Sequence[int]) -> str:
+    combinations = math.prod(choices)
+    said = f"num_actions: LitActorCritic has a preference for each of {combinations:,} combinations of actions"
+    if combinations <= MOST_COMBINATIONS:
+        return f"{said}, and data.combine_actions keeps their parts apart; set --data.combine_actions null."
+    return f"{said}, of which {MOST_COMBINATIONS:,} are the most; learn with a LitDQN, or choose another environment."
 
 
 def _check_one_update(data: Data) -> None:

@@ -52,7 +52,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
 
     Args:
         observation_shape: of one observation, frames stacked; with several parts, the value of `Parts.described`.
-        num_actions: of the env.
+        num_actions: of the env, or the number of choices of each part of an action.
         network: (observation_shape, num_outputs) -> module from [B, *observation_shape] to [B, num_outputs].
         outputs: the number of outputs that the network must have, and their meaning, for error messages.
         objective: the loss of a batch.
@@ -78,7 +78,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
     def __init__(
         self,
         observation_shape: tuple[int, ...] | dict[str, Any],
-        num_actions: int,
+        num_actions: int | tuple[int, ...],
         *,
         network: Callable[[tuple[int, ...], int], nn.Module],
         outputs: tuple[int, str],
@@ -100,7 +100,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         # Lightning's automatic optimisation makes one update per training step; a chunk holds several.
         self.automatic_optimization = False
         self._will_see(observation_shape)
-        self.num_actions = num_actions
+        self._will_play(num_actions)
         self.objective = objective
         self.make_optimizer = optimizer if decay_biases else partial(decay_matrices, optimizer)
         self.learning_rate = learning_rate_schedule(learning_rate)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 
 from lit_dqn.envs import RowSpace, Wrapper, check_first_step, is_image, make_env, stored_dtype
 from lit_dqn.errors import TrainingError
@@ -24,6 +23,7 @@ from lit_dqn.ranks import Ranks
 from lit_dqn.replay import Sampler, Sequences, ShardedReplay, Uniform, stacked_shape
 from lit_dqn.saving.specification import specification
 from lit_dqn.schedules import Schedule
+from lit_dqn.training.actions import actions_of
 from lit_dqn.training.dataset import ReplayDataset
 from lit_dqn.training.played_data import OneStore
 from lit_dqn.training.prefilled_data import PrefilledData
@@ -46,6 +46,9 @@ class ReplayDataModule(PrefilledData):
         wrappers: classes of Gymnasium wrappers for the env, the first one innermost.
         action_mask: the env reports the allowed actions in `info["action_mask"]`, one number per action, with every
             observation. A forbidden action is never played, and never used in the targets of learning.
+        combine_actions: whether each combination of several discrete actions at once (`MultiDiscrete`) is an action
+            with a value of its own; false: each choice of each of them has one, and the mean counts. None: up to 1,024
+            combinations.
         num_envs: number of envs that are played in parallel.
         shards: number of parts into which envs, replay and each batch are split, a power of two. Each part has its own
             envs, its part of `capacity` and its part of every batch, and their gradients are added in a fixed order.
@@ -100,6 +103,7 @@ class ReplayDataModule(PrefilledData):
         env_kwargs: dict[str, Any] | None = None,
         wrappers: Sequence[Wrapper] = (),
         action_mask: bool = False,
+        combine_actions: bool | None = None,
         num_envs: int = 1,
         shards: int = 1,
         strict: bool = True,
@@ -133,6 +137,7 @@ class ReplayDataModule(PrefilledData):
         self.env_kwargs = env_kwargs or {}
         self.wrappers = wrappers
         self.action_mask = action_mask
+        self.combine_actions = combine_actions
         self.num_envs = num_envs
         self.shards = shards
         self.strict = strict
@@ -167,21 +172,21 @@ class ReplayDataModule(PrefilledData):
             check_sequences(vars(self), sampler)
 
         env = make_env(env_id, env_kwargs, wrappers, action_mask=action_mask)
+        self.num_actions, self.num_combinations = actions_of(
+            env.action_space, env_id, action_mask=action_mask, combine_actions=combine_actions
+        )
         check_first_step(env_id, env, action_mask)
-        assert isinstance(env.action_space, spaces.Discrete)
-        assert env.observation_space.shape is not None
-        self.num_actions = int(env.action_space.n)
-        self._frame_shape = env.observation_space.shape
-        self._frame_dtype = stored_dtype(env.observation_space)
         env.close()
         space = env.observation_space
+        assert space.shape is not None
+        self._frame_shape, self._frame_dtype = space.shape, stored_dtype(space)
         self.frame_parts = space.parts if isinstance(space, RowSpace) else None
         self.parts = None if self.frame_parts is None else stacked_parts(self.frame_parts, frame_stack)
         self._row_shape = stacked_shape(frame_stack, self._frame_shape) if self.parts is None else self.parts.row_shape
         self.sees_images = self.parts is None and len(self._row_shape) == 3 and is_image(space)
         self.observation_shape = self._row_shape if self.parts is None else self.parts.described()
         policies = {key: getattr(self, key) for key in ("policy", "warm_up_policy", "eval_policy")}
-        check_policies(policies, env_id, self.blank_observation, self.num_actions)
+        check_policies(policies, env_id, self.blank_observation, self.num_combinations)
         settings = {name: vars(self)[name] for name in _argument_names(type(self))}
         self.save_hyperparameters(specification(settings), logger=False)  # `RunDescription` logs them
 

@@ -8,13 +8,16 @@ from lightning.pytorch.cli import OptimizerCallable
 from numpy.typing import NDArray
 from torch import nn
 
+from lit_dqn.branches import Branches
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.learning.learner import Update
 from lit_dqn.learning.networks import NatureCNN, torso_parameters
 from lit_dqn.learning.objectives import Objective, QLearning
 from lit_dqn.learning.resets import ShrinkAndPerturb
 from lit_dqn.schedules import Schedule
+from lit_dqn.training.actions import check_policies_of_branches
 from lit_dqn.training.agent import LitAgent
+from lit_dqn.training.protocols import Data
 from lit_dqn.types import Batch, LossOutput
 
 
@@ -25,7 +28,9 @@ class LitDQN(LitAgent):
 
     Args:
         observation_shape: of one observation, frames stacked; on the command line it comes from the data.
-        num_actions: of the env; on the command line it comes from the data.
+        num_actions: of the env; on the command line it comes from the data. Several numbers are those of the choices of
+            each part of an action; the network then has an output for each choice of each part, and Q(s, a) is the mean
+            over the parts (Tavakoli et al. 2018; Seyde et al. 2023, eq. 3).
         network: (observation_shape, num_actions) -> module from [B, *observation_shape] to [B, num_actions].
         objective: the loss of a batch.
         optimizer: called with the parameters of the online network.
@@ -59,7 +64,7 @@ class LitDQN(LitAgent):
     def __init__(
         self,
         observation_shape: tuple[int, ...] | dict[str, Any],
-        num_actions: int,
+        num_actions: int | tuple[int, ...],
         network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
         objective: Objective = QLearning(),  # noqa: B008 - it cannot change
         optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008
@@ -73,11 +78,17 @@ class LitDQN(LitAgent):
         update: Update = Update.auto,
         init_from: str | None = None,
     ) -> None:
+        if isinstance(num_actions, int):
+            rule, outputs = objective, (num_actions, "one value for each action")
+        else:
+            branches = Branches(num_actions)
+            rule = objective.of_branches(branches)
+            outputs = (branches.num_outputs, "one value for each choice of each part of an action")
         super().__init__(
             observation_shape,
             num_actions,
             network=network,
-            outputs=(num_actions, "one value for each action"),
+            outputs=outputs,
             objective=objective,
             optimizer=optimizer,
             learning_rate=learning_rate,
@@ -90,9 +101,23 @@ class LitDQN(LitAgent):
             update=update,
             init_from=init_from,
         )
+        self._rule = rule
+        if self.branches is not None:
+            self.output_name = "choice_values"
         if resets is not None:
             torso_parameters(self.online)
         self._try_objective()
+
+    def check_can_learn_from(self, data: Data) -> None:
+        """Also refuse policies that compare all actions, if only the choices of their parts have values.
+
+        Raises:
+            ConfigError: names the key and the policy.
+
+        """
+        super().check_can_learn_from(data)
+        if self.branches is not None:
+            check_policies_of_branches(self, data)
 
     def _try_objective(self) -> None:
         """Try two transitions of zeros, so that a misfit is reported now and not after the warm-up."""
@@ -113,7 +138,7 @@ class LitDQN(LitAgent):
 
     def batch_loss(self, batch: Batch) -> LossOutput:
         """The objective's loss of a batch."""
-        return self.objective(self.online, self.target_network, batch)
+        return self._rule(self.online, self.target_network, batch)
 
     def q_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
         """Q(s, ·) of the online network; with a memory, as if each observation began an episode.
@@ -123,6 +148,27 @@ class LitDQN(LitAgent):
 
         Returns:
             [N, num_actions].
+
+        Raises:
+            ConfigError: if there is no value for each action, but one for each choice of each part (`choice_values`).
+
+        """
+        if self.branches is not None:
+            raise ConfigError(
+                "LitDQN has a value for each choice of each part of an action here, and none for each action: call "
+                "choice_values."
+            )
+        return self._outputs(observation)
+
+    def choice_values(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        """The values of the choices of each part of an action, one part after the other; Q(s, a) is the mean over the
+        parts of those of its choices. If actions have no parts, it is Q(s, ·).
+
+        Args:
+            observation: [N, *observation_shape].
+
+        Returns:
+            [N, number of outputs].
 
         """
         return self._outputs(observation)
@@ -135,6 +181,10 @@ class LitDQN(LitAgent):
         self, observation: NDArray[Any], action_mask: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float32]:
         """V(s) of the greedy policy, max_a Q(s, a) over the allowed actions, as [N]."""
+        if self.branches is not None:
+            parts = self.branches.of_each_part(self.choice_values(observation))
+            means: NDArray[np.float32] = np.mean([values.max(axis=1) for values in parts], axis=0, dtype=np.float32)
+            return means
         q_values = self.q_values(observation)
         if action_mask is not None:
             q_values = np.where(action_mask, q_values, np.float32(-np.inf))

@@ -117,7 +117,7 @@ class PlayedData(EvaluationData, CheckpointedData, ReplayPlacement):
             first_env=self.first_env,
             frame_stack=self.frame_stack,
             seed=self.seed,
-            num_actions=self.num_actions,
+            num_actions=self.num_combinations,
             action_mask=self.action_mask,
         )
         comes_back = self.resume_env is ResumeEnv.exact

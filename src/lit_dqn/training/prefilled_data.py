@@ -33,7 +33,7 @@ class PrefilledData(PlayedData):
             frame_shape=self._frame_shape,
             frame_dtype=self._frame_dtype,
             observation_shape=self.observation_shape,
-            num_actions=self.num_actions,
+            num_actions=self.num_combinations,
             num_envs=self.num_envs,
             frame_stack=self.frame_stack,
             action_mask=self.action_mask,

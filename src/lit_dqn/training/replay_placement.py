@@ -31,7 +31,7 @@ class ReplayPlacement(lightning.LightningDataModule):
     """Data whose replay must fit into the memory of the machine, and optionally its frames into that of a GPU."""
 
     num_envs: int
-    num_actions: int
+    num_combinations: int
     action_mask: bool
     shards: int
     processes: int
@@ -73,7 +73,7 @@ class ReplayPlacement(lightning.LightningDataModule):
     @property
     def num_masked_actions(self) -> int | None:
         """Number of actions in the stored masks; None: there are no masks."""
-        return self.num_actions if self.action_mask else None
+        return self.num_combinations if self.action_mask else None
 
     def device_frames_bytes(self, capacity: int) -> int:
         """GPU memory of the frames of this process's full replay of this capacity, in bytes."""

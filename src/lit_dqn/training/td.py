@@ -56,7 +56,7 @@ class LitTD(LitAgent):
     def __init__(
         self,
         observation_shape: tuple[int, ...] | dict[str, Any],
-        num_actions: int,
+        num_actions: int | tuple[int, ...],
         network: Callable[[tuple[int, ...], int], nn.Module] = NatureCNN,
         objective: TDLearning = TDLearning(),  # noqa: B008 - it cannot change
         optimizer: OptimizerCallable = partial(torch.optim.Adam, lr=1e-4, fused=True),  # noqa: B008

@@ -23,7 +23,11 @@ SECTIONS = {
 """The sections of a config, and the classes that they configure."""
 
 _SCALARS = {"int": "int", "float": "float", "bool": "bool", "str": "str", "None": "null"}
-_FOREIGN = {"Sequential": {"Sequential", "Module"}}
+_FOREIGN = {
+    "DiscretizeAction": {"DiscretizeAction", "Wrapper"},
+    "ObservationWrapper": {"ObservationWrapper", "Wrapper"},
+    "Sequential": {"Sequential", "Module"},
+}
 """Base classes from other packages, with their kinds."""
 
 _LISTS = ("Sequence", "list", "List", "tuple", "Iterable")

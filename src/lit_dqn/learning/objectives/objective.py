@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from lit_dqn.branches import Branches
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.losses import conservative_penalty, huber, squared
 from lit_dqn.learning.networks import Head, HeadedNetwork
@@ -61,8 +62,12 @@ class Conservative:
         """
         if self.conservative == 0:
             return loss, metrics
-        penalty = conservative_penalty(q_values, batch.action, batch.action_mask)
+        penalty = self.penalty(q_values, batch)
         return loss + self.conservative * penalty, {**metrics, "conservative": penalty.detach().mean()}
+
+    def penalty(self, q_values: Tensor, batch: Batch) -> Tensor:
+        """The unweighted regulariser, [B]."""
+        return conservative_penalty(q_values, batch.action, batch.action_mask)
 
 
 class Objective(ABC):
@@ -76,6 +81,18 @@ class Objective(ABC):
     @abstractmethod
     def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
         """The loss [B] of a batch, and its metrics."""
+
+    def of_branches(self, branches: Branches) -> "Objective":
+        """The same rule for a network with an output for each choice of each part of an action.
+
+        Raises:
+            ConfigError: if there is none.
+
+        """
+        raise ConfigError(
+            f"objective: {type(self).__name__} needs outputs for each action, and here are {len(branches.choices)} "
+            "actions at once, whose choices have outputs of their own; set --model.objective DoubleQLearning."
+        )
 
 
 @torch.no_grad()

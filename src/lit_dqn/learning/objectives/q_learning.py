@@ -1,13 +1,16 @@
 """Q-learning and Double Q-learning."""
 
+import copy
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
+from lit_dqn.branches import Branches
+from lit_dqn.learning.action_values import ActionValues, BranchValues
 from lit_dqn.learning.graphs import side_by_side
-from lit_dqn.learning.losses import q_learning_td_error, select
 from lit_dqn.learning.objectives.objective import Conservative, Objective, OfTDErrors, without_gradient
 from lit_dqn.types import Batch, LossOutput
 
@@ -27,9 +30,17 @@ class _OfActionValues(Conservative, OfTDErrors, Objective):
 
     """
 
+    _values: ClassVar[ActionValues] = ActionValues()
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_conservative()
+
+    def of_branches(self, branches: Branches) -> Self:
+        """The same rule, where Q(s, a) is the mean of the values of its parts' choices."""
+        own = copy.copy(self)
+        object.__setattr__(own, "_values", BranchValues(branches))
+        return own
 
     def __call__(self, online: nn.Module, target: nn.Module, batch: Batch) -> LossOutput:
         """The loss [B] of a batch, and its metrics."""
@@ -42,17 +53,21 @@ class _OfActionValues(Conservative, OfTDErrors, Objective):
             partial(online, batch.observation),
             *(partial(without_gradient, grader, batch.next_observation) for grader in graders),
         )
-        return self._output(q_tm1, batch, q_learning_td_error(q_tm1, batch, q_t_value=q_t[0], q_t_selector=q_t[-1]))
+        return self._output(q_tm1, batch, self._values.td_error(q_tm1, batch, q_t_value=q_t[0], q_t_selector=q_t[-1]))
 
     def _towards_returns(self, online: nn.Module, batch: Batch) -> LossOutput:
         """For a batch whose rewards are complete returns: no network evaluates s'."""
         q_tm1 = online(batch.observation)
-        return self._output(q_tm1, batch, batch.reward - select(q_tm1, batch.action))
+        return self._output(q_tm1, batch, batch.reward - self._values.of(q_tm1, batch.action))
 
     def _output(self, q_tm1: Tensor, batch: Batch, td_error: Tensor) -> LossOutput:
         size = td_error.detach().abs()
-        metrics = {"q_value": q_tm1.detach().mean(), "td_error": size.mean()}
+        metrics = {"q_value": self._values.mean(q_tm1.detach()), "td_error": size.mean()}
         return LossOutput(*self.conserve(self.loss(td_error), metrics, q_tm1, batch), size)
+
+    def penalty(self, q_values: Tensor, batch: Batch) -> Tensor:
+        """CQL's regulariser, [B]."""
+        return self._values.conservative_penalty(q_values, batch)
 
     @abstractmethod
     def selector(self, online: nn.Module, target: nn.Module) -> nn.Module:
