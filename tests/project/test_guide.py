@@ -16,7 +16,7 @@ COMMANDS = [
     line.split("#")[0].strip()
     for page in sorted(GUIDE.glob("*.md"))
     for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
-    for line in block.splitlines()
+    for line in block.replace("\\\n", " ").splitlines()
 ]
 
 
