@@ -332,6 +332,7 @@ NOT_SAID = (
     "there is no Ray at address",
     "Ray does not start on this machine",
     "--model.network.encoders '{",
+    "keeps no memory inside another network",  # of an encoder, with the encoder's key
     "env_processes: * cannot be made",
     "gamma: *, such as",
     "has no ROM in this installation",
