@@ -349,6 +349,7 @@ NOT_SAID = (
     "cannot be resumed with this optimizer",
     "give the run's --config",
     "give its run's own --config",
+    "give a file of it: --config",
     "error: --output * cannot be written",
     "name another, --folder NAME",
     "repeats a run from its beginning",
