@@ -169,9 +169,9 @@ def train_without_a_node(case: str, folder: Path) -> tuple[dict[str, dict[str, s
         died = []
 
         def kill_a_node(child: int) -> None:
-            while running(child) and len(actors_of(child)) < 2:
-                time.sleep(0.1)
-            time.sleep(6)
+            checkpoints = "lightning_logs/*/*/checkpoints/env_step_*.ckpt"  # it plays, and is not done
+            while running(child) and not (len(actors_of(child)) == 2 and any((folder / "node").glob(checkpoints))):
+                time.sleep(0.05)
             by_raylet = [len([p for p in actors_below(node)]) for node in nodes]
             victim = max(range(2), key=lambda number: by_raylet[number])
             died.append(by_raylet[victim])
@@ -233,11 +233,11 @@ def prove(case: str, kills: int, seed: int, folder: Path) -> bool:
     compared = sum(len(things) for things in whole.values())
     right = True
 
-    def row(what: str, found: list[str], wants_none: bool = True) -> None:
+    def row(what: str, found: list[str], wants_none: bool = True, wants_deaths: bool = False) -> None:
         nonlocal right
-        right &= (not found) == wants_none
         outputs = [path.read_text() for path in folder.glob("*/output.txt")]
         deaths = sum(output.count("died and is replaced") for output in outputs)
+        right &= (not found) == wants_none and (deaths > 0) == wants_deaths
         different = f"{len(found)}{'' if wants_none else ' (must not be 0)'}"
         print(f"| {case} | {what} | {deaths} | {compared} | {different} |", flush=True)
         for name in found[: 10 if wants_none else 0]:
@@ -249,13 +249,13 @@ def prove(case: str, kills: int, seed: int, folder: Path) -> bool:
     for actors, envs_per_player in PLACES:
         left = train([*CASES[case], *in_ray(actors, envs_per_player)], folder / "ray")
         row(f"{actors} actors, {8 // envs_per_player} players", differs(whole, left))
-    row(f"2 actors, {kills} SIGKILLs", train_with_kills(case, kills, seed, folder, whole))
+    row(f"2 actors, {kills} SIGKILLs", train_with_kills(case, kills, seed, folder, whole), wants_deaths=kills > 0)
     row("begun in Ray, resumed here and in Ray", differs(whole, train_here_and_there(case, folder / "places")))
     # Whoever has held a cluster has its threads, and a child that is forked from it cannot start Ray.
     with ProcessPoolExecutor(1, get_context("fork")) as process:
         left, died = process.submit(train_without_a_node, case, folder).result()
-    row(f"a node killed, with {died} of 2 actors", differs(whole, left))
-    row("a killed actor begins anew", differs(whole, train_with_an_actor_that_is_replaced(case, folder)), False)
+    row(f"a node killed, with {died} of 2 actors", differs(whole, left), wants_deaths=True)
+    row("a killed actor begins anew", differs(whole, train_with_an_actor_that_is_replaced(case, folder)), False, True)
     return right
 
 
