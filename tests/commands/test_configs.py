@@ -68,6 +68,7 @@ LIKE_ANOTHER = {
         "hl_gauss",
         "iqn",
         "lesson/e1_latest_32",
+        "lesson/e2_no_replay",
         "lesson/e3_replay_8",
         "lunar_lander",
         "lunar_lander_continuous",

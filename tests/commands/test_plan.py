@@ -114,6 +114,7 @@ def test_every_kind_of_agent_can_be_planned(tmp_path, monkeypatch, capsys, confi
     assert re.search(r"the run +\d+ h \d\d min", out)
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_by_time_is_planned_by_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code, out, err = plan(monkeypatch, capsys, CARTPOLE, "--stop.max_env_steps=null", "--trainer.max_time=00:01:00:00")

@@ -59,6 +59,7 @@ def test_what_belongs_to_no_run_has_a_place_too(version, monkeypatch, capsys):
     assert not (version / "predictions").exists()
 
 
+@pytest.mark.slow
 def test_another_folder_can_be_set_and_an_impossible_one_is_refused(version, monkeypatch, capsys):
     chosen = "--trajectories.output_dir=chosen"
     for _ in range(2):

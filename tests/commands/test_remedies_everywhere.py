@@ -278,10 +278,10 @@ def said(line: str) -> tuple[tuple[str, str | None], ...]:
     return tuple(found)
 
 
-# Every fourth one; the others are slow tests, for each reads a whole command line several times.
+# Every eighth one; the others are slow tests, for each reads a whole command line several times.
 @pytest.mark.parametrize(
     "line",
-    [pytest.param(line, marks=[pytest.mark.slow] if number % 4 else []) for number, line in enumerate(CASES)],
+    [pytest.param(line, marks=[pytest.mark.slow] if number % 8 else []) for number, line in enumerate(CASES)],
     ids=lambda line: line.split(" --")[-1],
 )
 def test_what_a_sentence_tells_to_set_is_accepted(line):

@@ -69,6 +69,7 @@ def two_runs(folder, monkeypatch, capsys) -> tuple[Path, Path]:
     return runs / "version_0", runs / "version_1"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_env_is_refused_by_both_names_and_what_is_said_then_helps(
     two_runs, monkeypatch, capsys
 ):

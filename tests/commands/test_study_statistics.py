@@ -29,6 +29,7 @@ def test_the_interquartile_mean_is_scipys_trimmed_mean(scores):
         np.testing.assert_allclose(statistics.interquartile_mean(some), stats.trim_mean(some, 0.25, axis=1), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_interval_of_one_env_is_scipys_bootstrap(scores, monkeypatch):
     stats = pytest.importorskip("scipy.stats")
     monkeypatch.setattr(statistics, "RESAMPLES", 100_000)

@@ -56,6 +56,7 @@ def test_no_payload_runs_by_any_verb(folder, change, monkeypatch, capsys, name, 
     refuses(verb, folder, monkeypatch, capsys)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_knows_the_agents(checkpoint):
     """Nobody has asked for LitDQN there."""
     load = f"import lit_dqn; print(type(lit_dqn.load_agent({str(checkpoint)!r})).__name__)"

@@ -269,6 +269,7 @@ def test_a_process_that_goes_silent_ends_the_others(capfd):
     assert "process 1 is silent for 5 s" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_first_process_that_dies_before_all_have_come_ends_those_that_have_by_its_silence(capfd, monkeypatch):
     monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 3.0)
 
