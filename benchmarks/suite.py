@@ -2,7 +2,7 @@
 
     python benchmarks/suite.py classic                                    # train what is missing, then write the page
     python benchmarks/suite.py minatar --only minatar/breakout --overlays configs/double.yaml --seeds 0 1 2
-    python benchmarks/suite.py classic --only cartpole --seeds 100 101 --overlays - slower.yaml     # a search
+    python benchmarks/suite.py classic --only acrobot --seeds 100 101 --overlays - slower.yaml     # a search
 
 A run is `python -m lit_dqn fit --config configs/NAME.yaml [--config OVERLAY] --seed_everything SEED` in
 lightning_logs/SUITE; its last weights then play 100 test episodes. One that was ended from outside goes on where it
@@ -34,12 +34,12 @@ SUITES = {
     "classic": Suite(
         "classic",
         {
-            "cartpole": "CartPole-v1",
+            "cartpole_layer_norm": "CartPole-v1",
             "acrobot": "Acrobot-v1",
             "mountain_car": "MountainCar-v0",
             "lunar_lander": "LunarLander-v3",
         },
-        goal="CleanRL DQN (",
+        goal="CleanRL DQN (torch)",
     ),
     "minatar": Suite(
         "minatar",
@@ -209,7 +209,7 @@ def main() -> None:
     failed = train_all(jobs, runs, curves, options.at_a_time)
     if reported and read(runs):
         write(suite, read(runs), read(curves), read(suite.published))
-    print(table(suite, read(runs), []))
+    print(table(suite, read(runs)))
     if failed:
         sys.exit("\n".join(failed))
 

@@ -1,5 +1,6 @@
 """What a suite's runs look like on a page: a picture of the curves, and a table."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,24 +102,35 @@ def _draw(axes: Axes, rows: list[Row], colour: str) -> None:
     axes.plot(x, interquartile_mean(returns.T), color=colour, linewidth=1.8, label=label)
 
 
-def table(suite: Suite, runs: list[Row], published: list[Row]) -> str:
-    """Markdown: a line for each env and overlay, and what others publish."""
+def table(suite: Suite, runs: list[Row]) -> str:
+    """Markdown: a line for each env and overlay."""
     heads = ["", "overlay", "seeds", "env steps", "minutes"]
     heads += [f"{name}: mean; IQM [95 % interval]; worst" for name in RETURNS.values()]
-    lines = [_line([*heads, *(row["source"] for row in published)])]
-    lines.append("|---" * (len(heads) + len(published)) + "|")
+    lines = [_line(heads), "|---" * len(heads) + "|"]
     overlays = sorted({row["overlay"] for row in runs})
     for config, env in suite.envs.items():
         for overlay in overlays:
             rows = [row for row in runs if (row["config"], row["overlay"]) == (config, overlay)]
             if rows:
-                others = [row.get(env) or "-" for row in published]
-                lines.append(_line([env, overlay, *_cells(rows), *others]))
+                lines.append(_line([env, overlay, *_cells(rows)]))
     if suite.relative:
         for overlay in filter(None, overlays):
             together = [_together(suite, runs, overlay, key) for key in RETURNS]
             lines.append(_line(["all, relative to the configs as they are", overlay, "", "", "", *together]))
     return "\n".join(lines)
+
+
+def comparison(suite: Suite, published: list[Row]) -> str:
+    """Markdown: what others publish, a line for each source; nothing if there is no source."""
+    if not published:
+        return ""
+    heads = ["published", "env steps", "seeds", "return", *suite.envs.values()]
+    lines = [_line(heads), "|---" * len(heads) + "|"]
+    for row in published:
+        steps = re.sub(r"\d{4,}", lambda number: f"{int(number[0]):,}", row["steps"])
+        others = [row.get(env) or "-" for env in suite.envs.values()]
+        lines.append(_line([row["source"], steps, row["seeds"], row["protocol"], *others]))
+    return "\n\n" + "\n".join(lines)
 
 
 def _cells(rows: list[Row]) -> list[str]:
@@ -165,4 +177,4 @@ def write(suite: Suite, runs: list[Row], curves: list[Row], published: list[Row]
     if not (found and closed):
         raise ValueError(f"{suite.page.name} has no place for the table: {begin} and {end}")
     picture(suite, curves, published).savefig(suite.pictures / f"{suite.name}.png", dpi=110)
-    suite.page.write_text(f"{before}{begin}\n{table(suite, runs, published)}\n{end}{after}")
+    suite.page.write_text(f"{before}{begin}\n{table(suite, runs)}{comparison(suite, published)}\n{end}{after}")

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
+from lit_dqn.commands.inputs.files import with_bases
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 RUNS = [
     {"config": "cartpole", "overlay": "", "seed": seed, "env_steps": "100000", "minutes": "1.0"}
@@ -19,7 +21,10 @@ CURVES = [
     for seed, scale in (("1", 1), ("2", 3))
     for step in (10, 20, 30)
 ]
-PUBLISHED = [{"source": "CleanRL DQN (3 seeds)", "steps": "500000", "CartPole-v1": "488.69", "Acrobot-v1": ""}]
+PUBLISHED = [
+    {"source": "CleanRL DQN (torch)", "steps": "500000", "seeds": "3", "protocol": "training"}
+    | {"CartPole-v1": "488.69", "Acrobot-v1": ""},
+]
 
 
 @pytest.fixture
@@ -36,17 +41,24 @@ def page(script):
 @pytest.fixture
 def classic(page, tmp_path):
     envs = {"cartpole": "CartPole-v1", "acrobot": "Acrobot-v1"}
-    return page.Suite("classic", envs, "CleanRL DQN (", page=tmp_path / "results.md", pictures=tmp_path)
+    return page.Suite("classic", envs, "CleanRL DQN (torch)", page=tmp_path / "results.md", pictures=tmp_path)
 
 
 # --- the page ---
 
 
-def test_the_table_has_means_intervals_the_worst_and_published_figures(page, classic):
-    lines = page.table(classic, RUNS, PUBLISHED).splitlines()
+def test_the_table_has_means_intervals_and_the_worst(page, classic):
+    lines = page.table(classic, RUNS).splitlines()
     assert len(lines) == 3
     training, greedy = "**460.0**; 460.0 [440.0, 480.0]; 440.0", "**485.0**; 485.0 [470.0, 500.0]; 470.0"
-    assert lines[2] == f"| CartPole-v1 |  | 1, 2 | 100,000 | 1.0 | {training} | {greedy} | 488.69 |"
+    assert lines[2] == f"| CartPole-v1 |  | 1, 2 | 100,000 | 1.0 | {training} | {greedy} |"
+
+
+def test_what_others_publish_has_its_own_table_with_steps_and_seeds(page, classic):
+    lines = page.comparison(classic, PUBLISHED).strip().splitlines()
+    assert lines[0] == "| published | env steps | seeds | return | CartPole-v1 | Acrobot-v1 |"
+    assert lines[2:] == ["| CleanRL DQN (torch) | 500,000 | 3 | training | 488.69 | - |"]
+    assert page.comparison(classic, []) == ""
 
 
 def test_overlays_have_their_own_lines_after_those_of_the_plain_configs(page):
@@ -55,7 +67,7 @@ def test_overlays_have_their_own_lines_after_those_of_the_plain_configs(page):
         RUNS[0] | {"config": config, "overlay": overlay, "training_return": str(value), "greedy_return": str(value)}
         for config, overlay, value in (("one", "", 10), ("two", "", 2), ("one", "new", 15), ("two", "new", 5))
     ]
-    lines = page.table(suite, runs, []).splitlines()[2:]
+    lines = page.table(suite, runs).splitlines()[2:]
     assert [line.split(" | ")[:2] for line in lines[:4]] == [
         ["| One", ""],
         ["| One", "new"],
@@ -94,8 +106,10 @@ def test_only_the_part_between_the_marks_is_rewritten(page, classic):
 def test_every_config_of_the_suites_is_there_and_has_its_place_on_the_page(script):
     for suite in script.SUITES.values():
         for config, env in suite.envs.items():
-            settings = yaml.safe_load((script.ROOT / "configs" / f"{config}.yaml").read_text())
-            assert settings["data"]["env_id"].removeprefix("MinAtar/").startswith(env.replace(" ", ""))
+            files = with_bases(str(script.ROOT / "configs" / f"{config}.yaml"))
+            data = [yaml.safe_load(Path(file).read_text())["data"] for file in files]
+            env_id = [each["env_id"] for each in data if "env_id" in each][-1]
+            assert env_id.removeprefix("MinAtar/").startswith(env.replace(" ", ""))
         assert all(mark in suite.page.read_text() for mark in suite.marks)
     classic = script.SUITES["classic"]
     assert script.read(classic.published)[0]["source"].startswith(classic.goal)
