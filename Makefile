@@ -98,9 +98,9 @@ notebook: install  ## run the lesson's notebooks from top to bottom, in a few mi
 	$(BIN)/jupytext --quiet --to ipynb --update notebooks/*.py
 	$(BIN)/jupyter-execute --inplace --timeout=1800 notebooks/*.ipynb
 
-results-classic: install  ## classic control with three seeds each: table, curves and picture (an hour or two)
+results-classic: install  ## classic control with ten seeds each: table, curves and picture (two hours)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[box2d]'
-	$(BIN)/python benchmarks/suite.py classic
+	$(BIN)/python benchmarks/suite.py classic --overlays benchmarks/compiled.yaml --seeds 0 1 2 3 4 5 6 7 8 9
 
 results-minatar: install  ## MinAtar's five games with three seeds each: table, curves and picture (a night)
 	$(BIN)/python benchmarks/suite.py minatar

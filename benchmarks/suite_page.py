@@ -76,7 +76,8 @@ def picture(suite: Suite, curves: list[Row], published: list[Row]) -> Figure:
         for number, overlay in enumerate(overlays):
             rows = [row for row in curves if (row["config"], row["overlay"]) == (config, overlay)]
             if rows:
-                _draw(axes, rows, COLOURS[number % len(COLOURS)])
+                name = overlay if overlay and len(overlays) > 1 else "lit_dqn"
+                _draw(axes, rows, COLOURS[number % len(COLOURS)], name)
         for row in published:
             if suite.goal and row["source"].startswith(suite.goal) and row.get(suite.envs[config]):
                 steps, value = int(row["steps"]), float(row[suite.envs[config]])
@@ -91,14 +92,14 @@ def picture(suite: Suite, curves: list[Row], published: list[Row]) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, rows: list[Row], colour: str) -> None:
+def _draw(axes: Axes, rows: list[Row], colour: str, name: str) -> None:
     seeds = sorted({row["seed"] for row in rows})
     by_seed = [[(int(r["env_step"]), float(r["training_return"])) for r in rows if r["seed"] == s] for s in seeds]
     x = np.linspace(max(points[0][0] for points in by_seed), min(points[-1][0] for points in by_seed), POINTS)
     returns = np.array([np.interp(x, *zip(*points, strict=True)) for points in by_seed])
     low, high = np.transpose([confidence_interval([scores]) for scores in returns.T])
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-    label = f"{rows[0]['overlay'] or 'lit_dqn'}: IQM of {len(seeds)} seeds, 95 % interval"
+    label = f"{name}: IQM of {len(seeds)} seeds, 95 % interval"
     axes.plot(x, interquartile_mean(returns.T), color=colour, linewidth=1.8, label=label)
 
 
