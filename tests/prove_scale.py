@@ -363,8 +363,10 @@ class Proof:
         remark = f"ended with {', '.join(map(str, codes))}"
         if seconds < SILENT:
             self.expect(codes == [0, 0], folder)
-        elif by_torchrun:  # whose agents cannot talk either
-            self.expect(codes == [1, 1], folder)
+        elif by_torchrun:  # whose agents cannot talk either, and restart both if they find each other again in time
+            restarted = codes == [0, 0] and "resume: " in said(folder)
+            self.expect(restarted or codes == [1, 1], folder)
+            remark += ", resumed automatically" * restarted
         else:
             self.expect(codes == [GONE, GONE] and len(ended) == 2 and max(ended.values()) < 60, folder)
             remark += f" after {' and '.join(f'{after:.1f} s' for after in ended.values())}"

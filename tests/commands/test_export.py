@@ -114,3 +114,28 @@ def test_without_the_extra_the_weights_are_written_and_the_rest_is_said(tmp_path
     export.export_agent(MLP((4,), 2), torch.randn(8, 4), {}, tmp_path, output_name="q_values")
     assert (tmp_path / "model.safetensors").exists()
     assert "no_such_package missing; pip install 'lit-dqn[export]'" in caplog.text
+
+
+class Summed(torch.nn.Module):
+    """Sums two parts, one of them named `memory`, and counts the steps in its memory."""
+
+    def forward(self, observation):
+        return (observation["memory"] + observation["lamp"]).sum(1, keepdim=True) * torch.ones(2)
+
+    def remember(self, observation, memory):
+        return self(observation) + memory, memory + 1
+
+
+@pytest.mark.slow
+def test_a_part_with_the_name_of_another_input_gets_its_own(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    parts = {"memory": torch.rand(3, 4), "lamp": torch.rand(3, 4)}
+    memory = torch.rand(3, 1)
+    export.export_agent(Summed(), parts, {}, tmp_path, output_name="q_values", memory=memory)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    given = {"observation_memory": parts["memory"].numpy(), "lamp": parts["lamp"].numpy(), "memory": memory.numpy()}
+    assert [one.name for one in session.get_inputs()] == list(given)
+    outputs, after = session.run(["q_values", "next_memory"], given)
+    np.testing.assert_allclose(outputs, Summed()(parts).numpy() + memory.numpy(), rtol=1e-5)
+    np.testing.assert_array_equal(after, memory.numpy() + 1)

@@ -46,7 +46,7 @@ def export_agent(
     Args:
         online: from [B, *observation_shape] to [B, number of outputs].
         observation: [B, *observation_shape], B >= 2, as the envs return them; with several parts by name, and each is
-            an input of the ONNX network.
+            an input of the ONNX network; a part with the name of an input below gets `observation_` before it.
         settings: the settings with which `fit` trains such an agent.
         folder: for `model.safetensors`, `config.yaml` and, with the extra `export`, `model.onnx`. The ONNX network
             takes the env's observations: images as uint8, because it includes the scaling.
@@ -78,11 +78,12 @@ def export_agent(
     if missing:
         log.warning("no ONNX was written: %s missing; pip install 'lit-dqn[export]'", " and ".join(missing))
         return
-    inputs = dict(observation) if isinstance(observation, Mapping) else {"observation": observation}
-    names = tuple(inputs) if isinstance(observation, Mapping) else None
     more = {"memory": memory, "action_mask": action_mask}
+    more = {name: tensor for name, tensor in more.items() if tensor is not None}
+    parts = observation if isinstance(observation, Mapping) else {"observation": observation}
+    names = tuple(parts) if isinstance(observation, Mapping) else None
     network = _WithInputs(online, names, remembers=memory is not None, masked=action_mask is not None).eval()
-    inputs |= {name: tensor for name, tensor in more.items() if tensor is not None}
+    inputs = {f"observation_{name}" if name in more else name: part for name, part in parts.items()} | more
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
         # The warning says that all inputs share their first axis.
