@@ -60,7 +60,7 @@ wheel-test: install  ## build the wheel, and test it in an empty environment out
 prove-resume: install  ## kill runs at random moments, resume them, and compare them with runs that were not (some minutes)
 	$(BIN)/python tests/prove_resume.py
 
-prove-scale: install  ## share a run among 1, 2 and 4 processes, stop and kill some, and compare the bytes (about twenty minutes)
+prove-scale: install  ## share a run among 1, 2 and 4 processes, stop and kill some, and compare the bytes (about forty minutes)
 	$(BIN)/python tests/prove_scale.py
 
 check: install  ## run ruff and mypy

@@ -102,7 +102,7 @@ def prove(case: str, place: str, kills: int, seed: int, folder: Path) -> bool:
         )
         row(f"{killed.total()} SIGKILLs, each resumed", len(read_journal(journal)), found, compared)
     if place == "ray":
-        left = train(live, folder / "actors", Killer(3, seed))
+        left = train(live, folder / "actors", Killer(3, seed, 1.2))
         journal = journal_of(folder / "actors")
         found = without_the_number_of_actors(left, again(words, place, journal, folder / "actors_again"))
         row("3 SIGKILLs of actors", len(read_journal(journal)), found, compared)

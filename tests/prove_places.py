@@ -49,6 +49,8 @@ CASES = {
     "pong": ATARI,
     "breakout": [*ATARI, "--data.env_id=ALE/Breakout-v5", "--data.play_ahead=true"],  # where lives are lost
 }
+LONGEST_PAUSE = dict.fromkeys(CASES, 1.2) | {"pong": 8.0, "breakout": 8.0}
+"""Between two kills, in seconds."""
 assert CONFIGS.is_dir()
 PLACES = [(1, 8), (1, 4), (2, 4), (2, 2)]
 """(actors, envs of a player) of 8 envs: one and two actors with one and two players each."""
@@ -113,10 +115,13 @@ def actors_of(child: int) -> list[psutil.Process]:
 
 
 class Killer:
-    """Sends SIGKILL to random actors at random moments, until it has killed so many or the run has ended."""
+    """Sends SIGKILL to random actors at random moments, until it has killed so many or the run has ended.
 
-    def __init__(self, kills: int, seed: int) -> None:
-        self.left, self.dice = kills, random.Random(seed)
+    Six actors that die before the same steps end a run, so the pauses are longer where an actor needs longer to begin.
+    """
+
+    def __init__(self, kills: int, seed: int, longest_pause: float) -> None:
+        self.left, self.dice, self.longest_pause = kills, random.Random(seed), longest_pause
 
     def __call__(self, child: int) -> None:
         while self.left and running(child):
@@ -124,7 +129,7 @@ class Killer:
             if len(alive) < 2:  # the last killed one has not been replaced yet
                 time.sleep(0.05)
                 continue
-            time.sleep(self.dice.uniform(0, 1.2))
+            time.sleep(self.dice.uniform(0, self.longest_pause))
             if running(child) and (alive := actors_of(child)):
                 self.dice.choice(alive).kill()
                 self.left -= 1
@@ -140,7 +145,7 @@ def running(child: int) -> bool:
 
 def train_with_kills(case: str, kills: int, seed: int, folder: Path, whole: dict[str, dict[str, str]]) -> list[str]:
     """What differs after so many kills; a run may end before the last of them, then there is another."""
-    killer, found, runs = Killer(kills, seed), [], 0
+    killer, found, runs = Killer(kills, seed, LONGEST_PAUSE[case]), [], 0
     while killer.left:
         runs += 1
         found += differs(whole, train([*CASES[case], *in_ray(2, 4)], folder / f"killed_{runs}", killer))

@@ -1,6 +1,6 @@
 """Proves that a run of four shards is the same bytes on 1, 2 and 4 processes, whoever is stopped or killed in between.
 
-    python tests/prove_scale.py            # all of it, some twenty minutes on two cores
+    python tests/prove_scale.py            # all of it, some forty minutes on two cores
     python tests/prove_scale.py --short    # one case: two processes, one of them stopped, one killed under torchrun
 
 CartPole (noise, numbers that are drawn, priorities) trains on 1, 2 and 4 processes without a break. For each pair a run
