@@ -119,6 +119,10 @@ def test_a_space_has_numbers_whole_or_not_and_choices():
             "space: model.objective: there is no objective Q",
         ),
         (WHOLE + "overrides: {data.capacty: 5}", "configs: data.capacty: there is no such key"),
+        (
+            "configs: acrobot\nspace: {model.optimizer.init_args.lr: {low: 1e-5, high: 1e-2, log: true}}",
+            "space: model.optimizer.init_args.lr changes nothing, because model.learning_rate of the configs sets the",
+        ),
     ],
 )
 def test_a_search_that_cannot_be_is_refused_in_a_sentence(folder, capsys, text, said):

@@ -28,6 +28,23 @@ def base_of(search: Search) -> Job:
         return next(jobs_of_cell(cell_of(search, "base", {}), search.seeds[:1], search.folder / RUNS))
 
 
+def check_rates(search: Search, base: Job) -> None:
+    """See that a searched learning rate has an effect.
+
+    Raises:
+        ConfigError: if a schedule of the base sets the rate in its place.
+
+    """
+    scheduled = load_yaml(base.config)["model"]["init_args"].get("learning_rate") is not None
+    if scheduled and not any(key.startswith("model.learning_rate") for key in search.space):
+        for key in search.space:
+            if key.startswith("model.optimizer.") and key.endswith(".lr"):
+                raise ConfigError(
+                    f"space: {key} changes nothing, because model.learning_rate of the configs sets the rate; search "
+                    "model.learning_rate, or set it to null in the overrides."
+                )
+
+
 def build_samples(search: Search) -> None:
     """Build each bound and each choice of the space, one at a time on the base, without writing anything.
 

@@ -75,11 +75,19 @@ def tune(words: Sequence[str]) -> None:
     from lit_dqn.commands.studies.crew import run_all  # torch and Lightning take seconds to import
     from lit_dqn.commands.studies.jobs import check_memory
     from lit_dqn.commands.tuning.report import write_report
-    from lit_dqn.commands.tuning.trial_jobs import base_of, build_samples, check_base, jobs_of_trial, settings_of
+    from lit_dqn.commands.tuning.trial_jobs import (
+        base_of,
+        build_samples,
+        check_base,
+        check_rates,
+        jobs_of_trial,
+        settings_of,
+    )
     from lit_dqn.commands.tuning.tuner import Tuner
     from lit_dqn.commands.tuning.view import TuneView
 
     base = base_of(search)
+    check_rates(search, base)
     check_memory([base] * search.at_once, search.at_once)
     build_samples(search)
     settings = settings_of(search, base)
