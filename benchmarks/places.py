@@ -6,8 +6,9 @@
 With `--exchange`: what an update's exchange of gradients costs each of several processes, with `data.strict` and
 without, by gloo over the loopback interface, whose bytes are counted; with another program on it they mean nothing.
 
-CPU time is that of this process and of all that it has begun, Ray's own processes included; each figure is the median
-of several rounds, in which the places take turns.
+CPU time is that of this process and of all that it has begun, Ray's own processes included, and that of this process
+alone, which bounds the env steps that a learner can take in. Each figure is the median of several rounds, in which the
+places take turns. The start-up is from nothing until the first two chunks are stored: Ray, actors, envs.
 """
 
 import argparse
@@ -106,20 +107,25 @@ def measure(work: str, rounds: int) -> None:
     # ALE's games have threads of their own instead of processes. One Ray at a time: it belongs to the process.
     places = ["here", *(["processes"] if work != "Pong" else []), "ray 1", "ray 2"]
     for group in (places[:-2], places[-2:-1], places[-1:]):
-        playing = {place: collector_of(env_id, frame_stack, place) for place in group}
-        figures: dict[str, list[tuple[float, float]]] = {place: [] for place in group}
-        for collector, agent in playing.values():
+        playing, start_up = {}, {}
+        for place in group:
+            began = time.perf_counter()
+            playing[place] = collector, agent = collector_of(env_id, frame_stack, place)
             collector.collect(agent, 2 * steps * ENVS)
+            start_up[place] = time.perf_counter() - began
+        figures: dict[str, list[tuple[float, ...]]] = {place: [] for place in group}
         for _ in range(rounds):
             for place, (collector, agent) in playing.items():
-                cpu, wall = cpu_seconds(), time.perf_counter()
+                cpu, own, wall = cpu_seconds(), time.process_time(), time.perf_counter()
                 for _ in range(chunks):
                     collector.collect(agent, steps * ENVS)
+                spent = cpu_seconds() - cpu, time.process_time() - own, time.perf_counter() - wall
                 count = chunks * steps * ENVS
-                figures[place].append(((cpu_seconds() - cpu) / count, (time.perf_counter() - wall) / count))
+                figures[place].append(tuple(figure / count for figure in spent))
         for place, found in figures.items():
-            cpu, wall = (statistics.median(column) for column in zip(*found, strict=True))
-            print(f"| {work} | {place} | {cpu * 1e6:,.0f} | {wall * 1e6:,.0f} | {1 / wall:,.0f} |", flush=True)
+            cpu, own, wall = (statistics.median(column) for column in zip(*found, strict=True))
+            row = f"{cpu * 1e6:,.0f} | {own * 1e6:,.0f} | {wall * 1e6:,.0f} | {1 / wall:,.0f} | {start_up[place]:.1f}"
+            print(f"| {work} | {place} | {row} |", flush=True)
         for collector, _ in playing.values():
             collector.close()
 
@@ -176,7 +182,10 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 torch.multiprocessing.spawn(exchange, (count, arguments.rounds, folder), nprocs=count)
         return
-    print("| env | played | CPU time of an env step, us | wall time, us | env steps/s |\n|---|---|---|---|---|")
+    print(
+        "| env | played | CPU time of an env step, us | of this process | wall time, us | env steps/s | start-up, s |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for work in arguments.works:
         measure(work, arguments.rounds)
 
