@@ -78,8 +78,8 @@ def export_agent(
     if missing:
         log.warning("no ONNX was written: %s missing; pip install 'lit-dqn[export]'", " and ".join(missing))
         return
-    more = {"memory": memory, "action_mask": action_mask}
-    more = {name: tensor for name, tensor in more.items() if tensor is not None}
+    optional = {"memory": memory, "action_mask": action_mask}
+    more = {name: tensor for name, tensor in optional.items() if tensor is not None}
     parts = observation if isinstance(observation, Mapping) else {"observation": observation}
     names = tuple(parts) if isinstance(observation, Mapping) else None
     network = _WithInputs(online, names, remembers=memory is not None, masked=action_mask is not None).eval()
