@@ -76,7 +76,7 @@ def picture(suite: Suite, curves: list[Row], published: list[Row]) -> Figure:
         for number, overlay in enumerate(overlays):
             rows = [row for row in curves if (row["config"], row["overlay"]) == (config, overlay)]
             if rows:
-                name = overlay if overlay and len(overlays) > 1 else "lit_dqn"
+                name = overlay if overlay and (suite.relative or len(overlays) > 1) else "lit_dqn"
                 _draw(axes, rows, COLOURS[number % len(COLOURS)], name)
         for row in published:
             if suite.goal and row["source"].startswith(suite.goal) and row.get(suite.envs[config]):
@@ -115,7 +115,8 @@ def table(suite: Suite, runs: list[Row]) -> str:
             if rows:
                 lines.append(_line([env, overlay, *_cells(rows)]))
     if suite.relative:
-        for overlay in filter(None, overlays):
+        as_they_are = {row["config"] for row in runs if not row["overlay"]}
+        for overlay in sorted({row["overlay"] for row in runs if row["overlay"] and row["config"] in as_they_are}):
             together = [_together(suite, runs, overlay, key) for key in RETURNS]
             lines.append(_line(["all, relative to the configs as they are", overlay, "", "", "", *together]))
     return "\n".join(lines)

@@ -76,6 +76,8 @@ def test_overlays_have_their_own_lines_after_those_of_the_plain_configs(page):
     ]
     figures = "**2.00**; 2.00 [2.00, 2.00]; 1.50"  # one seed each: the mean of 1.5 and 2.5, whatever is drawn
     assert lines[4:] == [f"| all, relative to the configs as they are | new |  |  |  | {figures} | {figures} |"]
+    alone = page.table(suite, [row for row in runs if row["overlay"]]).splitlines()[2:]
+    assert [line.split(" | ")[0] for line in alone] == ["| One", "| Two"]  # nothing that they are relative to
 
 
 def test_the_curve_is_the_interquartile_mean_of_the_seeds_in_its_interval(page, classic):
