@@ -2,11 +2,12 @@
 
     python benchmarks/suite.py classic                                    # train what is missing, then write the page
     python benchmarks/suite.py minatar --only minatar/breakout --overlays configs/double.yaml --seeds 0 1 2
+    python benchmarks/suite.py minatar_200k --overlays - benchmarks/minatar_200k/iqn_*.yaml --seeds 0    # an ablation
     python benchmarks/suite.py classic --only acrobot --seeds 100 101 --overlays - slower.yaml     # a search
 
-A run is `python -m lit_dqn fit --config configs/NAME.yaml [--config OVERLAY] --seed_everything SEED` in
-lightning_logs/SUITE; its last weights then play 100 test episodes. One that was ended from outside goes on where it
-was, and one that has its line is not trained again.
+A run is `python -m lit_dqn fit --config configs/NAME.yaml [--config BASE] [--config OVERLAY] --seed_everything SEED` in
+lightning_logs/SUITE, where BASE is what the suite changes in all of its runs; the last weights then play 100 test
+episodes. A run that was ended from outside goes on where it was, and one that has its line is not trained again.
 
 The seeds 0 to 9 are for reports: docs/results/SUITE.csv (a line for each run), SUITE_curves.csv (the training return
 over env steps), docs/images/SUITE.png, and the table in docs/results.md between its two marks. The seeds 100 to 109 are
@@ -52,6 +53,16 @@ SUITES = {
         },
         relative=True,
     ),
+    "minatar_200k": Suite(
+        "minatar_200k",
+        {
+            "minatar/asterix": "Asterix",
+            "minatar/breakout": "Breakout",
+            "minatar/space_invaders": "Space Invaders",
+        },
+        relative=True,
+        base=ROOT / "benchmarks" / "minatar_200k" / "short.yaml",
+    ),
 }
 POINTS = 100
 AS_IT_IS = "-"
@@ -67,13 +78,15 @@ class Job:
 
     Args:
         config: below configs/, without its ending.
-        overlay: a file that is put over it; None for the config as it is.
+        base: a file of the suite that is put over it; None: there is none.
+        overlay: a file that is put over both; None for the config as it is.
         seed: of everything.
         logs: the suite's folder for runs.
 
     """
 
     config: str
+    base: Path | None
     overlay: Path | None
     seed: int
     logs: Path
@@ -94,9 +107,8 @@ class Job:
 
         """
         name = "_".join(filter(None, self.key.values())).replace("/", "_")
-        configs = ["--config", f"configs/{self.config}.yaml"]
-        if self.overlay:
-            configs += ["--config", str(self.overlay.resolve())]
+        over = [str(file.resolve()) for file in (self.base, self.overlay) if file]
+        configs = [word for file in (f"configs/{self.config}.yaml", *over) for word in ("--config", file)]
         settings = [*configs, "--seed_everything", str(self.seed)]
         settings += ["--trainer.logger.init_args.save_dir", str(self.logs), "--trainer.logger.init_args.name", name]
         begun = list((ROOT / self.logs / name).glob("version_*/checkpoints/*.ckpt"))
@@ -204,7 +216,12 @@ def main() -> None:
         parser.error(f"--seeds: {error}")
     overlays = [None if overlay == AS_IT_IS else Path(overlay) for overlay in options.overlays]
     logs = Path("lightning_logs") / suite.name
-    jobs = [Job(config, overlay, seed, logs) for seed in options.seeds for overlay in overlays for config in configs]
+    jobs = [
+        Job(config, suite.base, overlay, seed, logs)
+        for seed in options.seeds
+        for overlay in overlays
+        for config in configs
+    ]
     runs, curves = (suite.runs, suite.curves) if reported else (ROOT / logs / "search.csv", ROOT / logs / "curves.csv")
     failed = train_all(jobs, runs, curves, options.at_a_time)
     if reported and read(runs):

@@ -34,6 +34,7 @@ class Suite:
         goal: what the source of the published figure begins with that the picture shows; None for none.
         relative: whether returns are shares of something, so that what overlays make of all envs together can be told
             beside the configs as they are.
+        base: a file that is put over each config; None: there is none.
 
     """
 
@@ -41,6 +42,7 @@ class Suite:
     envs: dict[str, str]
     goal: str | None = None
     relative: bool = False
+    base: Path | None = None
     page: Path = ROOT / "docs" / "results.md"
     pictures: Path = ROOT / "docs" / "images"
 

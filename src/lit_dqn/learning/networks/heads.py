@@ -149,7 +149,7 @@ class ImplicitQuantileHead(Head):
         self.outputs = outputs.build(1)
 
     def quantiles(self, features: Tensor, levels: Tensor) -> Tensor:
-        """Features [B, F] and levels τ [B, N] to [B, num_actions, N]."""
+        """Features [B, F] and levels τ [B, N], or [1, N] for all, to [B, num_actions, N]."""
         numbers = torch.arange(self.embedding_size, device=features.device, dtype=torch.float32)
         embedded = self.embedding((math.pi * levels.unsqueeze(2) * numbers).cos())  # [B, N, F]
         quantiles: Tensor = self.outputs(features.unsqueeze(1) * embedded)
@@ -159,7 +159,7 @@ class ImplicitQuantileHead(Head):
         """[B, F] to the means over the midpoints, [B, num_actions]."""
         numbers = torch.arange(self.num_midpoints, device=features.device, dtype=torch.float32)
         levels = (numbers + 0.5) / self.num_midpoints
-        return self.quantiles(features, levels.expand(features.shape[0], -1)).mean(dim=2)
+        return self.quantiles(features, levels.unsqueeze(0)).mean(dim=2)
 
 
 @dataclass(frozen=True)
