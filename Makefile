@@ -1,6 +1,8 @@
 # `make help` lists what there is.
 PYTHON ?= python3
 CONFIG ?= configs/maze_fast.yaml
+PRECISION ?= bf16-mixed
+PONG = --config configs/atari/pong_fast.yaml --trainer.precision $(PRECISION)
 JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -22,9 +24,9 @@ $(INSTALLED): pyproject.toml
 fit: install  ## learn the maze from pixels (CONFIG=configs/... for another run)
 	$(BIN)/python -m lit_dqn fit --config $(CONFIG)
 
-pong: install  ## learn Atari's Pong, an hour on one core
-	$(BIN)/python -m lit_dqn fit --config configs/atari/pong_fast.yaml
-	$(BIN)/python -m lit_dqn fit --config configs/atari/pong_fast.yaml --config configs/atari/pong_finish.yaml --ckpt_path last
+pong: install  ## learn Atari's Pong, an hour on one core (PRECISION=32-true on a CPU that is slow with bfloat16)
+	$(BIN)/python -m lit_dqn fit $(PONG)
+	$(BIN)/python -m lit_dqn fit $(PONG) --config configs/atari/pong_finish.yaml --ckpt_path last
 
 resume: install  ## resume CONFIG's run from its last checkpoint
 	$(BIN)/python -m lit_dqn fit --config $(CONFIG) --ckpt_path last

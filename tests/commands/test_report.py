@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import Logger
 
 from helpers import CARTPOLE, run, tiny
 from lit_dqn.callbacks import mean_with_error, standard_error
+from lit_dqn.commands import launch_checks
 from lit_dqn.commands.report import fold
 
 
@@ -46,6 +47,25 @@ def test_only_a_run_with_tensorboard_speaks_of_it(folder, monkeypatch, capsys, l
     assert "run: logs/cartpole/version_0" in said
     assert ("look at it with: tensorboard --logdir logs\n" in said) is speaks
     assert ("tensorboard" in said.lower()) is speaks
+
+
+@pytest.mark.parametrize(
+    ("precision", "seconds_of_bfloat16", "warns"),
+    [("bf16-mixed", 0.5, True), ("bf16-mixed", 0.02, False), ("32-true", 0.5, False)],
+)
+def test_a_run_is_warned_where_bfloat16_is_slow(folder, monkeypatch, capsys, precision, seconds_of_bfloat16, warns):
+    seconds = {torch.bfloat16: seconds_of_bfloat16, torch.float32: 0.0125}
+    monkeypatch.setattr("lit_dqn.commands.launch_checks._seconds_of_product", seconds.__getitem__)
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(**{"trainer.precision": precision})) == 0
+    said = (
+        "trainer.precision: bf16-mixed takes 40 times as long as float32 for a product of matrices on this CPU; a run "
+        "is faster with --trainer.precision 32-true\n"
+    )
+    assert (said in capsys.readouterr().err) is warns
+
+
+def test_a_product_of_matrices_is_measured():
+    assert 0 < launch_checks._seconds_of_product(torch.float32) < 1
 
 
 class Elsewhere(Logger):

@@ -1,12 +1,20 @@
 """Checks before a run is built, and messages for one that fails at once."""
 
+import logging
 import re
+import time
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.accelerators import AcceleratorRegistry
 
 from lit_dqn.errors import ConfigError
+
+log = logging.getLogger("lit_dqn")
+
+SLOW = 2.0
+"""How many times the time of float32 bfloat16 may take before a run is warned."""
 
 
 def check_accelerator(name: Any) -> None:
@@ -26,6 +34,36 @@ def check_accelerator(name: Any) -> None:
             f"trainer.accelerator: {name} is not available here, where there is {', '.join(there)}; set "
             "--trainer.accelerator auto."
         )
+
+
+def warn_of_slow_bfloat16(trainer: lightning.Trainer) -> None:
+    """Warn if a run computes in bfloat16 on a CPU that is slow with it; most laptops have no instructions for it.
+
+    Args:
+        trainer: of the run.
+
+    """
+    if trainer.strategy.root_device.type != "cpu" or not trainer.precision.startswith("bf16"):
+        return
+    times = _seconds_of_product(torch.bfloat16) / _seconds_of_product(torch.float32)
+    if times > SLOW:
+        log.warning(
+            "trainer.precision: %s takes %.0f times as long as float32 for a product of matrices on this CPU; a run "
+            "is faster with --trainer.precision 32-true",
+            trainer.precision,
+            times,
+        )
+
+
+def _seconds_of_product(dtype: torch.dtype) -> float:
+    """The shortest of some measurements of a dense layer's size."""
+    left, right = torch.ones(32, 1024, dtype=dtype), torch.ones(1024, 128, dtype=dtype)
+    seconds = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        left @ right
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)
 
 
 def check_metrics(error: Exception, trainer: lightning.Trainer) -> None:

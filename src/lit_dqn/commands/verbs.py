@@ -11,7 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lit_dqn.callbacks.run_folder import make_run_folder, run_folder
-from lit_dqn.commands.launch_checks import check_metrics
+from lit_dqn.commands.launch_checks import check_metrics, warn_of_slow_bfloat16
 from lit_dqn.commands.plan import plan
 from lit_dqn.commands.processes import tell_next_attempt
 from lit_dqn.commands.report import say_metrics, say_what_begins, say_what_was_reached
@@ -69,6 +69,7 @@ class Verbs(LightningCLI):
 
         """
         stop, trainer = self._get(self.config_init, "stop"), self.trainer
+        warn_of_slow_bfloat16(trainer)
         if self._get(self.config_init, "plan"):
             try:
                 plan(trainer, self.model, self.datamodule, stop)
