@@ -122,7 +122,7 @@ def _as_arrays(env_id: str, env: gymnasium.Env, name: str) -> gymnasium.Env:
         count = num_combinations(env.action_space)
         if count > MOST:
             raise ConfigError(
-                f"env_id: {env_id!r} has {count:,} combinations of its actions, and 2^63 are the most that can be "
+                f"env_id: {env_id!r} has {count:,} combinations of its actions, and 2^63 - 1 are the most that can be "
                 "numbered: choose another environment or wrap its actions."
             )
         env = CombinedActions(env)
