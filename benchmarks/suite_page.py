@@ -78,7 +78,8 @@ def picture(suite: Suite, curves: list[Row], published: list[Row]) -> Figure:
         for number, overlay in enumerate(overlays):
             rows = [row for row in curves if (row["config"], row["overlay"]) == (config, overlay)]
             if rows:
-                name = overlay if overlay and (suite.relative or len(overlays) > 1) else "lit_dqn"
+                plain = "the config as it is" if suite.relative else "lit_dqn"
+                name = overlay if overlay and (suite.relative or len(overlays) > 1) else plain
                 _draw(axes, rows, COLOURS[number % len(COLOURS)], name)
         for row in published:
             if suite.goal and row["source"].startswith(suite.goal) and row.get(suite.envs[config]):
@@ -101,7 +102,7 @@ def _draw(axes: Axes, rows: list[Row], colour: str, name: str) -> None:
     returns = np.array([np.interp(x, *zip(*points, strict=True)) for points in by_seed])
     low, high = np.transpose([confidence_interval([scores]) for scores in returns.T])
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-    label = f"{name}: IQM of {len(seeds)} seeds, 95 % interval"
+    label = f"{name}: IQM of {len(seeds)} seeds, 95 % interval" if len(seeds) > 1 else f"{name}: one seed"
     axes.plot(x, interquartile_mean(returns.T), color=colour, linewidth=1.8, label=label)
 
 
