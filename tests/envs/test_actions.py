@@ -67,7 +67,7 @@ def test_parts_may_be_numbered_from_elsewhere_and_stand_in_rows():
 
 def test_more_combinations_than_have_numbers_are_refused():
     assert make_env(ENV, {"nvec": [2] * 62, "start": [0] * 62}).action_space.n == 2**62
-    with pytest.raises(ConfigError, match=r"'.*' has 9,223,372,036,854,775,808 combinations of .* 2\^63 - 1 are the most"):
+    with pytest.raises(ConfigError, match=r"'.*' has 9,223,372,036,854,775,808 combinations .* 2\^63 - 1 are the most"):
         make_env(ENV, {"nvec": [2] * 63, "start": [0] * 63})
 
 
