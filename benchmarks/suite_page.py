@@ -16,10 +16,14 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 WINDOW, TEST_EPISODES, POINTS = 100, 100, 100
 COLOURS, GOAL_COLOUR = ["#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"], "#d55e00"
+LEGEND_LINES = 4  # more would hide the curves
+AS_IT_IS = "the config as it is"
+GREEDY = "greedy_return"
 RETURNS = {
     "training_return": f"training return, last {WINDOW} episodes",
-    "greedy_return": f"return of the last weights, {TEST_EPISODES} episodes",
+    GREEDY: f"return of the last weights, {TEST_EPISODES} episodes",
 }
+FIGURES = "mean; IQM [95 % interval]; worst"
 
 Row = dict[str, str]
 
@@ -74,13 +78,14 @@ def picture(suite: Suite, curves: list[Row], published: list[Row]) -> Figure:
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
     overlays = sorted({row["overlay"] for row in curves})
+    together = len(overlays) > LEGEND_LINES
     for config, axes in zip(shown, grid.flat, strict=False):
         for number, overlay in enumerate(overlays):
             rows = [row for row in curves if (row["config"], row["overlay"]) == (config, overlay)]
             if rows:
-                plain = "the config as it is" if suite.relative else "lit_dqn"
+                plain = AS_IT_IS if suite.relative else "lit_dqn"
                 name = overlay if overlay and (suite.relative or len(overlays) > 1) else plain
-                _draw(axes, rows, COLOURS[number % len(COLOURS)], name)
+                _draw(axes, rows, COLOURS[number % len(COLOURS)], "-" if number < len(COLOURS) else "--", name)
         for row in published:
             if suite.goal and row["source"].startswith(suite.goal) and row.get(suite.envs[config]):
                 steps, value = int(row["steps"]), float(row[suite.envs[config]])
@@ -91,11 +96,15 @@ def picture(suite: Suite, curves: list[Row], published: list[Row]) -> Figure:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        if not together:
+            axes.legend(frameon=False, fontsize=8)
+    if together:
+        lines = {line.get_label(): line for axes in grid.flat for line in axes.get_lines()}
+        figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 
-def _draw(axes: Axes, rows: list[Row], colour: str, name: str) -> None:
+def _draw(axes: Axes, rows: list[Row], colour: str, style: str, name: str) -> None:
     seeds = sorted({row["seed"] for row in rows})
     by_seed = [[(int(r["env_step"]), float(r["training_return"])) for r in rows if r["seed"] == s] for s in seeds]
     x = np.linspace(max(points[0][0] for points in by_seed), min(points[-1][0] for points in by_seed), POINTS)
@@ -103,26 +112,45 @@ def _draw(axes: Axes, rows: list[Row], colour: str, name: str) -> None:
     low, high = np.transpose([confidence_interval([scores]) for scores in returns.T])
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
     label = f"{name}: IQM of {len(seeds)} seeds, 95 % interval" if len(seeds) > 1 else f"{name}: one seed"
-    axes.plot(x, interquartile_mean(returns.T), color=colour, linewidth=1.8, label=label)
+    axes.plot(x, interquartile_mean(returns.T), style, color=colour, linewidth=1.8, label=label)
 
 
 def table(suite: Suite, runs: list[Row]) -> str:
-    """Markdown: a line for each env and overlay."""
+    """Markdown: a line for each env and overlay; before them, if returns are shares of something, a line for each
+    overlay, all envs together.
+    """
     heads = ["", "overlay", "seeds", "env steps", "minutes"]
-    heads += [f"{name}: mean; IQM [95 % interval]; worst" for name in RETURNS.values()]
+    heads += [f"{name}: {FIGURES}" for name in RETURNS.values()]
     lines = [_line(heads), "|---" * len(heads) + "|"]
     overlays = sorted({row["overlay"] for row in runs})
     for config, env in suite.envs.items():
         for overlay in overlays:
-            rows = [row for row in runs if (row["config"], row["overlay"]) == (config, overlay)]
-            if rows:
-                lines.append(_line([env, overlay, *_cells(rows)]))
-    if suite.relative:
-        as_they_are = {row["config"] for row in runs if not row["overlay"]}
-        for overlay in sorted({row["overlay"] for row in runs if row["overlay"] and row["config"] in as_they_are}):
-            together = [_together(suite, runs, overlay, key) for key in RETURNS]
-            lines.append(_line(["all, relative to the configs as they are", overlay, "", "", "", *together]))
+            if rows := _rows(runs, config, overlay):
+                lines.append(_line([env, overlay or AS_IT_IS, *_cells(rows)]))
+    by_env = "\n".join(lines)
+    return f"{_overview(suite, runs, overlays)}\n\n{by_env}" if suite.relative and len(overlays) > 1 else by_env
+
+
+def _overview(suite: Suite, runs: list[Row], overlays: list[str]) -> str:
+    heads = ["overlay", *suite.envs.values(), f"all, relative to {AS_IT_IS}: {FIGURES}", "minutes"]
+    lines = [_line(heads), "|---" * len(heads) + "|"]
+    for overlay in overlays:
+        by_env = {config: _rows(runs, config, overlay) for config in suite.envs}
+        means = [f"{np.mean(_column(rows, GREEDY)):.1f}" if rows else "-" for rows in by_env.values()]
+        plain = {config: _column(_rows(runs, config, ""), GREEDY) for config in suite.envs}
+        shares = [_column(rows, GREEDY) / plain[c].mean() for c, rows in by_env.items() if rows and plain[c].size]
+        minutes = np.mean([float(row["minutes"]) for rows in by_env.values() for row in rows])
+        relative = _figures(shares, digits=2) if overlay and shares else "-"
+        lines.append(_line([overlay or AS_IT_IS, *means, relative, f"{minutes:.1f}"]))
     return "\n".join(lines)
+
+
+def _rows(runs: list[Row], config: str, overlay: str) -> list[Row]:
+    return [row for row in runs if (row["config"], row["overlay"]) == (config, overlay)]
+
+
+def _column(rows: list[Row], key: str) -> NDArray[np.float64]:
+    return np.array([float(row[key]) for row in rows])
 
 
 def comparison(suite: Suite, published: list[Row]) -> str:
@@ -140,29 +168,21 @@ def comparison(suite: Suite, published: list[Row]) -> str:
 
 def _cells(rows: list[Row]) -> list[str]:
     steps = max(int(row["env_steps"]) for row in rows)
-    minutes = np.mean([float(row["minutes"]) for row in rows])
-    returns = [_figures([np.array([float(row[key]) for row in rows])]) for key in RETURNS]
+    minutes = _column(rows, "minutes").mean()
+    returns = [_figures([_column(rows, key)]) for key in RETURNS]
     return [", ".join(sorted((row["seed"] for row in rows), key=int)), f"{steps:,}", f"{minutes:.1f}", *returns]
 
 
 def _figures(strata: list[NDArray[np.float64]], digits: int = 1) -> str:
+    """One score is said as it is, and one for each stratum has no interval: nothing can be drawn again."""
     scores = np.concatenate(strata)
-    low, high = confidence_interval(strata)
-    mean, iqm, *interval, worst = (
-        f"{value:.{digits}f}" for value in (scores.mean(), interquartile_mean(scores), low, high, scores.min())
-    )
-    return f"**{mean}**; {iqm} [{', '.join(interval)}]; {worst}"
-
-
-def _together(suite: Suite, runs: list[Row], overlay: str, key: str) -> str:
-    """The returns of all envs, each relative to the mean of its config as it is, envs as strata."""
-
-    def scores(config: str, overlay: str) -> NDArray[np.float64]:
-        found = [row for row in runs if (row["config"], row["overlay"]) == (config, overlay)]
-        return np.array([float(row[key]) for row in found])
-
-    strata = [scores(config, overlay) / scores(config, "").mean() for config in suite.envs if scores(config, "").size]
-    return _figures([scores for scores in strata if scores.size], digits=2)
+    mean, iqm, worst = (f"{value:.{digits}f}" for value in (scores.mean(), interquartile_mean(scores), scores.min()))
+    if len(scores) == 1:
+        return f"**{mean}**"
+    if len(scores) == len(strata):
+        return f"**{mean}**; {iqm}; {worst}"
+    low, high = (f"{value:.{digits}f}" for value in confidence_interval(strata))
+    return f"**{mean}**; {iqm} [{low}, {high}]; {worst}"
 
 
 def _line(cells: list[str]) -> str:

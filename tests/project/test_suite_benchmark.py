@@ -51,7 +51,7 @@ def test_the_table_has_means_intervals_and_the_worst(page, classic):
     lines = page.table(classic, RUNS).splitlines()
     assert len(lines) == 3
     training, greedy = "**460.0**; 460.0 [440.0, 480.0]; 440.0", "**485.0**; 485.0 [470.0, 500.0]; 470.0"
-    assert lines[2] == f"| CartPole-v1 |  | 1, 2 | 100,000 | 1.0 | {training} | {greedy} |"
+    assert lines[2] == f"| CartPole-v1 | the config as it is | 1, 2 | 100,000 | 1.0 | {training} | {greedy} |"
 
 
 def test_what_others_publish_has_its_own_table_with_steps_and_seeds(page, classic):
@@ -61,23 +61,46 @@ def test_what_others_publish_has_its_own_table_with_steps_and_seeds(page, classi
     assert page.comparison(classic, []) == ""
 
 
-def test_overlays_have_their_own_lines_after_those_of_the_plain_configs(page):
-    suite = page.Suite("games", {"one": "One", "two": "Two"}, relative=True)
+def test_overlays_have_their_own_lines_after_those_of_the_plain_configs_and_one_for_all_envs(page):
+    suite = page.Suite("games", {"one": "One", "two": "Two", "three": "Three"}, relative=True)
     runs = [
-        RUNS[0] | {"config": config, "overlay": overlay, "training_return": str(value), "greedy_return": str(value)}
+        RUNS[0] | {"config": config, "overlay": overlay, "training_return": "1", "greedy_return": str(value)}
         for config, overlay, value in (("one", "", 10), ("two", "", 2), ("one", "new", 15), ("two", "new", 5))
     ]
-    lines = page.table(suite, runs).splitlines()[2:]
-    assert [line.split(" | ")[:2] for line in lines[:4]] == [
-        ["| One", ""],
+    overview, by_env = (part.splitlines()[2:] for part in page.table(suite, runs).split("\n\n"))
+    assert overview == [
+        "| the config as it is | 10.0 | 2.0 | - | - | 1.0 |",
+        "| new | 15.0 | 5.0 | - | **2.00**; 2.00; 1.50 | 1.0 |",  # one seed each: no interval
+    ]
+    assert [line.split(" | ")[:2] for line in by_env] == [
+        ["| One", "the config as it is"],
         ["| One", "new"],
-        ["| Two", ""],
+        ["| Two", "the config as it is"],
         ["| Two", "new"],
     ]
-    figures = "**2.00**; 2.00 [2.00, 2.00]; 1.50"  # one seed each: the mean of 1.5 and 2.5, whatever is drawn
-    assert lines[4:] == [f"| all, relative to the configs as they are | new |  |  |  | {figures} | {figures} |"]
-    alone = page.table(suite, [row for row in runs if row["overlay"]]).splitlines()[2:]
-    assert [line.split(" | ")[0] for line in alone] == ["| One", "| Two"]  # nothing that they are relative to
+    assert by_env[1].endswith("| 2 | 100,000 | 1.0 | **1.0** | **15.0** |")
+    (alone,) = page.table(suite, [row for row in runs if row["overlay"]]).split("\n\n")
+    assert [line.split(" | ")[0] for line in alone.splitlines()[2:]] == ["| One", "| Two"]
+    again = [
+        row | {"seed": "7", "greedy_return": "20"} for row in runs if (row["config"], row["overlay"]) == ("one", "new")
+    ]
+    assert "| **1.75**; 1.75 [1.50, 2.00]; 1.50 |" in page.table(
+        suite, [r for r in runs + again if r["config"] == "one"]
+    )
+
+
+def test_many_overlays_have_one_legend_and_each_its_own_line(page):
+    suite = page.Suite("games", {"one": "One", "two": "Two"}, relative=True)
+    points = [row | {"config": config} for row in CURVES if row["seed"] == "1" for config in suite.envs]
+
+    def drawn(overlays):
+        return page.picture(suite, [row | {"overlay": overlay} for overlay in overlays for row in points], [])
+
+    few, many = drawn("abc"), drawn("abcdefghi")
+    assert (len(few.legends), [axes.get_legend() is None for axes in few.axes]) == (0, [False, False])
+    assert (len(many.legends), [axes.get_legend() is None for axes in many.axes]) == (1, [True, True])
+    assert [text.get_text() for text in many.legends[0].get_texts()] == [f"{name}: one seed" for name in "abcdefghi"]
+    assert len({(line.get_color(), line.get_linestyle()) for line in many.axes[0].get_lines()}) == 9
 
 
 def test_the_curve_is_the_interquartile_mean_of_the_seeds_in_its_interval(page, classic):
@@ -174,7 +197,7 @@ def test_finished_runs_are_not_repeated_and_unfinished_ones_resume(script, comma
         "greedy_return": "7.12",
     }
     assert len(script.read(classic.curves)) == 200
-    assert "| CartPole-v1 |  | 1, 2 | 2,000 |" in classic.page.read_text()
+    assert "| CartPole-v1 | the config as it is | 1, 2 | 2,000 |" in classic.page.read_text()
     call(script, monkeypatch, "--seeds", "1", "2", "--overlays", "-", "configs/double.yaml")
     assert sorted(commands.asked[4:]) == [(verb, seed, ckpt, 2) for verb, ckpt in (("fit", None), ("test", "last"))
                                           for seed in "12"]  # fmt: skip
@@ -192,7 +215,7 @@ def test_a_search_stays_out_of_the_report(script, commands, classic, monkeypatch
     assert not classic.runs.exists()
     assert classic.page.read_text() == "".join(classic.marks)
     assert len(script.read(commands.root / "lightning_logs/classic/search.csv")) == 2
-    assert "| CartPole-v1 |  | 100, 101 |" in capsys.readouterr().out
+    assert "| CartPole-v1 | the config as it is | 100, 101 |" in capsys.readouterr().out
     for wrong in (["--seeds", "1", "100"], ["--seeds", "10"], ["--only", "cartpol"]):
         with pytest.raises(SystemExit, match="2"):
             call(script, monkeypatch, *wrong)
