@@ -61,7 +61,9 @@ class Linear(Schedule):
         _check_finite("end", self.end)
 
     def __call__(self, env_step: int) -> float:
-        return self.start + (self.end - self.start) * min(env_step / self.env_steps, 1.0)
+        if env_step >= self.env_steps:
+            return self.end  # the sum below may miss it by its last bit
+        return self.start + (self.end - self.start) * (env_step / self.env_steps)
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,10 @@ class Exponential(Schedule):
             )
 
     def __call__(self, env_step: int) -> float:
+        if env_step >= self.env_steps:
+            return self.end  # the power below may miss it by its last bit
         start, end = self.start - self.towards, self.end - self.towards
-        distance: float = start * (end / start) ** min(env_step / self.env_steps, 1.0)
+        distance: float = start * (end / start) ** (env_step / self.env_steps)
         return self.towards + distance
 
 

@@ -119,6 +119,22 @@ def test_the_loss_is_the_cross_entropy_towards_the_target_of_the_action_that_is_
     assert target.logits.values.grad is None
 
 
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("goal", [C51(), HLGauss(sigma=0.5)])
+def test_mixed_precision_rounds_neither_targets_nor_the_values_by_which_actions_are_picked(double, goal):
+    # Means that differ only beyond the digits of bfloat16: rounded, the first action would win each tie.
+    close = [[0.0, math.log(p), 0.0] for p in (0.5003, 0.5, 0.5001)]
+    nearly = [[[value, middle, value + 0.001 * number] for number, (value, middle, _) in enumerate(close)]] * 4
+    outputs = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            outputs.append(CategoricalQLearning(goal, double=double)(Table(nearly), Table(nearly), BATCH))
+            assert Table(nearly)(BATCH.observation).dtype == torch.float32
+    assert torch.equal(*(output.loss for output in outputs))
+    assert torch.equal(*(output.priority for output in outputs))
+    assert outputs[0].metrics == outputs[1].metrics
+
+
 def test_with_discount_0_the_next_observation_has_no_influence():
     final = BATCH._replace(discount=torch.zeros(2))
     losses = [CategoricalQLearning()(Table(ONLINE), Table(rows), final).loss for rows in (TARGET, TARGET[::-1])]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lit_dqn import CNN, MLP, NatureCNN, QuantileHead
+from lit_dqn import CNN, MLP, CategoricalHead, ImplicitQuantileHead, NatureCNN, QuantileHead
 from lit_dqn.learning.networks.heads import Dueling
 
 SMALL_CNN = partial(CNN, filters=(4,), kernel_sizes=(4,), strides=(2,), dense_size=8)
@@ -85,8 +85,9 @@ def test_layer_norm_stands_before_each_relu_and_makes_a_layer_blind_to_the_scale
         assert not torch.allclose(network(shape, 3)(seen), network(shape, 3)(seen * 100))
 
 
-def test_the_outputs_of_every_head_keep_single_precision_in_mixed_precision():
-    network = SMALL_CNN((2, 8, 8), 3, dueling=True)
+@pytest.mark.parametrize("head", [None, QUANTILES, CategoricalHead, ImplicitQuantileHead])
+def test_the_outputs_of_every_head_keep_single_precision_in_mixed_precision(head):
+    network = SMALL_CNN((2, 8, 8), 3, dueling=True, head=head)
     with torch.autocast("cpu", torch.bfloat16):
         values = network(observations((2, 8, 8), 64))
     assert values.dtype == torch.float32

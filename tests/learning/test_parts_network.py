@@ -6,8 +6,19 @@ import pytest
 import torch
 from torch import nn
 
-from lit_dqn import CNN, MLP, ConfigError, NatureCNN, PartsNetwork, QuantileHead, QuantileNetwork
+from lit_dqn import (
+    CNN,
+    MLP,
+    CategoricalHead,
+    CategoricalQLearning,
+    ConfigError,
+    NatureCNN,
+    PartsNetwork,
+    QuantileHead,
+    QuantileNetwork,
+)
 from lit_dqn.learning.networks import NoisyLinear, blank_observations, build_network
+from lit_dqn.learning.objectives.objective import head_of
 
 SHAPES = {"image": (3, 44, 40), "place": (5,), "sign/inner": (2,)}
 
@@ -100,3 +111,9 @@ def test_small_arrays_of_two_axes_are_no_images():
 def test_what_does_not_fit_is_refused_with_a_remedy(make, shape, sentence):
     with pytest.raises(ConfigError, match=f"^network: .*{sentence}"):
         build_network(make, shape, 3, "values")
+
+
+def test_an_objective_that_needs_a_head_names_it():
+    sentence = "PartsNetwork has none here; set --model.network.head lit_dqn.CategoricalHead"
+    with pytest.raises(ConfigError, match=sentence):
+        head_of(PartsNetwork(SHAPES, 3), CategoricalHead, CategoricalQLearning(), observations())

@@ -81,6 +81,17 @@ def test_fresh_weights_follow_from_the_seed_and_the_number_and_move_no_generator
     assert not torch.equal(drawn[0], drawn[3])
 
 
+def test_after_a_reset_spectral_norms_are_those_of_the_new_weights():
+    torch.manual_seed(0)
+    make = partial(ImpalaCNN, spectral_norm=True, dense_size=8)
+    network, fresh = make(IMAGE, 2), make(IMAGE, 2)
+    ShrinkAndPerturb(shrink=0.0)(network, fresh)
+    used = [module.weight for module in network.modules() if hasattr(module, "parametrizations")]
+    assert len(used) > 5
+    for weight in used:
+        assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1, abs=0.1)
+
+
 OPTIMIZERS = {
     "adam": ADAM,
     "amsgrad": partial(torch.optim.AdamW, lr=1e-2, amsgrad=True),

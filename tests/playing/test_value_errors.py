@@ -67,7 +67,8 @@ def test_compare_takes_the_root_of_the_mean_square_and_the_share_of_the_truth():
 
 
 def test_returns_are_discounted_from_every_step():
-    np.testing.assert_allclose(discounted_returns([1, 0, 4], 0.5), [2, 2, 4])
+    np.testing.assert_allclose(discounted_returns([1, 0, 4], [0.5] * 3), [2, 2, 4])
+    np.testing.assert_allclose(discounted_returns([1, 0, 4], [0.5, 0, 0.5]), [1, 0, 4])  # nothing after the second
 
 
 class Constant:
@@ -91,6 +92,36 @@ def test_elsewhere_values_are_held_against_the_returns_of_episodes():
     lengths = [len(observation) for observation in agent.asked]
     squares = np.concatenate([np.arange(length, 0, -1.0) ** 2 for length in lengths])
     assert errors(Constant(0.0), "CartPole-v1", {})["eval/return_rms_error"] == pytest.approx(np.sqrt(squares.mean()))
+
+
+class Lives(gymnasium.Env):
+    """Twelve steps, a reward of 1 each; every fourth costs a life. It shows how many steps the life has left."""
+
+    observation_space = gymnasium.spaces.Box(0, 4, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def _seen(self):
+        return np.array([4 - self.time % 4], np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return self._seen(), {}
+
+    def step(self, action):
+        self.time += 1
+        return self._seen(), 1.0, self.time == 12, False, {"life_lost": self.time % 4 == 0}
+
+
+def test_a_lost_life_ends_returns_as_it_does_for_learning(monkeypatch):
+    class Left(Constant):
+        def state_values(self, observation):
+            return (1 - 0.5 ** observation[:, 0]) / (1 - 0.5)
+
+    monkeypatch.setitem(gymnasium.registry, "Lives-v0", gymnasium.envs.registration.EnvSpec("Lives-v0", Lives))
+    assert errors(Left(0.0), "Lives-v0", {}, gamma=0.5) == {"eval/return_rms_error": pytest.approx(0, abs=1e-6)}
+    # Cut in the second life: the first one was seen to its end, and counts; the other was not.
+    assert errors(Left(0.0), "Lives-v0", {}, gamma=0.5, max_steps=6)["eval/return_rms_error"] < 1e-6
 
 
 def test_clipped_rewards_are_held_against_clipped_returns():

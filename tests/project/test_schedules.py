@@ -31,6 +31,14 @@ def test_a_schedule_may_rise(kind):
 
 
 @pytest.mark.parametrize("kind", [Linear, Exponential])
+def test_the_end_is_met_to_the_last_bit(kind):
+    tenths = [number / 10 for number in range(1, 80)]
+    missed = [(start, end) for start in tenths for end in tenths if kind(start, end, env_steps=7)(7) != end]
+    assert missed == []
+    assert Exponential(0.97, 0.997, 7, towards=1.0)(7) == 0.997
+
+
+@pytest.mark.parametrize("kind", [Linear, Exponential])
 def test_a_schedule_over_one_step_is_at_its_end_after_it(kind):
     schedule = kind(1.0, 0.25, env_steps=1)
     assert [schedule(env_step) for env_step in range(3)] == [1.0, 0.25, 0.25]

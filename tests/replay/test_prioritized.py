@@ -152,6 +152,30 @@ def test_arrays_that_hold_no_priorities_are_refused(spoil):
         sampler.take_up(starts)
 
 
+def test_an_exponent_outside_of_0_to_1_is_refused():
+    sampler, starts = settled([1, 2, 3])
+    sampler.arrays["alpha"].fill(-1)
+    with pytest.raises(ValueError, match="alpha is not in"):
+        sampler.take_up(starts)
+
+
+@pytest.mark.parametrize(("before", "now"), [(0.5, 1.0), (1.0, 0.25), (0.5, 0.5), (0.5, 0.0), (0.0, 0.5)])
+def test_priorities_that_were_saved_with_another_exponent_are_those_of_the_new_one(before, now):
+    old, starts = settled([9, 1, 4], alpha=before)
+    new = Prioritized(now).for_replay(8)
+    for name, array in old.arrays.items():
+        new.arrays[name][...] = array
+    new.take_up(starts)
+    expected = np.array([9.0, 1, 4]) ** now if before > 0 else np.ones(3)
+    np.testing.assert_allclose(new.arrays["priority"][:3], expected, rtol=1e-5)
+    assert not new.arrays["priority"][3:].any()
+    assert new.arrays["highest_priority"] == pytest.approx([max(expected)], rel=1e-5)
+    assert new.arrays["alpha"] == [now]
+    if before == now:
+        assert new.arrays["priority"].tobytes() == old.arrays["priority"].tobytes()
+    np.testing.assert_allclose(new._tree.total, expected.sum(), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [

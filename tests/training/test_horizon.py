@@ -21,6 +21,8 @@ def test_n_is_rounded_and_the_longest_window_is_known():
     assert (horizon.longest, horizon.discount(3)) == (5, 0.9)
     assert horizon.metrics(4) == {"n_step": 3.0}
     assert Horizon(Linear(2, 5, 6), 0.9).longest == 5
+    half = Horizon(Exponential(2.7, 6.5, 40), 0.9)  # whose formula ends one bit above 6.5
+    assert half.longest == half.steps(40) == 6
 
 
 def train(tmp_path, epochs, ahead, ckpt_path=None):

@@ -7,7 +7,7 @@ from torch import nn
 
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.draws import reset_seed
-from lit_dqn.learning.networks import torso_parameters
+from lit_dqn.learning.networks import SpectralNorms, torso_parameters
 from lit_dqn.schedules import beginnings
 
 
@@ -17,7 +17,8 @@ class ShrinkAndPerturb:
 
     Ash & Adams 2020, "On warm-starting neural network training"; in this form D'Oro et al. 2023 (SR-SPR, with 0.8 in
     place of 0.5) and Schwarzer et al. 2023 (BBF, whose settings are the default). Online and target network get the
-    same fresh weights. Statistics in buffers, such as those of batch norm, are not reset.
+    same fresh weights. Spectral norms are estimated anew; statistics in buffers, such as those of batch norm, are not
+    reset.
 
     Args:
         every_env_steps: interval between resets. Before the first update there is nothing to reset.
@@ -61,6 +62,7 @@ class ShrinkAndPerturb:
                 parameter.lerp_(new, 1 - self.shrink)
             else:
                 parameter.copy_(new)
+        SpectralNorms(network).settle()
 
 
 def fresh_network(make: Callable[[], nn.Module], seed: int, number: int) -> nn.Module:

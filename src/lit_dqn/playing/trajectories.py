@@ -28,6 +28,7 @@ class Step(NamedTuple):
     next_observation: NDArray[Any]
     terminated: bool
     truncated: bool  # by the env, or by the cap on the steps
+    future: bool  # whether there is one for learning: not terminated, no life lost
 
 
 def play_episode(
@@ -75,6 +76,7 @@ def play_episode(
             next_observation=timestep.next_observation[0].copy(),
             terminated=any(episode.terminated for episode in finished),
             truncated=any(not episode.terminated for episode in finished),
+            future=bool(timestep.discount[0]),
         )
 
 
@@ -110,7 +112,7 @@ class _OneEnv(VectorEnv):
 
 def _of_one(info: dict[str, Any]) -> dict[str, Any]:
     """The infos of an env that a stage reads, in the form of a vector env of one."""
-    return {"action_mask": np.asarray(info["action_mask"])[None]} if "action_mask" in info else {}
+    return {name: np.asarray(info[name])[None] for name in ("action_mask", "life_lost") if name in info}
 
 
 @dataclass

@@ -46,7 +46,8 @@ def value_errors(
     """The error of V, by the names of the log.
 
     In a grid world V is compared with v_π, which is known exactly. Elsewhere it is compared with the discounted returns
-    of episodes, which scatter around v_π: that error does not go to 0.
+    of episodes, which scatter around v_π: that error does not go to 0. Returns end where learning sees no future, so
+    with lives that are terminal also where one is lost.
 
     Args:
         agent: the agent that estimates V.
@@ -109,11 +110,19 @@ def compare(values: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
     }
 
 
-def discounted_returns(rewards: Sequence[float] | NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
-    """G_t for every step of an episode (Sutton & Barto 2020, eq. 3.9), as [T]."""
+def discounted_returns(
+    rewards: Sequence[float] | NDArray[np.float64], discount: Sequence[float] | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """G_t for every step of an episode (Sutton & Barto 2020, eq. 3.9), as [T].
+
+    Args:
+        rewards: [T].
+        discount: [T], of what follows each step: γ, or 0 if nothing does.
+
+    """
     returns = np.zeros(len(rewards) + 1)
     for step in reversed(range(len(rewards))):
-        returns[step] = rewards[step] + gamma * returns[step + 1]
+        returns[step] = rewards[step] + discount[step] * returns[step + 1]
     return returns[:-1]
 
 
@@ -133,9 +142,11 @@ def _errors_of_returns(
         rewards = np.array([step.reward for step in steps])
         if reward_clip is not None:
             rewards = rewards.clip(-reward_clip, reward_clip)
-        error = agent.state_values(observation) - discounted_returns(rewards, gamma)
+        discount = gamma * np.array([step.future for step in steps])
+        error = agent.state_values(observation) - discounted_returns(rewards, discount)
         if steps[-1].truncated:
-            error = error[gamma ** np.arange(len(steps), 0, -1) < NEGLIGIBLE]
+            of_the_unseen = np.cumprod(discount[::-1])[::-1]
+            error = error[of_the_unseen < NEGLIGIBLE]
         squares.append(cast(NDArray[Any], error) ** 2)
     together = np.concatenate(squares)
     return {"eval/return_rms_error": float(np.sqrt(together.mean()))} if len(together) else {}

@@ -46,6 +46,7 @@ class Prioritized(PrioritySampler):
         self._tree: SumTree | None = None
         self._known = range(0)  # starts with a leaf in the tree
         self._highest = np.ones(1, np.float32)  # highest leaf so far
+        self._alpha_of_leaves = np.array([alpha], np.float64)
 
     def for_replay(self, capacity: int) -> Self:
         """A new sampler with the same settings for an empty replay."""
@@ -113,21 +114,26 @@ class Prioritized(PrioritySampler):
     @property
     def arrays(self) -> Mapping[str, NDArray[Any]]:
         """`priority`, p^α of the start at each place of the replay's ring buffer; `highest_priority`, the highest so
-        far.
+        far; `alpha`, with which both were computed.
         """
-        return {"priority": self._own_tree.leaves, "highest_priority": self._highest}
+        return {"priority": self._own_tree.leaves, "highest_priority": self._highest, "alpha": self._alpha_of_leaves}
 
     def take_up(self, starts: range) -> None:
-        """Continue with new contents of `arrays`.
+        """Continue with new contents of `arrays`; with another α than theirs, the priorities become p^α of this one.
 
         Raises:
             ValueError: if they are not valid priorities.
 
         """
         tree, highest = self._own_tree, self._highest[0]
-        priority = self._leaves_of(np.arange(starts.start, starts.stop))
-        if not (0 < highest < np.inf and (priority > 0).all() and (priority <= highest).all()):
-            raise ValueError("its priorities are not positive, or above the highest")
+        priority, alpha = self._leaves_of(np.arange(starts.start, starts.stop)), self._alpha_of_leaves[0]
+        if not (0 < highest < np.inf and (priority > 0).all() and (priority <= highest).all() and 0 <= alpha <= 1):
+            raise ValueError("its priorities are not positive, or above the highest, or alpha is not in [0, 1]")
+        if alpha != self.alpha:
+            # With α = 0 all leaves are 1, whatever p was: then all count as new.
+            exponent = np.float32(self.alpha / alpha if alpha > 0 else 0)
+            priority = priority**exponent
+            self._highest[0], self._alpha_of_leaves[0] = highest**exponent, self.alpha
         tree.leaves.fill(0)
         tree.leaves[np.arange(starts.start, starts.stop) % len(tree.leaves)] = priority
         tree.rebuild()

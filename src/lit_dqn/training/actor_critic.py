@@ -18,6 +18,7 @@ from lit_dqn.playing.policies import Softmax
 from lit_dqn.replay import Latest, Rollout
 from lit_dqn.schedules import Schedule
 from lit_dqn.training.agent import LitAgent
+from lit_dqn.training.checks import check_no_head
 from lit_dqn.training.protocols import Data, data_of
 from lit_dqn.types import Batch, LossOutput
 
@@ -85,6 +86,7 @@ class LitActorCritic(LitAgent):
             update=update,
             init_from=init_from,
         )
+        check_no_head(self.online, type(self).__name__)
         # Not in checkpoints: it is a function of the env step.
         self.register_buffer("_temperature", torch.ones(()), persistent=False)
         self._temperature: Tensor
@@ -117,9 +119,9 @@ class LitActorCritic(LitAgent):
                 f"policy: LitActorCritic learns from its own policy, which {type(data.policy).__name__} is not; "
                 "set --data.policy Softmax."
             )
+        _check_no_noise(self.online)
         if isinstance(data.sampler, Rollout):
             _check_one_update(data)
-            _check_no_noise(self.online)
         elif isinstance(data.sampler, Latest):
             _check_latest(data)
         else:
@@ -162,7 +164,7 @@ def _check_no_noise(network: nn.Module) -> None:
     if any(isinstance(layer, NoisyLinear) for layer in network.modules()):
         raise ConfigError(
             f"network: {type(network).__name__} has noisy layers, which learn with other noise than they act with, so "
-            "the policy that learns would not be the one that played the rollout; set --model.network.noise null."
+            "the policy that learns would not be the one that played; set --model.network.noise null."
         )
 
 
@@ -171,6 +173,11 @@ def _check_latest(data: Data) -> None:
         raise ConfigError(
             "play_ahead: true would let LitActorCritic learn from what its policy of before the last update has "
             "played; set --data.play_ahead false."
+        )
+    if data.place is not None and data.place.asynchronous:
+        raise ConfigError(
+            "place: asynchronous players act by older weights, and LitActorCritic learns from the steps of its present "
+            "policy; set --data.place.init_args.asynchronous false."
         )
     if data.batch_size > data.env_steps_per_update:
         raise ConfigError(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.learning.compiled import why_no_steps_are_compiled, why_nothing_is_compiled
 from lit_dqn.learning.learner import Update
-from lit_dqn.learning.networks import ObservationShape, SpectralNorms
+from lit_dqn.learning.networks import HeadedNetwork, ObservationShape, SpectralNorms
 from lit_dqn.learning.update_graph import why_not_captured, why_not_repeated
 from lit_dqn.replay import Sequences
 from lit_dqn.saving.specification import made_by
@@ -50,6 +50,27 @@ def check_no_target(period: int | None) -> None:
             f"target_update_period: {period} updates of a target network, which a rollout does not use: its returns "
             "are whole; set --model.target_update_period null."
         )
+
+
+def check_no_head(network: nn.Module, agent: str) -> None:
+    """Refuse a network with a head, or dueling layers, whose outputs are values of actions, for another agent.
+
+    Args:
+        network: the online network.
+        agent: the class that learns something else.
+
+    Raises:
+        ConfigError: names the key.
+
+    """
+    if not isinstance(network, HeadedNetwork) or network.head is None:
+        return
+    head = type(network.head).__name__
+    key, said = ("dueling", "true") if head == "ValueHead" else ("head", head)
+    remedy = "dueling false" if key == "dueling" else "head null --model.network.dueling false"
+    raise ConfigError(
+        f"{key}: {said} is for the values of actions, which {agent} does not learn; set --model.network.{remedy}."
+    )
 
 
 def check_max_grad_norm(max_grad_norm: float | None) -> None:

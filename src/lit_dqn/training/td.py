@@ -15,6 +15,7 @@ from lit_dqn.learning.objectives import TDLearning
 from lit_dqn.playing.value_errors import value_errors
 from lit_dqn.schedules import Schedule
 from lit_dqn.training.agent import LitAgent
+from lit_dqn.training.checks import check_no_head
 from lit_dqn.training.protocols import Data, data_of
 from lit_dqn.types import Batch, Episode, LossOutput
 
@@ -81,6 +82,7 @@ class LitTD(LitAgent):
             update=update,
             init_from=init_from,
         )
+        check_no_head(self.online, type(self).__name__)
 
     def batch_loss(self, batch: Batch) -> LossOutput:
         """The objective's loss of a batch."""

@@ -11,7 +11,14 @@ from lit_dqn.learning.networks.build import (
     update_target,
 )
 from lit_dqn.learning.networks.headed import HeadedNetwork, to_float
-from lit_dqn.learning.networks.heads import CategoricalHead, Head, ImplicitQuantileHead, Outputs, QuantileHead
+from lit_dqn.learning.networks.heads import (
+    CategoricalHead,
+    Head,
+    ImplicitQuantileHead,
+    Outputs,
+    QuantileHead,
+    expectation,
+)
 from lit_dqn.learning.networks.impala import ImpalaCNN, Pool
 from lit_dqn.learning.networks.noisy import Noise, NoisyLinear
 from lit_dqn.learning.networks.parts_network import PartsNetwork
@@ -44,6 +51,7 @@ __all__ = [
     "SpectralNorms",
     "blank_observations",
     "build_network",
+    "expectation",
     "to_float",
     "torso_parameters",
     "update_target",

@@ -119,7 +119,7 @@ class CategoricalHead(Head):
 
     def q_values(self, features: Tensor) -> Tensor:
         """[B, F] to the means, [B, num_actions]."""
-        return self.logits(features).softmax(dim=2) @ self.support(features)
+        return expectation(self.logits(features).softmax(dim=2), self.support(features))
 
 
 class ImplicitQuantileHead(Head):
@@ -231,6 +231,14 @@ class Dueling(nn.Module):
         value: Tensor = self.value(features)
         advantage: Tensor = self.advantage(features)
         return value.unsqueeze(-2) + advantage - advantage.mean(dim=-2, keepdim=True)
+
+
+def expectation(probabilities: Tensor, support: Tensor) -> Tensor:
+    """The mean of distributions [*, N] over a support [N], as [*], in float32 even with mixed precision."""
+    if not torch.is_autocast_enabled(probabilities.device.type):
+        return probabilities @ support
+    with torch.autocast(probabilities.device.type, enabled=False):
+        return probabilities.float() @ support.float()
 
 
 def in_full_precision(layer: nn.Module, features: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
 
 FIRST_STEPS = 15
-"""Steps of power iteration with the initial weights."""
+"""Steps of power iteration with initial weights, and after a reset."""
 
 
 class SpectralNorm(nn.Module):
@@ -28,12 +28,16 @@ class SpectralNorm(nn.Module):
         rows = weight.flatten(1)
         self.register_buffer("u", normalize(torch.randn(rows.shape[0]), dim=0))
         self.register_buffer("v", normalize(torch.randn(rows.shape[1]), dim=0))
-        for _ in range(FIRST_STEPS):
-            self.step(weight)
+        self.settle(weight)
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight that the layer uses."""
         return weight / (self.u @ weight.flatten(1) @ self.v)
+
+    def settle(self, weight: Tensor) -> None:
+        """The steps of power iteration for a weight that is new, or has jumped."""
+        for _ in range(FIRST_STEPS):
+            self.step(weight)
 
     @torch.no_grad()
     def step(self, weight: Tensor) -> None:
@@ -73,3 +77,8 @@ class SpectralNorms:
         """Do one step of power iteration for each."""
         for norm, weight in self._norms:
             norm.step(weight)
+
+    def settle(self) -> None:
+        """Estimate each anew, because the weights have jumped."""
+        for norm, weight in self._norms:
+            norm.settle(weight)

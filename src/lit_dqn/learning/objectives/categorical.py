@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.graphs import side_by_side
 from lit_dqn.learning.losses import gaussian_histogram, masked, project, select, td_target
-from lit_dqn.learning.networks import CategoricalHead
+from lit_dqn.learning.networks import CategoricalHead, expectation
 from lit_dqn.learning.objectives.objective import Objective, head_of, observation_after, without_gradient
 from lit_dqn.types import Batch, LossOutput
 
@@ -61,7 +61,7 @@ class HLGauss(CategoricalTarget):
 
     def distribution(self, batch: Batch, next_probabilities: Tensor, support: Tensor) -> Tensor:
         """[B, N]."""
-        y = td_target(batch.reward, batch.discount, next_probabilities @ support)
+        y = td_target(batch.reward, batch.discount, expectation(next_probabilities, support))
         return gaussian_histogram(y, support, self.sigma)
 
 
@@ -95,13 +95,14 @@ class CategoricalQLearning(Objective):
             *(partial(without_gradient, grader, observation_after(batch, self)) for grader in graders),
         )
         with torch.no_grad():
-            best = masked(logits_t[-1].softmax(dim=2) @ support, batch.next_action_mask).argmax(dim=1)
+            best = masked(expectation(logits_t[-1].softmax(dim=2), support), batch.next_action_mask).argmax(dim=1)
             goal = self.target.distribution(batch, select(logits_t[0], best).softmax(dim=1), support)
         log_probabilities = select(logits_tm1, batch.action).log_softmax(dim=1)
         loss = -(goal * log_probabilities).sum(dim=1)
         with torch.no_grad():
-            td_error = goal @ support - log_probabilities.exp() @ support
-            metrics = {"q_value": (logits_tm1.softmax(dim=2) @ support).mean(), "td_error": td_error.abs().mean()}
+            td_error = expectation(goal, support) - expectation(log_probabilities.exp(), support)
+            q_tm1 = expectation(logits_tm1.softmax(dim=2), support)
+            metrics = {"q_value": q_tm1.mean(), "td_error": td_error.abs().mean()}
             priority = (loss + torch.xlogy(goal, goal).sum(dim=1)).clamp(min=0)
         return LossOutput(loss, metrics, priority)
 

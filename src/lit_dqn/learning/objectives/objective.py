@@ -141,8 +141,9 @@ def head_of(
     head = getattr(network, "head", None)
     if isinstance(head, kind):
         return cast(Callable[[Tensor], Tensor], network.features), head
-    other = "lit_dqn.NatureCNN" if observation.ndim == 4 else "lit_dqn.MLP"
-    with_network = "" if isinstance(network, HeadedNetwork) else f"--model.network {other} "
+    with_network = ""
+    if not isinstance(network, HeadedNetwork):
+        with_network = f"--model.network lit_dqn.{'NatureCNN' if observation.ndim == 4 else 'MLP'} "
     raise ConfigError(
         f"objective: {type(objective).__name__} needs a network with a {kind.__name__}, and {type(network).__name__} "
         f"has none here; set {with_network}--model.network.head lit_dqn.{kind.__name__}."
