@@ -235,8 +235,8 @@ MUTATIONS = [
             (
                 "C51 thinks of forbidden actions",
                 "learning/objectives/categorical.py",
-                "masked(logits_t[-1].softmax(dim=2) @ support, batch.next_action_mask)",
-                "(logits_t[-1].softmax(dim=2) @ support)",
+                "masked(expectation(logits_t[-1].softmax(dim=2), support), batch.next_action_mask)",
+                "expectation(logits_t[-1].softmax(dim=2), support)",
                 MASKED_OBJECTIVES,
                 AS_IF_HOPELESS,
             ),

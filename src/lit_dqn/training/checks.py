@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.learning.compiled import why_no_steps_are_compiled, why_nothing_is_compiled
 from lit_dqn.learning.learner import Update
-from lit_dqn.learning.networks import HeadedNetwork, ObservationShape, SpectralNorms
+from lit_dqn.learning.networks import Dueling, HeadedNetwork, ObservationShape, SpectralNorms, ValueHead
 from lit_dqn.learning.update_graph import why_not_captured, why_not_repeated
 from lit_dqn.replay import Sequences
 from lit_dqn.saving.specification import made_by
@@ -63,14 +63,14 @@ def check_no_head(network: nn.Module, agent: str) -> None:
         ConfigError: names the key.
 
     """
-    if not isinstance(network, HeadedNetwork) or network.head is None:
-        return
-    head = type(network.head).__name__
-    key, said = ("dueling", "true") if head == "ValueHead" else ("head", head)
-    remedy = "dueling false" if key == "dueling" else "head null --model.network.dueling false"
-    raise ConfigError(
-        f"{key}: {said} is for the values of actions, which {agent} does not learn; set --model.network.{remedy}."
-    )
+    dueling = any(isinstance(module, Dueling) for module in network.modules())
+    found = [("dueling", "true", "false")] if dueling else []
+    if isinstance(network, HeadedNetwork) and not isinstance(network.head, ValueHead | None):
+        found.append(("head", type(network.head).__name__, "null"))
+    if found:
+        key, said, _ = found[0]
+        remedy = " ".join(f"--model.network.{each} {value}" for each, _, value in found)
+        raise ConfigError(f"{key}: {said} is for the values of actions, which {agent} does not learn; set {remedy}.")
 
 
 def check_max_grad_norm(max_grad_norm: float | None) -> None:

@@ -13,10 +13,12 @@ from lit_dqn.learning.networks.build import (
 from lit_dqn.learning.networks.headed import HeadedNetwork, to_float
 from lit_dqn.learning.networks.heads import (
     CategoricalHead,
+    Dueling,
     Head,
     ImplicitQuantileHead,
     Outputs,
     QuantileHead,
+    ValueHead,
     expectation,
 )
 from lit_dqn.learning.networks.impala import ImpalaCNN, Pool
@@ -31,6 +33,7 @@ __all__ = [
     "CNN",
     "MLP",
     "CategoricalHead",
+    "Dueling",
     "Head",
     "HeadedNetwork",
     "ImpalaCNN",
@@ -49,6 +52,7 @@ __all__ = [
     "RecurrentNetwork",
     "SpectralNorm",
     "SpectralNorms",
+    "ValueHead",
     "blank_observations",
     "build_network",
     "expectation",
