@@ -37,8 +37,9 @@ tensorboard: install  ## show the curves and pictures of all runs on http://loca
 test: install  ## run the tests on two cores, in a few minutes (JOBS=8 for eight)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
-test-gpu: install  ## run the tests that need a CUDA GPU, in three minutes
-	$(BIN)/python -m pytest -m gpu tests/gpu --durations=0
+test-gpu: install  ## run the tests that need a CUDA GPU, in two minutes
+	$(BIN)/python -m pytest -m gpu tests/gpu --ignore tests/gpu/test_gpu_speed.py --numprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m gpu tests/gpu/test_gpu_speed.py
 
 test-slow: install  ## run the tests that train for minutes
 	$(BIN)/python -m pytest -m slow

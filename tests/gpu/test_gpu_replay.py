@@ -80,5 +80,5 @@ def test_captured_answers_are_those_of_eager(network, number):
         if turn == 22:  # the weights come to lie elsewhere
             agent.cpu().to(GPU)
         assert np.array_equal(agent.q_values(observation), eager.q_values(observation)), turn
-    assert agent._asked._graphs
-    assert not eager._asked._graphs
+    assert agent._inference._graphs
+    assert not eager._inference._graphs

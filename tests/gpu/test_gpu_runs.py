@@ -1,12 +1,6 @@
-"""Whole runs on the GPU: the ways agree, a killed run is the run that was not, and runs move between CPU and GPU."""
+"""Whole runs on the GPU: captured or eager, with the replay there or on the host, they are the same."""
 
-import os
-import signal
-import subprocess
-import sys
-import threading
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import lightning
@@ -14,8 +8,9 @@ import pytest
 import torch
 
 from audit import AUDIT_ENV
-from helpers import read_checkpoint
+from dials import DIALS_ENV
 from lit_dqn import (
+    CNN,
     MLP,
     CategoricalHead,
     CategoricalQLearning,
@@ -33,15 +28,19 @@ from lit_dqn import (
     LitDQN,
     LitTD,
     Munchausen,
+    PartsNetwork,
     Prioritized,
     QLearning,
+    RecurrentNetwork,
     ReplayDataModule,
     Rollout,
+    Sequences,
+    ShrinkAndPerturb,
     Softmax,
     TrainingError,
     UniformRandom,
 )
-from lit_dqn.commands.cli import main
+from parting import SIGNPOST_ENV
 
 ROOT = Path(__file__).parents[2]
 ACCELERATOR = "gpu"
@@ -120,6 +119,7 @@ def differences(one, other):
 
 
 DOUBLE = {"objective": DoubleQLearning(huber_delta=1.0), "target_update_period": 5, "max_grad_norm": 1.0}
+TINY_FILTERS = {"filters": (4,), "kernel_sizes": (4,), "strides": (2,), "dense_size": 8}
 PIXELS = {"env_id": AUDIT_ENV, "env_kwargs": {"image": True}, "frame_stack": 3}
 RUNS = {
     "cartpole": ({"agent_settings": DOUBLE}, {}),
@@ -184,7 +184,47 @@ RUNS = {
             "n_step": 1,
         },
     ),
+    "gae": (
+        {"make": LitActorCritic},
+        {
+            "policy": Softmax(1.0),
+            "sampler": Rollout(0.95),
+            "capacity": 64,
+            "batch_size": 64,
+            "min_replay_size": 0,
+            "env_steps_per_update": 64,
+            "gradient_steps": 1,
+            "n_step": 1,
+        },
+    ),
+    "memory": (
+        {"agent_settings": {**DOUBLE, "network": partial(RecurrentNetwork, lstm_size=8)}},
+        {"sampler": Sequences(length=6, burn_in=3, overlap=3), "batch_size": 4},
+    ),
+    "branching": ({"agent_settings": DOUBLE}, {"env_id": DIALS_ENV, "combine_actions": False}),
+    "parts": (
+        {
+            "agent_settings": {
+                **DOUBLE,
+                "network": partial(PartsNetwork, dense_size=8, encoders={"image": partial(CNN, **TINY_FILTERS)}),
+            }
+        },
+        {"env_id": SIGNPOST_ENV, "frame_stack": 2},
+    ),
+    "resets": (
+        {
+            "agent_settings": {
+                **DOUBLE,
+                "optimizer": partial(torch.optim.AdamW, lr=2**-10, fused=True),
+                "network": partial(ImpalaCNN, width=1, dense_size=16, spectral_norm=True),
+                "resets": ShrinkAndPerturb(every_env_steps=20, until_env_steps=100, shrink=0.5),
+            }
+        },
+        {"env_id": "lit_dqn/Maze-v0", "frame_stack": 2, "sampler": Prioritized(0.2, 0.5)},
+    ),
 }
+ON_THE_HOST = ("pqn", "gae", "memory")
+"""Rollouts and sequences are put together there."""
 
 
 @pytest.mark.parametrize("case", RUNS)
@@ -192,8 +232,8 @@ def test_a_run_by_graph_and_replay_on_the_gpu_is_the_eager_run_with_its_replay_o
     arguments, settings = RUNS[case]
     run = fit(**arguments, **settings)
     assert run[3].global_step == 64
-    assert run[2].captured
-    assert run[2].on_device is (case != "pqn")  # a rollout stays on the host, which sends its batches
+    assert run[2].captured is (case != "memory")  # sequences differ in size from batch to batch
+    assert run[2].on_device is (case not in ON_THE_HOST)
     arguments = {**arguments, "agent_settings": {**arguments.get("agent_settings", {}), "update": "eager"}}
     eager = fit(**arguments, **settings, replay_device="cpu")
     assert not eager[2].captured
@@ -250,130 +290,6 @@ def test_a_loss_that_is_not_finite_is_reported_with_its_update_one_chunk_later()
     with pytest.raises(TrainingError, match=r"became inf at update 21 \(env step"):
         trainer.fit(agent, datamodule=data)
     assert trainer.global_step == 28  # the chunk after the sixth was launched before anybody looked
-
-
-CARTPOLE = [
-    "fit",
-    f"--config={ROOT}/configs/cartpole.yaml",
-    "--data.capacity=1500",
-    "--data.min_replay_size=400",
-    "--data.updates_per_epoch=80",
-    "--data.eval_episodes=2",
-    "--data.eval_max_steps=60",
-    "--trainer.log_every_n_steps=7",
-    "--trainer.enable_progress_bar=false",
-]
-PONG = [
-    "fit",
-    f"--config={ROOT}/configs/atari/pong.yaml",
-    "--data.capacity=1200",
-    "--data.min_replay_size=400",
-    "--data.updates_per_epoch=80",
-    "--data.eval_episodes=1",
-    "--data.eval_max_steps=40",
-    "--data.policy.init_args.epsilon=0.2",
-    "--checkpoints.every_n_epochs=1",
-    "--trainer.check_val_every_n_epoch=1",
-    "--model.target_update_period=25",
-    "--trainer.log_every_n_steps=3",
-    "--trainer.enable_progress_bar=false",
-    "--stop.max_env_steps=1200",
-]
-PATIENCE = 120
-RUN_WITH_A_KILL = """
-import sys
-from prove_resume import Phases
-phases = Phases(sys.argv[1], int(sys.argv[2]))
-phases.watch()
-from lit_dqn.commands.cli import main
-main(sys.argv[3:])
-"""
-
-
-def start(folder, phase, number, command):
-    folder.mkdir(exist_ok=True)
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
-    output = (folder / "output.txt").open("a")
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN_WITH_A_KILL, phase, str(number), *command, f"--trainer.accelerator={ACCELERATOR}"],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": paths},
-        stdout=output,
-        stderr=subprocess.STDOUT,
-    )
-
-
-KILLED = {
-    "cartpole": [*CARTPOLE, "--stop.max_env_steps=4000"],
-    "cartpole, ahead, bf16": [
-        *CARTPOLE,
-        "--stop.max_env_steps=4000",
-        "--data.play_ahead=true",
-        "--trainer.precision=bf16-mixed",
-    ],
-    "pong": PONG,
-    "pong, ahead": [*PONG, "--data.play_ahead=true"],
-}
-
-
-class Pieces:
-    """A run, and beside it one that is killed and resumed; both begin at once."""
-
-    def __init__(self, folder, command):
-        self.whole, self.pieces = folder / "whole", folder / "pieces"
-        self.command = command
-        killed_at = 20 if command[1].endswith("pong.yaml") else 25
-        self.first = start(self.whole, "", 0, command), start(self.pieces, "learning", killed_at, command)
-        self.resumed = threading.Thread(target=self._resume, daemon=True)
-        self.codes = []
-        self.resumed.start()
-
-    def _resume(self):
-        self.codes = [process.wait() for process in reversed(self.first)]
-        self.codes.append(start(self.pieces, "", 0, [*self.command, "--ckpt_path=last"]).wait())
-
-
-@pytest.fixture(scope="module")
-def killed_runs(tmp_path_factory):
-    """All of them side by side, for most of their time goes into imports."""
-    at_hand = {name: command for name, command in KILLED.items() if "pong" not in name or find_spec("ale_py")}
-    return {name: Pieces(tmp_path_factory.mktemp("killed"), command) for name, command in at_hand.items()}
-
-
-@pytest.mark.parametrize("name", KILLED)
-def test_a_run_that_was_killed_is_the_run_that_was_not(name, killed_runs):
-    from prove_resume import differences, fingerprints
-
-    if name not in killed_runs:
-        pytest.skip("ale_py is not installed")
-    runs = killed_runs[name]
-    runs.resumed.join(PATIENCE)
-    said = "\n".join((folder / "output.txt").read_text()[-3000:] for folder in (runs.whole, runs.pieces))
-    assert runs.codes == [-signal.SIGKILL, 0, 0], said
-    found = differences(fingerprints(runs.whole), fingerprints(runs.pieces))
-    assert not found, f"{len(found)} differ: {found[:12]}"
-
-
-def test_a_run_moves_from_the_cpu_to_the_gpu_and_back(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    groups, steps = [], []
-    for number, (accelerator, env_steps) in enumerate(
-        [("cpu", 1500), (ACCELERATOR, 2500), ("cpu", 3500), (ACCELERATOR, 4000)]
-    ):
-        resume = ["--ckpt_path=last"] if number else []
-        main([*CARTPOLE, f"--trainer.accelerator={accelerator}", f"--stop.max_env_steps={env_steps}", *resume])
-        (path,) = tmp_path.glob("lightning_logs/*/*/checkpoints/last.ckpt")
-        checkpoint = read_checkpoint(path)
-        (state,) = checkpoint["optimizer_states"]
-        groups.append([{k: v for k, v in group.items() if k != "lr"} for group in state["param_groups"]])
-        rates = [group["lr"] for group in state["param_groups"]]
-        assert all(type(rate) is float for rate in rates)
-        steps.append(int(state["state"][0]["step"]))
-        assert steps[-1] == checkpoint["global_step"]
-        assert all(torch.isfinite(value).all() for value in checkpoint["state_dict"].values())
-        assert not any(key in str(checkpoint.keys()) for key in ("graph", "captur"))
-    assert groups[0] == groups[1] == groups[2] == groups[3]
-    assert steps == sorted(set(steps))
 
 
 def test_what_was_learned_on_the_gpu_is_near_what_a_cpu_learns():
