@@ -249,6 +249,7 @@ def test_what_cannot_change_is_refused(folder, monkeypatch, capsys):
         ("--model.network.init_args.hidden_sizes=[60, 84]", "cannot be resumed with another; set --model.network"),
         ("--model.network=lit_dqn.NatureCNN", "NatureCNN takes images"),
         ("--model.optimizer=torch.optim.SGD", "optimizer: the checkpoint's optimiser has other settings"),
+        ("--model.target_update_period=null", "target network, and cannot be resumed without one; set --model.target_"),
         ("--data.updates_per_epoch=32", "updates_per_epoch: the checkpoint was made with 16, not 32"),
         ("--data.num_envs=4", "num_envs: the checkpoint was made with 8, not 4"),
     ]:
@@ -459,6 +460,24 @@ def test_last_is_the_newest_version_and_in_it_the_latest_whole_env_step(folder, 
     assert find_checkpoint(str(checkpoints(0).parent), None).path == checkpoints(0) / "env_step_200.ckpt"
     with pytest.raises(ConfigError, match=r"no last\.ckpt under"):
         find_checkpoint("last", folder)
+
+
+def test_in_a_version_of_its_own_last_and_best_are_those_of_this_version(folder, monkeypatch, capsys):
+    for seed in (1, 2):
+        assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), f"--seed_everything={seed}") == 0
+    older = "lightning_logs/cartpole/version_0"
+    chosen = "--trainer.logger.init_args.version=0"
+    for config in ([f"--config={older}/config.yaml"], [*CARTPOLE, *tiny(), chosen]):
+        for which in ("last", "best"):
+            capsys.readouterr()
+            assert run(monkeypatch, "test", *config, f"--ckpt_path={which}") == 0
+            assert f"agent: {older}/checkpoints/" in capsys.readouterr().err
+    longer = f"--stop.max_env_steps={2 * 80}"
+    assert run(monkeypatch, "fit", f"--config={older}/config.yaml", "--ckpt_path=last", longer) == 0
+    assert f"resume: {older}/checkpoints/env_step_" in capsys.readouterr().err
+    missing = chosen.replace("0", "7")
+    assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), missing, "--ckpt_path=last") == 2
+    assert "there is no last.ckpt under lightning_logs/cartpole/version_7 yet" in capsys.readouterr().err
 
 
 OWN = """

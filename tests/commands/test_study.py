@@ -80,13 +80,21 @@ def test_every_config_of_the_grid_is_checked_before_the_first_run(folder, capsys
     assert sorted(path.name for path in folder.iterdir()) == ["plain.yaml", "tiny.yaml"]
 
 
+@pytest.mark.usefixtures("never_run")
+def test_a_folder_that_cannot_be_written_to_is_named_by_the_studys_own_key(folder, capsys):
+    (folder / "closed").write_text("a file, where no folder can be\n")
+    write(folder, folder="closed/study")
+    assert main("study", ["tiny.yaml"]) == 2
+    assert "error: folder: closed/study cannot be written to" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["study"], "study: the following arguments are required: STUDY.yaml; write: python -m lit_dqn study [-h]"),
         (["study", "tiny.yaml", "--at_once", "0"], "0 must be a whole number, at least 1"),
         (["report", "nowhere"], "report: there is no folder nowhere; give that of a run"),
-        (["report", "."], "config.yaml cannot be read"),
+        (["report", "."], "report: . is not a run, and has no version of one; give the folder of a run"),
         (["report", ".", "--scales", "{a"], "scales: {a is not YAML"),
     ],
 )

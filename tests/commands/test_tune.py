@@ -29,6 +29,7 @@ pytest.importorskip("optuna", reason="Optuna is not installed; it comes with the
 
 from lit_dqn.commands.tuning.trial_jobs import base_of, check_base, settings_of
 from lit_dqn.commands.tuning.trials import Trials
+from lit_dqn.commands.tuning.verbs import main
 
 WITH_LIT_DQN = os.environ | {
     "PYTHONPATH": os.pathsep.join(
@@ -249,6 +250,15 @@ def test_a_search_ends_if_a_config_file_changes_while_it_runs(folder):
     (folder / "base.yaml").unlink()
     with pytest.raises(TrainingError, match=r"^tune: a config file changed .*there is no file base\.yaml"):
         check_base(mine, settings)
+
+
+def test_the_runs_of_another_search_are_not_taken_for_its_own(folder, capsys):
+    write(folder)
+    run = folder / "tuning/tiny/runs/trial_0/CartPole-v1/seed_100"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("of a search with another name\n")
+    assert main("tune", ["tiny.yaml"]) == 2
+    assert "error: folder: tuning/tiny has runs of another search, named or stored" in capsys.readouterr().err
 
 
 @pytest.mark.slow

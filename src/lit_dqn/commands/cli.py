@@ -39,7 +39,7 @@ from lit_dqn.commands.resume import (
     with_settings_of,
 )
 from lit_dqn.commands.run_config import SaveRunConfig
-from lit_dqn.commands.run_name import as_list, expand_folders, folder_of_runs, name_run, run_logger
+from lit_dqn.commands.run_name import as_list, expand_folders, folder_of_runs, name_run, run_logger, version_of_run
 from lit_dqn.commands.trainer import Trainer
 from lit_dqn.commands.trainer_settings import check_trainer, processes
 from lit_dqn.commands.verbs import Verbs
@@ -141,7 +141,8 @@ class CLI(Verbs):
             return
         expand_folders(config.trainer.logger)
         runs = folder_of_runs(run_logger(config.trainer.logger))
-        self.resumed = find_checkpoint(config.ckpt_path, runs, replay=self.config.subcommand == "fit")
+        fits, version = self.config.subcommand == "fit", version_of_run(config, runs)
+        self.resumed = find_checkpoint(config.ckpt_path, runs, fits, version)
         checkpoint = self.resumed.checkpoint
         check_env(checkpoint, config.data.env_id, self.config.subcommand)
         with tempfile.TemporaryDirectory() as folder:

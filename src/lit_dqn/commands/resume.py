@@ -169,7 +169,14 @@ def check_can_resume(checkpoint: Checkpoint, model: LitAgent, data: ReplayDataMo
             f"network: the checkpoint was made with {saved_model.get('network')}, not {model.hparams.get('network')}, "
             f"and cannot be resumed with another; set --model.network {as_typed(saved_model.get('network'))}."
         )
-    check_weights(model, checkpoint.weights(), "ckpt_path", path)
+    weights = checkpoint.weights()
+    if any(name.startswith("target.") for name in weights) is (model.target_update_period is None):
+        without, then = model.target_update_period is None, saved_model.get("target_update_period")
+        raise ConfigError(
+            f"target_update_period: the checkpoint {path} has {'a' if without else 'no'} target network, and cannot be "
+            f"resumed with{'out' if without else ''} one; set --model.target_update_period {as_typed(then)}."
+        )
+    check_weights(model, weights, "ckpt_path", path)
     taken = f"{path}, env step {checkpoint.env_step:,}"
     if data is None:
         log.info("agent: %s", taken)

@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 from lit_dqn.commands.inputs import EXTENDS
 from lit_dqn.envs import env_name
 from lit_dqn.errors import ConfigError
+from lit_dqn.saving.layout import CHECKPOINTS, version_folder
 
 
 def give_folder(config: Namespace) -> None:
@@ -71,6 +72,27 @@ def _expanded(path: str, key: str) -> str:
 def folder_of_runs(logger: Namespace) -> Path:
     """The folder that holds the versions of a run, after `expand_folders`."""
     return Path(logger.init_args.save_dir) / (logger.init_args.get("name") or "")
+
+
+def version_of_run(config: Namespace, runs: Path) -> str | None:
+    """The folder of the version that `last` and `best` mean: the logger's, or that of a run's own config file.
+
+    Args:
+        config: of a verb, after `name_run` and `expand_folders`.
+        runs: the folder that holds the versions of the run.
+
+    Returns:
+        The name of the folder; None if they mean any version.
+
+    """
+    version = run_logger(config.trainer.logger).init_args.get("version")
+    if version is not None:
+        return version_folder(runs, version).name
+    for path in reversed(config.get("config") or []):
+        folder = Path(path or "").resolve().parent
+        if folder.parent == runs.resolve() and (folder / CHECKPOINTS).is_dir():
+            return folder.name
+    return None
 
 
 def name_run(config: Namespace) -> None:

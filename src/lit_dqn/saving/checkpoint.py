@@ -42,7 +42,7 @@ class Checkpoint(Contents):
         path = Path(path)
         if not path.is_file():
             raise ConfigError(
-                f"ckpt_path: there is no checkpoint {path}; give a .ckpt file, a run folder, last or best."
+                f"ckpt_path: there is no checkpoint {path}; give a .ckpt file, such as RUN/checkpoints/last.ckpt."
             )
         try:
             contents = read_archive(path)

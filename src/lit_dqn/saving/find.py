@@ -23,7 +23,7 @@ class Found(NamedTuple):
         return self.checkpoint.path
 
 
-def find_checkpoint(ckpt_path: str, runs: Path, replay: bool = False) -> Found:
+def find_checkpoint(ckpt_path: str, runs: Path, replay: bool = False, version: str | None = None) -> Found:
     """The checkpoint that `--ckpt_path` selects.
 
     Args:
@@ -31,13 +31,14 @@ def find_checkpoint(ckpt_path: str, runs: Path, replay: bool = False) -> Found:
             version that has one; a run folder for the newest intact one in it; or a file.
         runs: the folder that holds the run's versions.
         replay: whether its replay is needed.
+        version: the folder in `runs` in which `last` and `best` are looked for; None: in all.
 
     Raises:
         ConfigError: if there is none.
 
     """
     if ckpt_path in ("last", "best"):
-        folders = _newest_first(runs)
+        folders = [of for of in _newest_first(runs) if version in (None, of.path.parent.name)]
         found = [path for folder in folders for path in folder.newest_first()]
         if ckpt_path == "best":
             found = [path for folder in folders for path in folder.best()]
@@ -45,7 +46,8 @@ def find_checkpoint(ckpt_path: str, runs: Path, replay: bool = False) -> Found:
             remedy = (
                 "start the run without --ckpt_path" if replay else "train an agent first, by fit with the same --config"
             )
-            raise ConfigError(f"ckpt_path: there is no {ckpt_path}.ckpt under {runs} yet; {remedy}.")
+            under = runs if version is None else runs / version
+            raise ConfigError(f"ckpt_path: there is no {ckpt_path}.ckpt under {under} yet; {remedy}.")
         return _first_whole(found, replay)
     path = Path(ckpt_path)
     if not path.is_dir():

@@ -13,7 +13,7 @@ from lit_dqn.commands.studies.description import read_scales, read_study
 from lit_dqn.commands.studies.records import Record, is_tested, result_of, settings_of, versions_of
 from lit_dqn.errors import ConfigError, Interrupted, TrainingError, one_line
 from lit_dqn.saving import durable
-from lit_dqn.saving.layout import REPORT, STUDY, STUDY_LOCK
+from lit_dqn.saving.layout import CONFIG, REPORT, STUDY, STUDY_LOCK
 from lit_dqn.saving.lock import Lock
 
 
@@ -87,6 +87,7 @@ def study(words: Sequence[str]) -> None:
     from lit_dqn.commands.studies.jobs import jobs_of, write_jobs
     from lit_dqn.commands.studies.view import StudyView
 
+    check_folder(described.folder)
     jobs = jobs_of(described)
     lock = _locked(described.folder)
     try:
@@ -138,6 +139,19 @@ def _scales(text: str | None) -> dict[str, tuple[float, float]]:
         raise ConfigError(f"scales: {text} is not YAML ({one_line(error)}); give {{Task: [0, 500]}}.") from error
 
 
+def check_folder(folder: Path) -> None:
+    """See that the folder of a study or a search can be written to, before its runs are built.
+
+    Raises:
+        ConfigError: if not.
+
+    """
+    try:
+        durable.check_can_be_made(folder)
+    except OSError as error:
+        raise ConfigError(f"folder: {folder} cannot be written to ({error.strerror}); give another.") from error
+
+
 def _locked(folder: Path) -> Lock:
     try:
         durable.make_folder(folder)
@@ -185,6 +199,8 @@ def _records_of(named: str) -> list[Record]:
     if not folder.is_dir():
         raise ConfigError(f"report: there is no folder {folder}; give that of a run, such as lightning_logs/cartpole.")
     versions = versions_of(folder) or [folder]
+    if not (versions[0] / CONFIG).is_file():
+        raise ConfigError(f"report: {folder} is not a run, and has no version of one; give the folder of a run.")
     agent = name if equals and not Path(named).is_dir() else versions[0].resolve().parent.name
     records = []
     for version in versions:

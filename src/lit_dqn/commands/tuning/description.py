@@ -143,7 +143,8 @@ def _overrides(said: Any) -> dict[str, Any]:
         )
     for key in said:
         if any(key == name or str(key).startswith(f"{name}.") for name in OF_THE_STUDY):
-            raise ConfigError(f"overrides: {key} is set by the search; leave it out.")
+            remedy = "give it in one of the configs" if key == "data.env_id" else "leave it out"
+            raise ConfigError(f"overrides: {key} is set by the search; {remedy}.")
     return {str(key): value for key, value in said.items()}
 
 

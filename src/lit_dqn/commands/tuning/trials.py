@@ -103,6 +103,10 @@ class Trials:
 
     # --- starting trials ---
 
+    def any_of_this_place(self) -> bool:
+        """Whether a process in this folder has started a trial."""
+        return any(trial.user_attrs.get(PLACE) == self._place for trial in self._study.get_trials(deepcopy=False))
+
     def begin(self) -> Trial | None:
         """A new trial, owned by this place from the start; None if all have been started."""
         if len(self._study.get_trials(deepcopy=False)) >= self._search.trials:

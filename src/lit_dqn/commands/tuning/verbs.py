@@ -9,13 +9,13 @@ from pathlib import Path
 
 from lit_dqn.commands.inputs import PROGRAM, first_look, say_error
 from lit_dqn.commands.studies.description import Job
-from lit_dqn.commands.studies.verbs import Words, positive
+from lit_dqn.commands.studies.verbs import Words, check_folder, positive
 from lit_dqn.commands.tuning.description import read_search
 from lit_dqn.commands.tuning.rows import Trial, best_of
 from lit_dqn.commands.tuning.samples import in_space, samples
 from lit_dqn.errors import ConfigError, Interrupted, TrainingError
 from lit_dqn.saving import durable
-from lit_dqn.saving.layout import PLACE, REPORT, STUDY_LOCK, WINNER
+from lit_dqn.saving.layout import CONFIG, PLACE, REPORT, RUNS, STUDY_LOCK, WINNER
 from lit_dqn.saving.lock import Lock
 
 
@@ -86,12 +86,19 @@ def tune(words: Sequence[str]) -> None:
     from lit_dqn.commands.tuning.tuner import Tuner
     from lit_dqn.commands.tuning.view import TuneView
 
+    check_folder(search.folder)
     base = base_of(search)
     check_rates(search, base)
     check_memory([base] * search.at_once, search.at_once)
     build_samples(search)
     settings = settings_of(search, base)
     trials = Trials(search, settings, _place(search.folder))
+    # A trial is in the storage before its runs are in the folder.
+    if any((search.folder / RUNS).glob(f"*/*/*/{CONFIG}")) and not trials.any_of_this_place():
+        raise ConfigError(
+            f"folder: {search.folder} has runs of another search, named or stored differently; give another, or delete "
+            f"{search.folder / RUNS}."
+        )
 
     def jobs_of(trial: Trial) -> list[Job]:
         check_base(search, settings)
