@@ -55,6 +55,25 @@ def test_an_unknown_env_is_refused_with_near_names(env_id, near):
     assert near in message.split("did you mean")[1]
 
 
+@pytest.mark.parametrize(
+    ("env_id", "near"),
+    [
+        ("faulty:lit_dqn_tests/Faulty-v1", "faulty:lit_dqn_tests/Faulty-v0"),
+        ("faulty:Faulty-v0", "faulty:lit_dqn_tests/Faulty-v0"),
+        ("Maze-v0", "lit_dqn/Maze-v0"),
+    ],
+)
+def test_a_near_name_is_one_to_type(env_id, near):
+    assert f"; did you mean {near} or " in refusal(env_id).replace("?", " or ")
+    make_env(near).close()
+
+
+@pytest.mark.parametrize("env_id", ["Pong-v5", "ale_py:Pong-v5"])
+def test_a_game_of_ale_is_found_without_its_namespace(env_id):
+    pytest.importorskip("ale_py")
+    assert refusal(env_id) == f"env_id: there is no environment '{env_id}'; did you mean ALE/Pong-v5?"
+
+
 def test_an_env_without_near_names_hints_at_its_package():
     message = refusal("Xyzzy_qqq")
     assert "'Xyzzy_qqq'" in message

@@ -1,4 +1,6 @@
+import contextlib
 import difflib
+import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -62,7 +64,7 @@ def make_env(
     try:
         env = gymnasium.make(env_id, **(env_kwargs or {}))
     except gymnasium.error.UnregisteredEnv as error:
-        near = difflib.get_close_matches(env_id.split(":")[-1], gymnasium.registry, n=3, cutoff=0.5)
+        near = _near(env_id)
         hint = f"did you mean {' or '.join(near)}?" if near else "is the package that registers it installed?"
         raise ConfigError(f"env_id: there is no environment {env_id!r}; {hint}") from error
     except ConfigError:
@@ -83,6 +85,19 @@ def make_env(
     except ConfigError:
         env.close()
         raise
+
+
+def _near(env_id: str) -> list[str]:
+    """Ids like an unknown one, as they must be typed; first of all those that differ only by their namespace."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("ale_py")  # it registers its games
+    module, colon, name = env_id.rpartition(":")
+    # Without `ALE/`, ale_py has each game several times, under names of old.
+    ids = [
+        known for known, spec in gymnasium.registry.items() if is_atari(known) or "ale_py" not in str(spec.entry_point)
+    ]
+    near = [known for known in ids if env_name(known) == name] or difflib.get_close_matches(name, ids, cutoff=0.5)
+    return [known if is_atari(known) else f"{module}{colon}{known}" for known in near]
 
 
 def _draw_without_a_screen() -> None:
