@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 from multiprocessing import forkserver
 
@@ -109,6 +110,21 @@ def test_observations_that_are_no_arrays_are_refused_by_their_type(space):
     message = refusal("lit_dqn_tests/Odd-v0", {"observation_space": space})
     assert "'lit_dqn_tests/Odd-v0'" in message
     assert type(space).__name__ in message
+
+
+@pytest.mark.parametrize(
+    ("shape", "sentence"),
+    [
+        ((), "shows single numbers, .* set --data.wrappers '\\[gymnasium.wrappers.FlattenObservation\\]', which"),
+        ((0,), "shows observations of shape \\(0,\\), which hold no number; give it others"),
+        ((3, 0), "shows observations of shape \\(3, 0\\), which hold no number"),
+    ],
+)
+def test_observations_without_an_axis_or_a_number_are_refused(shape, sentence):
+    space = spaces.Box(0, 1, shape, np.float32)
+    assert re.match(
+        f"env_id: 'lit_dqn_tests/Odd-v0' {sentence}", refusal("lit_dqn_tests/Odd-v0", {"observation_space": space})
+    )
 
 
 def test_env_kwargs_reach_the_env():

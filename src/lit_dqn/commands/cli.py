@@ -41,7 +41,7 @@ from lit_dqn.commands.resume import (
 from lit_dqn.commands.run_config import SaveRunConfig
 from lit_dqn.commands.run_name import as_list, expand_folders, folder_of_runs, name_run, run_logger
 from lit_dqn.commands.trainer import Trainer
-from lit_dqn.commands.trainer_settings import check_trainer, processes
+from lit_dqn.commands.trainer_settings import check_episodes, check_trainer, processes
 from lit_dqn.commands.verbs import Verbs
 from lit_dqn.errors import ConfigError, TrainingError, one_line
 from lit_dqn.saving import durable
@@ -164,6 +164,7 @@ class CLI(Verbs):
         # Resuming in a run's folder changes the logger, which does not belong to the run's settings.
         self.save_config_kwargs = {"as_given": copy.deepcopy(config)}
         check_trainer(config.trainer)
+        check_episodes(config.trainer, str(self.subcommand))
         if self.subcommand == "fit" and not config.get("plan"):  # one process does everything else
             self.processes = processes(config.trainer)
         if self.processes == 1:

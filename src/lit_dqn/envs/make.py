@@ -164,6 +164,17 @@ def _as_arrays(env_id: str, env: gymnasium.Env, name: str) -> gymnasium.Env:
             "arrays (Box), numbers (Discrete), and several of them (Dict, Tuple); wrap it, by a class in data.wrappers "
             "that makes such of them."
         )
+    shape = env.observation_space.shape
+    if shape == ():
+        raise ConfigError(
+            f"env_id: {env_id!r} shows single numbers, observations of shape (), and a network takes arrays; set "
+            "--data.wrappers '[gymnasium.wrappers.FlattenObservation]', which makes each an array of one number."
+        )
+    if 0 in shape:
+        raise ConfigError(
+            f"env_id: {env_id!r} shows observations of shape {shape}, which hold no number; give it others by a class "
+            "in data.wrappers, or choose another environment."
+        )
     are_bytes = env.observation_space.dtype in (np.uint8, np.bool_)
     return ChannelsFirst(env) if are_bytes and channels_last(env.observation_space) else env
 
