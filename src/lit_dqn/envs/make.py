@@ -16,7 +16,7 @@ from lit_dqn.branches import MOST
 from lit_dqn.envs.actions import CombinedActions, num_combinations
 from lit_dqn.envs.atari.vec import AtariGame, AtariProtocol, AtariVec, is_atari
 from lit_dqn.envs.checks import CheckedEnv
-from lit_dqn.envs.masks import MaskedEnv, MaskFromObservation, holds_a_mask
+from lit_dqn.envs.masks import OBSERVATION, MaskedEnv, MaskFromObservation, holds_a_mask
 from lit_dqn.envs.observations import ChannelsFirst, channels_last
 from lit_dqn.envs.parts import RowEnv
 from lit_dqn.envs.processes import ProcessVec
@@ -77,11 +77,12 @@ def make_env(
     try:
         for wrapper in wrappers:
             env = _wrapped(env_id, env, wrapper)
-        if action_mask and holds_a_mask(env.observation_space):
+        shown_in = OBSERVATION if holds_a_mask(env.observation_space) else "info"
+        if action_mask and shown_in == OBSERVATION:
             env = MaskFromObservation(env)
         name = f"env {number} of {env_id}"
         checked = CheckedEnv(_as_arrays(env_id, env, name), name)
-        return MaskedEnv(checked, name) if action_mask else checked
+        return MaskedEnv(checked, name, shown_in) if action_mask else checked
     except ConfigError:
         env.close()
         raise
@@ -243,7 +244,15 @@ def make_vec(
     makes = [partial(make_env, env_id, env_kwargs, wrappers, action_mask=action_mask, number=n) for n in numbers]
     if processes:
         return ProcessVec(env_id, makes, first_env)
-    return SyncVectorEnv(makes, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+    return _SyncVec(env_id, makes)
+
+
+class _SyncVec(SyncVectorEnv):
+    """Envs in this process, one after the other, that never reset themselves."""
+
+    def __init__(self, env_id: str, makes: Sequence[Callable[[], gymnasium.Env]]) -> None:
+        super().__init__(makes, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+        self.env_id = env_id
 
 
 def env_name(env_id: str) -> str:
