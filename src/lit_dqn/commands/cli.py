@@ -24,6 +24,7 @@ from lit_dqn.callbacks import (
     TrainingStatistics,
     TrajectoryWriter,
 )
+from lit_dqn.callbacks.results import check_results_of
 from lit_dqn.callbacks.run_folder import already_there
 from lit_dqn.commands.inputs import EXTENDS, PROGRAM, first_look
 from lit_dqn.commands.launch_checks import check_accelerator
@@ -208,9 +209,10 @@ class CLI(Verbs):
 
     def _check_folder(self, config: Namespace, runs: Path | None) -> None:
         """Refuse an output folder that cannot be written to, before the work starts."""
+        if self.subcommand == "test" and self.resumed is not None:
+            check_results_of(self.resumed.path)
         key, folder = {
             "fit": ("trainer.logger.init_args.save_dir", None if config.get("plan") else runs),
-            "test": ("ckpt_path", None if self.resumed is None else self.resumed.path.parent),
             "export": ("output_dir", Path(config.output_dir) if config.get("output_dir") else None),
         }.get(str(self.subcommand), ("", None))
         try:
