@@ -21,8 +21,15 @@ class Faulty(gymnasium.Env):
         self.steps = 0
         observation = np.zeros(2, np.float32)
         if self.faulty_step == 0:
-            wrong = {"observation": np.array([0, NAN], np.float32), "no observation": None, "shape": np.zeros(3)}
+            wrong = {
+                "observation": np.array([0, NAN], np.float32),
+                "no observation": None,
+                "shape": np.zeros(3),
+                "too large": np.array([0, 1e300]),
+            }
             observation = wrong.get(self.fault, observation)
+            if self.fault in ("info", "nothing"):
+                return (observation, None) if self.fault == "info" else None
         return observation if self.fault == "no info" else (observation, {})
 
     def step(self, action):
@@ -36,13 +43,26 @@ class Faulty(gymnasium.Env):
                 "no observation": None,
                 "shape": np.zeros(3, np.float32),
                 "large": np.full(2, 3e38, np.float32),
+                "too large": np.array([0, -1e300]),
             }
             observation = observations.get(self.fault, observation)
             if self.fault == "four values":
                 return observation, reward, False, {}
             if self.fault == "one value":
                 return observation
+            if self.fault == "nothing":
+                return None
+            if self.fault == "own mistake":
+                _, _ = (1, 2, 3)
+            ends = {"two ends": np.zeros(2, bool), "no end": None}
+            if self.fault in ends:
+                return observation, reward, ends[self.fault], False, {}
+            if self.fault == "two truncations":
+                return observation, reward, False, np.zeros(2, bool), {}
+            if self.fault == "info":
+                return observation, reward, False, False, None
         return observation, reward, False, self.steps == 20, {}
 
 
 gymnasium.register("lit_dqn_tests/Faulty-v0", Faulty)
+gymnasium.register("lit_dqn_tests/FaultyLimited-v0", Faulty, max_episode_steps=1000)

@@ -75,6 +75,15 @@ def test_every_verb_plays_what_is_allowed(config, monkeypatch, capsys):
     assert "which actions are allowed: set --data.action_mask true." in capsys.readouterr().err
 
 
+def test_a_run_that_is_validated_without_its_masks_is_another_task(config, monkeypatch, capsys):
+    taxi = (config, "--data.env_id=Taxi-v4", "--data.env_kwargs={}", "--data.eval_max_steps=9")
+    assert run(monkeypatch, "fit", *taxi) == 0
+    told = "data.action_mask: false now, but true when the agent was trained; this is another task"
+    for mask in ("true", "false"):
+        assert run(monkeypatch, "validate", *taxi, "--ckpt_path=last", f"--data.action_mask={mask}") == 0
+        assert (told in capsys.readouterr().err) == (mask == "false")
+
+
 @pytest.mark.slow
 def test_the_export_takes_a_mask_and_says_that_no_forbidden_action_is_best(config, monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime")

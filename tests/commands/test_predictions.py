@@ -1,7 +1,10 @@
 """Where `predict`, `export` and `test` write: never over anything, never two runs into one place."""
 
+import errno
 import json
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +118,26 @@ def test_results_that_cannot_be_written_are_reported_after_the_score(version, mo
     assert run(monkeypatch, "test", *CARTPOLE, *tiny(), "--ckpt_path=elsewhere/last.ckpt") == 0
     (entry,) = json.loads(Path("elsewhere/results.json").read_text())
     assert entry["env_step"] == 104
+
+
+@pytest.mark.parametrize("forbidden", [".", "checkpoints"])
+def test_a_run_whose_folder_is_read_only_is_refused_before_it_is_tested(forbidden, version, monkeypatch, capsys):
+    class Folder(tempfile.TemporaryDirectory):  # root may write everywhere
+        def __init__(self, dir=None, prefix=None):
+            if prefix == ".can_it_be_written" and dir == (version / forbidden).resolve():
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(dir))
+            super().__init__(dir=dir, prefix=prefix)
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", Folder)
+    before = files(version)
+    code = run(monkeypatch, "test", *CARTPOLE, *tiny(), "--ckpt_path=last")
+    said = capsys.readouterr().err
+    if forbidden == "checkpoints":  # where `test` writes nothing
+        assert code == 0
+        assert files(version).keys() - before.keys() == {"results.json"}
+        return
+    assert code == 2
+    results = Path("lightning_logs/cartpole/version_0/results.json")
+    assert f"error: ckpt_path: the results cannot be written to {results} (Permission denied); fix that, or" in said
+    assert "return" not in said
+    assert files(version) == before

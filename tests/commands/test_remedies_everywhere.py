@@ -55,6 +55,8 @@ SPACES = {
     "dict": gymnasium.spaces.Dict({"a": gymnasium.spaces.Box(0, 1, (2,), np.float32)}),
     "texts": gymnasium.spaces.Dict({"said": gymnasium.spaces.Text(5), "one": gymnasium.spaces.Discrete(2)}),
     "sequence": gymnasium.spaces.Sequence(gymnasium.spaces.Discrete(2)),
+    "number": gymnasium.spaces.Box(0, 1, (), np.float32),
+    "nothing": gymnasium.spaces.Box(0, 1, (0,), np.float32),
     "rows": gymnasium.spaces.Box(0, 1, (20, 40), np.float32),
     "floats": gymnasium.spaces.Box(0, 1, (40, 44, 3), np.float32),
     "small": gymnasium.spaces.Box(0, 1, (1, 8, 8), np.float32),
@@ -199,6 +201,9 @@ CASES = [
     CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space dict --data.frame_stack 2",
     CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space texts",
     CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space sequence",
+    CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space number",
+    CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space nothing",
+    CARTPOLE.replace("fit", "validate", 1) + "--trainer.limit_val_batches 0",
     CARTPOLE + "--model.network lit_dqn.PartsNetwork",
     CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space floats --model.network NatureCNN",
     CARTPOLE + "--data.env_id lit_dqn_tests/Shown-v0 --data.env_kwargs.space dict --model.network lit_dqn.PartsNetwork "

@@ -119,7 +119,7 @@ def test_the_module_that_registers_an_env_is_no_part_of_its_name(two_runs, monke
 def test_another_task_of_the_same_env_is_reported_and_cannot_be_resumed(two_runs, monkeypatch, capsys):
     one, _ = two_runs
     arguments = ("--config", one / "config.yaml", "--ckpt_path", one)
-    told = "data.env_kwargs.sutton_barto_reward is True now, but the agent was trained with None: this is another task"
+    told = "sutton_barto_reward: true now, but not set when the agent was trained; this is another task"
     for other in ((), ("--data.env_kwargs.sutton_barto_reward=true",)):
         assert run(monkeypatch, "test", *arguments, *other) == 0, capsys.readouterr().err
         assert capsys.readouterr().err.count(told) == len(other)

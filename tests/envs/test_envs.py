@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 from multiprocessing import forkserver
 
@@ -55,6 +56,25 @@ def test_an_unknown_env_is_refused_with_near_names(env_id, near):
     assert near in message.split("did you mean")[1]
 
 
+@pytest.mark.parametrize(
+    ("env_id", "near"),
+    [
+        ("faulty:lit_dqn_tests/Faulty-v1", "faulty:lit_dqn_tests/Faulty-v0"),
+        ("faulty:Faulty-v0", "faulty:lit_dqn_tests/Faulty-v0"),
+        ("Maze-v0", "lit_dqn/Maze-v0"),
+    ],
+)
+def test_a_near_name_is_one_to_type(env_id, near):
+    assert f"; did you mean {near} or " in refusal(env_id).replace("?", " or ")
+    make_env(near).close()
+
+
+@pytest.mark.parametrize("env_id", ["Pong-v5", "ale_py:Pong-v5"])
+def test_a_game_of_ale_is_found_without_its_namespace(env_id):
+    pytest.importorskip("ale_py")
+    assert refusal(env_id) == f"env_id: there is no environment '{env_id}'; did you mean ALE/Pong-v5?"
+
+
 def test_an_env_without_near_names_hints_at_its_package():
     message = refusal("Xyzzy_qqq")
     assert "'Xyzzy_qqq'" in message
@@ -90,6 +110,21 @@ def test_observations_that_are_no_arrays_are_refused_by_their_type(space):
     message = refusal("lit_dqn_tests/Odd-v0", {"observation_space": space})
     assert "'lit_dqn_tests/Odd-v0'" in message
     assert type(space).__name__ in message
+
+
+@pytest.mark.parametrize(
+    ("shape", "sentence"),
+    [
+        ((), "shows single numbers, .* set --data.wrappers '\\[gymnasium.wrappers.FlattenObservation\\]', which"),
+        ((0,), "shows observations of shape \\(0,\\), which hold no number; give it others"),
+        ((3, 0), "shows observations of shape \\(3, 0\\), which hold no number"),
+    ],
+)
+def test_observations_without_an_axis_or_a_number_are_refused(shape, sentence):
+    space = spaces.Box(0, 1, shape, np.float32)
+    assert re.match(
+        f"env_id: 'lit_dqn_tests/Odd-v0' {sentence}", refusal("lit_dqn_tests/Odd-v0", {"observation_space": space})
+    )
 
 
 def test_env_kwargs_reach_the_env():

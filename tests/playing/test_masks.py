@@ -3,9 +3,11 @@
 import copy
 import warnings
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from forbidding import FORBIDDING_ENV, GOAL, MASKS, NUM_ACTIONS, Tempted, actions_at, masks_at
 from lit_dqn import EpsilonGreedy, Greedy, Latest, Prioritized, Rollout, Softmax, Uniform, UniformRandom
@@ -130,6 +132,99 @@ def test_a_mask_that_is_not_there_or_no_mask_is_refused_before_the_run(mask):
     with pytest.raises(ConfigError, match=BAD[mask]) as error:
         ReplayDataModule(FORBIDDING_ENV, {"mask": mask}, action_mask=True)
     assert "\n" not in str(error.value)
+
+
+class Breaking(gymnasium.Env):
+    """Shows right masks, and what it is given with its third step."""
+
+    def __init__(self, third, key="action_mask", parts=False, in_observation=False):
+        self.third, self.key, self.in_observation = third, key, in_observation
+        self.action_space = spaces.MultiDiscrete([3, 2]) if parts else spaces.Discrete(2)
+        self.right = (np.ones(3, np.int8), np.ones(2, np.int8)) if parts else np.ones(2, np.int8)
+        box = spaces.Box(0, 1, (2,), np.float32)
+        self.observation_space = spaces.Dict({"observation": box, "action_mask": box}) if in_observation else box
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return self.shown("action_mask", self.right)
+
+    def step(self, action):
+        self.steps += 1
+        wrong = (self.key, self.third) if self.steps == 3 else ("action_mask", self.right)
+        observation, info = self.shown(*wrong)
+        return observation, 0.0, False, False, info
+
+    def shown(self, key, mask):
+        observation = np.zeros(2, np.float32)
+        return ({"observation": observation, key: mask}, {}) if self.in_observation else (observation, {key: mask})
+
+
+gymnasium.register("lit_dqn_tests/Breaking-v0", Breaking, disable_env_checker=True)
+
+LATER = {
+    "no info": (
+        {"third": [1, 1], "key": "mask"},
+        r"gives no info\['action_mask'\] {}; let the env or a wrapper give it",
+    ),
+    "no part": (
+        {"third": [1, 1], "key": "mask", "in_observation": True},
+        r"gives no observation\['action_mask'\] {}; fix the environment: its observation space says that it is there",
+    ),
+    "short part": (
+        {"third": [1], "in_observation": True},
+        r"gives an observation\['action_mask'\] of shape \(1,\) {}, but it has 2 actions; fix the environment: a mask",
+    ),
+    "texts": (
+        {"third": ["yes", "no"]},
+        r"gives an info\['action_mask'\] of dtype <U3 {}, but it has 2 actions; fix the environment: a mask has one "
+        r"number for each action\.$",
+    ),
+    "ragged": ({"third": [[1], [1, 1]]}, r"of rows of different lengths {}, but it has 2 actions"),
+    "nothing": ({"third": None}, r"of dtype object {}, but it has 2 actions"),
+    "lengths": (
+        {"third": ([1, 1, 1], [1, 1, 1, 1]), "parts": True},
+        r"gives an info\['action_mask'\] of shape \(3,\) and shape \(4,\) {}, but its actions have \(3, 2\) choices; "
+        r"fix the environment: a mask has one number for each choice\.$",
+    ),
+    "a missing part": ({"third": (np.ones(3), None), "parts": True}, r"of shape \(3,\) and dtype object {}, but its"),
+    "texts of parts": (
+        {"third": (["a", "b", "c"], [1, 1]), "parts": True},
+        r"of dtype <U1 and shape \(2,\) {}, but its",
+    ),
+    "one for six": ({"third": np.ones(5), "parts": True}, r"of shape \(5,\) {}, but it has 6 actions"),
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_a_mask_that_goes_wrong_later_is_said_of_the_env(name):
+    env_kwargs, sentence = LATER[name]
+    envs = make_vec("lit_dqn_tests/Breaking-v0", 2, env_kwargs, action_mask=True)
+    envs.reset(seed=[0, 1])
+    for _ in range(2):
+        envs.step(np.zeros(2, np.int64))
+    said = rf"^action_mask: env 0 of lit_dqn_tests/Breaking-v0 .*{sentence.format('after step 3 of its episode')}"
+    with pytest.raises(TrainingError, match=said):
+        envs.step(np.zeros(2, np.int64))
+
+
+@pytest.mark.parametrize(("parts", "in_observation"), [(False, False), (True, False), (False, True)])
+def test_no_info_where_a_mask_belongs_is_said_of_the_env(parts, in_observation, monkeypatch):
+    env_kwargs = {"third": 0, "parts": parts, "in_observation": in_observation}
+    env = make_env("lit_dqn_tests/Breaking-v0", env_kwargs, action_mask=True)
+    env.reset(seed=0)
+    shown, _ = env.unwrapped.shown("action_mask", env.unwrapped.right)
+    monkeypatch.setattr(Breaking, "step", lambda *_: (shown, 0.0, False, False, None))
+    with pytest.raises(TrainingError, match="env 0 of lit_dqn_tests/Breaking-v0 gives the info None in step 1"):
+        env.step(0)
+
+
+def test_an_observation_that_lacks_all_but_the_mask_is_said_of_the_env(monkeypatch):
+    env = make_env("lit_dqn_tests/Breaking-v0", {"third": [1, 1], "in_observation": True}, action_mask=True)
+    env.reset(seed=0)
+    for shown in ({"action_mask": [1, 1]}, None):
+        monkeypatch.setattr(Breaking, "shown", lambda *_, shown=shown: (shown, {}))
+        with pytest.raises(TrainingError, match=r"env 0 of .*/Breaking-v0 shows no observation but None in step"):
+            env.step(0)
 
 
 def test_masks_of_ale_games_and_unused_masks_in_observations_are_refused():

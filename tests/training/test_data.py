@@ -299,7 +299,7 @@ def test_evaluation_plays_the_same_episodes_each_time_and_leaves_training_alone(
 def test_evaluation_plays_in_processes_where_training_does(env_processes, kind):
     class Look(lightning.Callback):
         def on_validation_start(self, trainer, pl_module):
-            assert type(trainer.val_dataloaders.envs) is kind
+            assert isinstance(trainer.val_dataloaders.envs, kind)
             looked.append(trainer.val_dataloaders.envs.num_envs)
 
     looked = []

@@ -75,15 +75,41 @@ class ResultsWriter(Callback):
                 {"return": e.total_reward, "length": e.length, "terminated": e.terminated} for e in self._episodes
             ],
         }
-        path = (run_of_checkpoint(checkpoint) or checkpoint.parent) / RESULTS
+        path = _results_of(checkpoint)
         try:
             _append(path, entry)
         except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"ckpt_path: the results cannot be written to {path} ({one_line(error)}); fix that, or copy the "
-                "checkpoint to a folder that you may write to."
-            ) from error
+            raise _cannot_be_written(path, error) from error
         log.info("results: %s", path)
+
+
+def check_results_of(checkpoint: Path) -> None:
+    """Refuse to test a checkpoint whose results could not be written, before anything is played.
+
+    Args:
+        checkpoint: its file.
+
+    Raises:
+        ConfigError: if the folder of its run cannot be written to.
+
+    """
+    path = _results_of(checkpoint)
+    try:
+        durable.check_can_be_made(path.parent)
+    except OSError as error:
+        raise _cannot_be_written(path, error) from error
+
+
+def _results_of(checkpoint: Path) -> Path:
+    return (run_of_checkpoint(checkpoint) or checkpoint.parent) / RESULTS
+
+
+def _cannot_be_written(path: Path, error: OSError | ValueError) -> ConfigError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+    return ConfigError(
+        f"ckpt_path: the results cannot be written to {path} ({reason}); fix that, or copy the checkpoint to a folder "
+        "that you may write to."
+    )
 
 
 def standard_error(spread: float, count: int) -> float | None:

@@ -24,6 +24,7 @@ from lit_dqn.callbacks import (
     TrainingStatistics,
     TrajectoryWriter,
 )
+from lit_dqn.callbacks.results import check_results_of
 from lit_dqn.callbacks.run_folder import already_there
 from lit_dqn.commands.inputs import EXTENDS, PROGRAM, first_look
 from lit_dqn.commands.launch_checks import check_accelerator
@@ -41,7 +42,7 @@ from lit_dqn.commands.resume import (
 from lit_dqn.commands.run_config import SaveRunConfig
 from lit_dqn.commands.run_name import as_list, expand_folders, folder_of_runs, name_run, run_logger, version_of_run
 from lit_dqn.commands.trainer import Trainer
-from lit_dqn.commands.trainer_settings import check_trainer, processes
+from lit_dqn.commands.trainer_settings import check_episodes, check_trainer, processes
 from lit_dqn.commands.verbs import Verbs
 from lit_dqn.errors import ConfigError, TrainingError, one_line
 from lit_dqn.saving import durable
@@ -165,6 +166,7 @@ class CLI(Verbs):
         # Resuming in a run's folder changes the logger, which does not belong to the run's settings.
         self.save_config_kwargs = {"as_given": copy.deepcopy(config)}
         check_trainer(config.trainer)
+        check_episodes(config.trainer, str(self.subcommand))
         if self.subcommand == "fit" and not config.get("plan"):  # one process does everything else
             self.processes = processes(config.trainer)
         if self.processes == 1:
@@ -208,9 +210,10 @@ class CLI(Verbs):
 
     def _check_folder(self, config: Namespace, runs: Path | None) -> None:
         """Refuse an output folder that cannot be written to, before the work starts."""
+        if self.subcommand == "test" and self.resumed is not None:
+            check_results_of(self.resumed.path)
         key, folder = {
             "fit": ("trainer.logger.init_args.save_dir", None if config.get("plan") else runs),
-            "test": ("ckpt_path", None if self.resumed is None else self.resumed.path.parent),
             "export": ("output_dir", Path(config.output_dir) if config.get("output_dir") else None),
         }.get(str(self.subcommand), ("", None))
         try:

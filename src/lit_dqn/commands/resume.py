@@ -145,9 +145,13 @@ def warn_of_other_env(checkpoint: Checkpoint, data: ReplayDataModule) -> None:
     saved = {"action_mask": False, **checkpoint.settings.data}  # earlier releases had no masks
     keys = ("env_kwargs", "wrappers", "action_mask")
     # Both None and an empty list mean no wrappers.
-    then, now = ({key: of[key] or None for key in keys if key in of} for of in (saved, data.hparams))
+    then, now = (
+        {key: of[key] if of[key] is False else of[key] or None for key in keys if key in of}
+        for of in (saved, data.hparams)
+    )
     for key, before, after in _differences(then, now):
-        log.warning("data.%s is %s now, but the agent was trained with %s: this is another task", key, after, before)
+        words = ["not set" if value is None else as_typed(value) for value in (after, before)]
+        log.warning("data.%s: %s now, but %s when the agent was trained; this is another task", key, *words)
 
 
 def check_can_resume(checkpoint: Checkpoint, model: LitAgent, data: ReplayDataModule | None) -> None:

@@ -26,7 +26,8 @@ INSTEAD = {
 WHOLE_EPOCHS = ("limit_train_batches", "val_check_interval")
 """Limits for which 1.0 means all, and 1 means one."""
 
-EPISODES = ("limit_val_batches", "limit_test_batches", "limit_predict_batches")
+EPISODES = {"validate": "limit_val_batches", "test": "limit_test_batches", "predict": "limit_predict_batches"}
+"""How many episodes each verb plays."""
 
 LIMITS = {"max_epochs": "epochs", "max_steps": "updates"}
 DURATION = re.compile(r"\d+:\d\d?:\d\d?:\d\d?")
@@ -48,7 +49,7 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
         neutral = (None, 1.0) if key in WHOLE_EPOCHS else (None, False, 0)
         if value not in neutral or (key in WHOLE_EPOCHS and _is_whole(value)):
             raise ConfigError(f"trainer.{key}: {value} is not possible: {remedy}.")
-    for key in EPISODES:
+    for key in EPISODES.values():
         value = settings.get(key)
         if value not in (None, 0.0, 1.0) and not (isinstance(value, int) and value > 1):
             raise ConfigError(
@@ -106,6 +107,25 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
         value = settings.get(key)
         if _is_whole(value) and value < least:
             raise ConfigError(f"trainer.{key}: {value} must be at least {least}; set --trainer.{key} {max(least, 1)}.")
+
+
+def check_episodes(settings: Mapping[str, Any], verb: str) -> None:
+    """Refuse a verb that plays episodes, and is told to play none.
+
+    Args:
+        settings: as for `check_trainer`.
+        verb: such as `validate`.
+
+    Raises:
+        ConfigError: names the option and the remedy.
+
+    """
+    key = EPISODES.get(verb, "")
+    if settings.get(key) == 0:
+        raise ConfigError(
+            f"trainer.{key}: {settings[key]} leaves {verb} no episode to play; set --trainer.{key} 1.0 for all of "
+            "data.eval_episodes."
+        )
 
 
 def processes(settings: Mapping[str, Any]) -> int:

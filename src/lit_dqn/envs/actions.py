@@ -66,14 +66,31 @@ class CombinedActions(gymnasium.ActionWrapper):
         return observation, reward, terminated, truncated, self._with_one_mask(info)
 
     def _with_one_mask(self, info: dict[str, Any]) -> dict[str, Any]:
-        masks = info.get("action_mask")
+        masks = info.get("action_mask") if isinstance(info, dict) else None
         many = self._branches.num_actions > MOST_COMBINATIONS  # then nobody asks for masks
-        if many or not isinstance(masks, tuple) or tuple(map(len, masks)) != self._branches.choices:
+        if many or not isinstance(masks, tuple):
             return info
+        try:
+            parts = [as_mask(mask, num) for mask, num in zip(masks, self._branches.choices, strict=True)]
+        except ValueError:
+            return info  # `MaskedEnv` refuses it
         allowed = np.ones(1, np.bool_)
-        for mask in masks:
-            allowed = np.logical_and.outer(allowed, np.asarray(mask).astype(np.bool_))
+        for part in parts:
+            allowed = np.logical_and.outer(allowed, part)
         return {**info, "action_mask": allowed.reshape(-1)}
+
+
+def as_mask(given: Any, num_actions: int) -> NDArray[np.bool_]:
+    """An env's mask as an array, [num_actions].
+
+    Raises:
+        ValueError: if it is not one number for each action.
+
+    """
+    mask = np.asarray(given)
+    if mask.shape != (num_actions,) or mask.dtype.kind not in "biuf":
+        raise ValueError(f"it has the shape {mask.shape} and the dtype {mask.dtype}")
+    return mask.astype(np.bool_)
 
 
 def num_combinations(space: spaces.MultiDiscrete) -> int:

@@ -1,4 +1,6 @@
+import contextlib
 import difflib
+import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +16,7 @@ from lit_dqn.branches import MOST
 from lit_dqn.envs.actions import CombinedActions, num_combinations
 from lit_dqn.envs.atari.vec import AtariGame, AtariProtocol, AtariVec, is_atari
 from lit_dqn.envs.checks import CheckedEnv
-from lit_dqn.envs.masks import MaskedEnv, MaskFromObservation, holds_a_mask
+from lit_dqn.envs.masks import OBSERVATION, MaskedEnv, MaskFromObservation, holds_a_mask
 from lit_dqn.envs.observations import ChannelsFirst, channels_last
 from lit_dqn.envs.parts import RowEnv
 from lit_dqn.envs.processes import ProcessVec
@@ -62,7 +64,7 @@ def make_env(
     try:
         env = gymnasium.make(env_id, **(env_kwargs or {}))
     except gymnasium.error.UnregisteredEnv as error:
-        near = difflib.get_close_matches(env_id.split(":")[-1], gymnasium.registry, n=3, cutoff=0.5)
+        near = _near(env_id)
         hint = f"did you mean {' or '.join(near)}?" if near else "is the package that registers it installed?"
         raise ConfigError(f"env_id: there is no environment {env_id!r}; {hint}") from error
     except ConfigError:
@@ -75,14 +77,28 @@ def make_env(
     try:
         for wrapper in wrappers:
             env = _wrapped(env_id, env, wrapper)
-        if action_mask and holds_a_mask(env.observation_space):
+        shown_in = OBSERVATION if holds_a_mask(env.observation_space) else "info"
+        if action_mask and shown_in == OBSERVATION:
             env = MaskFromObservation(env)
         name = f"env {number} of {env_id}"
         checked = CheckedEnv(_as_arrays(env_id, env, name), name)
-        return MaskedEnv(checked, name) if action_mask else checked
+        return MaskedEnv(checked, name, shown_in) if action_mask else checked
     except ConfigError:
         env.close()
         raise
+
+
+def _near(env_id: str) -> list[str]:
+    """Ids like an unknown one, as they must be typed; first of all those that differ only by their namespace."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("ale_py")  # it registers its games
+    module, colon, name = env_id.rpartition(":")
+    # Without `ALE/`, ale_py has each game several times, under names of old.
+    ids = [
+        known for known, spec in gymnasium.registry.items() if is_atari(known) or "ale_py" not in str(spec.entry_point)
+    ]
+    near = [known for known in ids if env_name(known) == name] or difflib.get_close_matches(name, ids, cutoff=0.5)
+    return [known if is_atari(known) else f"{module}{colon}{known}" for known in near]
 
 
 def _draw_without_a_screen() -> None:
@@ -148,6 +164,17 @@ def _as_arrays(env_id: str, env: gymnasium.Env, name: str) -> gymnasium.Env:
             f"env_id: {env_id!r} has observations of type {type(env.observation_space).__name__}; lit_dqn takes "
             "arrays (Box), numbers (Discrete), and several of them (Dict, Tuple); wrap it, by a class in data.wrappers "
             "that makes such of them."
+        )
+    shape = env.observation_space.shape
+    if shape == ():
+        raise ConfigError(
+            f"env_id: {env_id!r} shows single numbers, observations of shape (), and a network takes arrays; set "
+            "--data.wrappers '[gymnasium.wrappers.FlattenObservation]', which makes each an array of one number."
+        )
+    if 0 in shape:
+        raise ConfigError(
+            f"env_id: {env_id!r} shows observations of shape {shape}, which hold no number; give it others by a class "
+            "in data.wrappers, or choose another environment."
         )
     are_bytes = env.observation_space.dtype in (np.uint8, np.bool_)
     return ChannelsFirst(env) if are_bytes and channels_last(env.observation_space) else env
@@ -217,7 +244,15 @@ def make_vec(
     makes = [partial(make_env, env_id, env_kwargs, wrappers, action_mask=action_mask, number=n) for n in numbers]
     if processes:
         return ProcessVec(env_id, makes, first_env)
-    return SyncVectorEnv(makes, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+    return _SyncVec(env_id, makes)
+
+
+class _SyncVec(SyncVectorEnv):
+    """Envs in this process, one after the other, that never reset themselves."""
+
+    def __init__(self, env_id: str, makes: Sequence[Callable[[], gymnasium.Env]]) -> None:
+        super().__init__(makes, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+        self.env_id = env_id
 
 
 def env_name(env_id: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from lit_dqn.envs.actions import CombinedSpace, as_mask
 from lit_dqn.errors import TrainingError
 
 ACTION_MASK = "action_mask"
@@ -24,14 +25,16 @@ class MaskedEnv(gymnasium.Wrapper):
     Args:
         env: with all its wrappers.
         name: of the env, for messages.
+        place: where the env itself shows the mask, `info` or `observation`, for messages.
 
     """
 
-    def __init__(self, env: gymnasium.Env, name: str) -> None:
+    def __init__(self, env: gymnasium.Env, name: str, place: str = "info") -> None:
         super().__init__(env)
         assert isinstance(env.action_space, spaces.Discrete)
         self._all = np.ones(int(env.action_space.n), np.bool_)
         self._name = name
+        self._place = place
         self._steps = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -60,22 +63,38 @@ class MaskedEnv(gymnasium.Wrapper):
     def _checked(self, info: dict[str, Any]) -> NDArray[np.bool_]:
         where = f"after step {self._steps:,} of its episode" if self._steps else "after a reset"
         if ACTION_MASK not in info:
-            raise TrainingError(
-                f"action_mask: {self._name} gives no info['action_mask'] {where}; let the env or a wrapper give it "
-                "with every observation, or set --data.action_mask false."
-            )
-        mask = np.asarray(info[ACTION_MASK]).astype(np.bool_)
-        if mask.shape != self._all.shape:
-            raise TrainingError(
-                f"action_mask: {self._name} gives an info['action_mask'] of shape {mask.shape} {where}, but it has "
-                f"{len(self._all)} actions; fix the environment: a mask has one number for each action."
-            )
+            remedy = "let the env or a wrapper give it with every observation, or set --data.action_mask false."
+            if self._place == OBSERVATION:
+                remedy = "fix the environment: its observation space says that it is there."
+            raise TrainingError(f"action_mask: {self._name} gives no {self._place}['action_mask'] {where}; {remedy}")
+        try:
+            mask = as_mask(info[ACTION_MASK], len(self._all))
+        except ValueError as error:
+            raise self._refused(info[ACTION_MASK], where) from error
         if not mask.any():
             raise TrainingError(
                 f"action_mask: {self._name} forbids every action {where}; fix the environment: allow one, or "
                 "terminate the episode there."
             )
         return mask
+
+    def _refused(self, mask: Any, where: str) -> TrainingError:
+        forms, has, each = _form(mask), f"it has {len(self._all)} actions", "action"
+        if isinstance(mask, tuple) and isinstance(self.action_space, CombinedSpace):
+            forms = " and ".join(map(_form, mask))
+            has, each = f"its actions have {self.action_space.branches.choices} choices", "choice"
+        return TrainingError(
+            f"action_mask: {self._name} gives an {self._place}['action_mask'] of {forms} {where}, but {has}; fix the "
+            f"environment: a mask has one number for each {each}."
+        )
+
+
+def _form(mask: Any) -> str:
+    try:
+        array = np.asarray(mask)
+    except ValueError:
+        return "rows of different lengths"
+    return f"shape {array.shape}" if array.dtype.kind in "biuf" else f"dtype {array.dtype}"
 
 
 class MaskFromObservation(gymnasium.Wrapper):
@@ -93,17 +112,27 @@ class MaskFromObservation(gymnasium.Wrapper):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """As the env's."""
         seen, info = self.env.reset(seed=seed, options=options)
-        return self._without_mask(seen), {**info, ACTION_MASK: seen[ACTION_MASK]}
+        return self._without_mask(seen), _with_mask(info, seen)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """As the env's."""
         seen, reward, terminated, truncated, info = self.env.step(action)
-        return self._without_mask(seen), reward, terminated, truncated, {**info, ACTION_MASK: seen[ACTION_MASK]}
+        return self._without_mask(seen), reward, terminated, truncated, _with_mask(info, seen)
 
-    def _without_mask(self, seen: dict[str, Any]) -> Any:
+    # What is no dictionary, or lacks something, the wrappers around this one refuse.
+
+    def _without_mask(self, seen: Any) -> Any:
+        if not isinstance(seen, dict):
+            return seen
         if self._alone:
-            return seen[OBSERVATION]
+            return seen.get(OBSERVATION)
         return {key: part for key, part in seen.items() if key != ACTION_MASK}
+
+
+def _with_mask(info: Any, seen: Any) -> Any:
+    if isinstance(info, dict) and isinstance(seen, dict) and ACTION_MASK in seen:
+        return {**info, ACTION_MASK: seen[ACTION_MASK]}
+    return info
 
 
 def holds_a_mask(space: spaces.Space[Any]) -> bool:

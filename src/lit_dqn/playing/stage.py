@@ -63,6 +63,7 @@ class Stage:
         self.max_steps = max_steps
         space = envs.single_observation_space
         assert space.shape is not None
+        self._env_id: str = getattr(envs, "env_id", type(envs).__name__)  # `make_vec` gives it
         self._dtype = stored_dtype(space)
         self._stack = FrameStack(envs.num_envs, frame_stack, space.shape, self._dtype)
         self.episodes = np.zeros(envs.num_envs, np.int64)
@@ -193,7 +194,7 @@ class Stage:
         if self._someone_is_idle:
             looked_at = frames.copy()
             looked_at[self._idle] = 0
-        check_finite(looked_at, self.envs, self.length, self.first_env)
+        check_finite(looked_at, self.envs.single_observation_space, self._env_id, self.length, self.first_env)
         return frames
 
     def running(self) -> list[RunningEpisode]:

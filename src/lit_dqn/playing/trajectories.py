@@ -85,7 +85,7 @@ class _OneEnv(VectorEnv):
 
     def __init__(self, env: gymnasium.Env) -> None:
         self.num_envs = 1
-        self.spec = env.spec
+        self.env_id = env.spec.id if env.spec else type(env.unwrapped).__name__
         self.single_observation_space = env.observation_space
         self.single_action_space = env.action_space
         self._env = env
