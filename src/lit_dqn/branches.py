@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,11 @@ class Branches:
     def action_of(self, parts: Sequence[NDArray[np.integer]]) -> NDArray[np.int64]:
         """The actions [N] with these choices [N] of each part."""
         return np.asarray(np.ravel_multi_index(tuple(parts), self.choices), np.int64)
+
+
+def plain_choices(num_actions: Any) -> int | tuple[int, ...]:
+    """A number of actions, or of the choices of each part, without NumPy's integers, which a space of Gymnasium has."""
+    return int(num_actions) if isinstance(num_actions, Integral) else tuple(map(int, num_actions))
 
 
 def branches_of(agent: object) -> Branches | None:

@@ -76,8 +76,19 @@ class Parts(Mapping[str, Part]):
         """The row [bytes] of arrays of one frame."""
         row = np.zeros(self._row_bytes, np.uint8)
         for name, place in self._places.items():
-            row[place].view(self[name].dtype)[...] = observation[name].reshape(-1)
+            row[place].view(self[name].dtype)[...] = np.reshape(observation[name], -1)
         return row
+
+    def pack_stack(self, observation: Mapping[str, Any]) -> NDArray[np.uint8]:
+        """The row [*row_shape] of arrays with their frames stacked."""
+        frames = max(part.frames for part in self.values())
+        if frames == 1:
+            return self.pack(observation)
+        split = {
+            name: np.split(np.asarray(observation[name]), frames) if part.frames > 1 else [observation[name]] * frames
+            for name, part in self.items()
+        }
+        return np.stack([self.pack({name: arrays[frame] for name, arrays in split.items()}) for frame in range(frames)])
 
     def numbers(self, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
         """All float32 numbers of rows [N, bytes], as [N, numbers]."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+import lit_dqn
 from helpers import make_data, make_trainer, run, verify_checkpoint
 from lit_dqn import (
     CNN,
@@ -97,6 +98,16 @@ def test_every_verb_takes_them_and_a_run_that_was_stopped_is_the_run_that_was_no
     with np.load(next(Path("seen").rglob("*.npz"))) as episode:
         assert episode["observation/image"].shape == (STEPS + 1, 1, 8, 10)
         assert episode["observation/told/left"][:, 0].tolist() == [4, 3, 2, 1, 0]
+
+
+def test_an_agent_acts_by_parts_with_their_frames_stacked():
+    data = make_data(env_id=SIGNPOST_ENV, frame_stack=2)
+    agent = LitDQN(data.observation_shape, 2, network=partial(PartsNetwork, encoders={"image": lit_dqn.MLP}))
+    random = np.random.default_rng(0)
+    seen = {name: random.integers(0, 2, part.shape).astype(part.dtype) for name, part in agent.parts.items()}
+    assert seen["image"].shape == (2, 8, 10)
+    values = agent.q_values(agent.parts.pack_stack(seen)[None])
+    assert agent.act(seen) == values.argmax()
 
 
 def test_an_agent_acts_by_parts_and_by_rows():

@@ -83,6 +83,8 @@ def test_tensors_of_rows_are_the_arrays_of_rows_and_images_alone_are_stacked():
         assert np.array_equal(arrays["numbers"][number], of_one[-1]["numbers"])
         assert np.array_equal(arrays["grey"][number], np.stack([frame["grey"] for frame in of_one]))
         assert np.array_equal(arrays["picture"][number], np.concatenate([frame["picture"] for frame in of_one]))
+        packed = stacked.pack_stack({name: array[number] for name, array in arrays.items()})
+        assert all(np.array_equal(arrays[name][number], back) for name, (back,) in stacked.arrays(packed[None]).items())
     for name, array in arrays.items():
         assert tensors[name].numpy().dtype == array.dtype
         assert np.array_equal(tensors[name].numpy(), array)

@@ -145,6 +145,16 @@ def test_what_cannot_be_described_is_refused_with_its_name(part):
     assert repr(part) in str(error.value)
 
 
+class KeepsItsLevel:
+    def __init__(self, level: int = 0) -> None:
+        self._level = level
+
+
+def test_an_argument_that_an_object_keeps_to_itself_is_refused_and_not_forgotten():
+    with pytest.raises(ConfigError, match=r"its argument level .* functools\.partial\(KeepsItsLevel, level="):
+        specification(KeepsItsLevel(3))
+
+
 @pytest.mark.parametrize("name", EXPORTS)
 def test_a_public_class_is_found_by_its_public_name_and_by_the_one_of_its_file(name):
     part = getattr(lit_dqn, name)

@@ -2,6 +2,7 @@ import copy
 import warnings
 from functools import partial
 
+import gymnasium
 import lightning
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from helpers import SMALL, make_agent, make_data, make_trainer, same
 from lit_dqn import (
+    MLP,
     ConfigError,
     DoubleQLearning,
     Greedy,
@@ -185,6 +187,44 @@ def test_act_is_greedy_for_one_observation():
     assert agent.act(observation) == values[0].argmax()
     with pytest.raises(ValueError, match="one observation of shape"):
         agent.act(observation[None])
+
+
+def test_values_of_observations_take_what_act_takes():
+    agent = make_agent()
+    observations = np.random.default_rng(0).normal(size=(3, 4))
+    assert np.array_equal(agent.q_values(observations), agent.q_values(observations.astype(np.float32)))
+    with pytest.raises(ValueError, match=r"takes N observations of shape \(4,\), not \(4,\)"):
+        agent.q_values(observations[0])
+
+
+def test_the_number_of_actions_may_be_that_of_a_gymnasium_space():
+    env = gymnasium.make("CartPole-v1")
+    agent = LitDQN(env.observation_space.shape, env.action_space.n, network=MLP)
+    assert type(agent.num_actions) is type(agent.hparams["num_actions"]) is int
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_actions", "sentence"),
+    [
+        ((4,), 1, "num_actions: the agent was made for 1, and CartPole-v1 has 2; make the agent with data.num_actions"),
+        ((6,), 2, r"observation_shape: the agent was made for \(6,\), and CartPole-v1 has \(4,\); make the agent with"),
+        ((4,), (2, 1), r"num_actions: the agent was made for \(2, 1\), and CartPole-v1 has 2"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["fit", "validate"])
+def test_an_agent_of_another_env_is_refused(shape, num_actions, sentence, verb):
+    agent = LitDQN(shape, num_actions, network=MLP)
+    with pytest.raises(ConfigError, match=sentence):
+        getattr(make_trainer(), verb)(agent, datamodule=make_data())
+
+
+def test_a_trainer_that_has_trained_is_not_taken_for_one_that_resumes():
+    trainer, agent, data = make_trainer(), make_agent(), make_data()
+    trainer.fit(agent, datamodule=data)
+    trainer.fit_loop.max_epochs = 5
+    with pytest.raises(TrainingError, match="this Trainer has trained before, and its replay is gone; create another"):
+        trainer.fit(agent, datamodule=data)
+    make_trainer().fit(agent, datamodule=data)
 
 
 class Brightness(nn.Module):

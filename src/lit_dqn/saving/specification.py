@@ -55,10 +55,27 @@ def specification(part: Any) -> Any:
     elif is_dataclass(part):
         return _class(type(part), {field.name: getattr(part, field.name) for field in fields(part)})
     elif not callable(part) or type(part).__module__ != "builtins":
-        return _class(type(part), {key: value for key, value in vars(part).items() if not key.startswith("_")})
+        return _class(type(part), _arguments(part))
     raise ConfigError(
-        f"{part!r} cannot be written into a checkpoint; give a class, or functools.partial(Class, ...), instead."
+        f"{part!r} cannot be written into a checkpoint; give a class, or functools.partial(Class, key=value), instead."
     )
+
+
+def _arguments(part: Any) -> dict[str, Any]:
+    """The arguments with which an object was created, from its attributes of the same names."""
+    made = type(part)
+    found = {}
+    for name, parameter in inspect.signature(made).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if name not in vars(part):
+            raise ConfigError(
+                f"{made.__name__}: its argument {name} cannot be written into a checkpoint, because the object has no "
+                f"attribute of that name; give functools.partial({made.__name__}, {name}=...), or store it as "
+                f"self.{name}."
+            )
+        found[name] = getattr(part, name)
+    return found
 
 
 def with_defaults(described: Any) -> Any:

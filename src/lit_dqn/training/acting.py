@@ -19,6 +19,9 @@ from lit_dqn.playing.masks import MaskedAgent
 from lit_dqn.playing.policies import Greedy
 from lit_dqn.types import ActionPreferences, Batch
 
+STORED = (np.float32, np.uint8, np.bool_)
+"""Dtypes in which observations are stored, and which networks take."""
+
 
 class Acting(lightning.LightningModule, ABC):
     """A module that chooses actions: the interface of an agent for policies, pictures and reports."""
@@ -63,8 +66,17 @@ class Acting(lightning.LightningModule, ABC):
         """
 
     def _outputs(self, observation: NDArray[Any]) -> NDArray[np.float32]:
-        """The outputs of the online network, [N, number of outputs]."""
-        return self._inference(observation)
+        """The outputs of the online network, [N, number of outputs].
+
+        Raises:
+            ValueError: if the observations have another shape.
+
+        """
+        shape = self.parts.row_shape if self.parts is not None else self.observation_shape
+        if np.shape(observation)[1:] != shape:
+            raise ValueError(f"the agent takes N observations of shape {shape}, not {np.shape(observation)}.")
+        array = np.asarray(observation)
+        return self._inference(array if array.dtype in STORED else array.astype(np.float32))
 
     @property
     def memory_size(self) -> int:
@@ -211,7 +223,7 @@ class Acting(lightning.LightningModule, ABC):
         if isinstance(observation, Mapping):
             shapes = {name: np.shape(part) for name, part in observation.items()}
             if shapes == self.observation_shape:
-                return self.parts.pack(observation)
+                return self.parts.pack_stack(observation)
         elif np.shape(observation) == self.parts.row_shape:
             return np.asarray(observation)
         else:

@@ -9,6 +9,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lit_dqn.branches import plain_choices
 from lit_dqn.envs import MOST_COMBINATIONS
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.learner import Learner, Update
@@ -70,6 +71,7 @@ class LitActorCritic(LitAgent):
         update: Update = Update.auto,
         init_from: str | None = None,
     ) -> None:
+        num_actions = plain_choices(num_actions)
         if not isinstance(num_actions, int):
             raise ConfigError(_why_no_branches(num_actions))
         super().__init__(

@@ -24,6 +24,7 @@ from lit_dqn.saving.specification import INSTANTIATOR, specification
 from lit_dqn.saving.weights import load_network_weights
 from lit_dqn.schedules import Schedule
 from lit_dqn.training.acting import Acting
+from lit_dqn.training.agreement import check_agreement
 from lit_dqn.training.backward import backward_of
 from lit_dqn.training.checkpointed import Checkpointed
 from lit_dqn.training.checks import (
@@ -31,7 +32,6 @@ from lit_dqn.training.checks import (
     check_no_target,
     check_optimizer,
     check_priority,
-    check_remembers,
     check_shards,
     check_target_updates,
     check_update,
@@ -165,7 +165,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
         """The objective's loss of a batch."""
 
     def check_can_learn_from(self, data: Data) -> None:
-        """Refuse data from which this agent cannot learn: with shards, a memory, playing ahead, or their sampler.
+        """Refuse data that do not go with this agent: their shapes, shards, memory, playing ahead, or sampler.
 
         Args:
             data: the data module.
@@ -175,7 +175,7 @@ class LitAgent(Acting, Evaluated, Scheduled, Checkpointed):
 
         """
         check_shards(data.shards, self.update_way, self.online)
-        check_remembers(self, data)
+        check_agreement(self, data)
         if data.play_ahead or data.place is not None:
             # Lightning knows the device of the run before it moves the weights there.
             rows = torch.as_tensor(data.blank_observation, device=next(self.online.parameters()).device)

@@ -129,6 +129,19 @@ class CheckpointedData(lightning.LightningDataModule):
                 f"--data.place.init_args.envs_per_player {then['envs_per_player']}."
             )
 
+    def no_replay(self) -> TrainingError:
+        """The error of a Trainer that has counted updates and has no replay for further ones."""
+        assert self.trainer is not None
+        if self.trainer.ckpt_path is None:
+            return TrainingError(
+                "this Trainer has trained before, and its replay is gone; create another Trainer for the agent, which "
+                "keeps its weights, or resume a checkpoint by fit(..., ckpt_path=...)."
+            )
+        return TrainingError(
+            "the checkpoint has no state of ReplayDataModule, so the run cannot resume; "
+            f"start a new run from its weights with --model.init_from {self.trainer.ckpt_path}."
+        )
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume from a saved state, for training.
 

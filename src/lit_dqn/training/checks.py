@@ -11,11 +11,8 @@ from lit_dqn.learning.compiled import why_no_steps_are_compiled, why_nothing_is_
 from lit_dqn.learning.learner import Update
 from lit_dqn.learning.networks import Dueling, HeadedNetwork, ObservationShape, SpectralNorms, ValueHead
 from lit_dqn.learning.update_graph import why_not_captured, why_not_repeated
-from lit_dqn.replay import Sequences
 from lit_dqn.saving.specification import made_by
 from lit_dqn.schedules import Constant, Schedule, bounds
-from lit_dqn.training.acting import Acting
-from lit_dqn.training.protocols import Data
 
 
 def check_target_updates(period: int | None, tau: float) -> None:
@@ -226,57 +223,6 @@ def check_shards(shards: int, way: Update, network: nn.Module) -> None:
             raise ConfigError(
                 f"shards: {shards}, but the network's layer {name}, {type(layer).__name__}, takes means over a whole "
                 "batch; set --data.shards 1, or take a network without it."
-            )
-
-
-def check_remembers(agent: Acting, data: Data) -> None:
-    """Refuse a network with a memory where it cannot learn, and sequences for a network without one.
-
-    Args:
-        agent: that has the network.
-        data: from which it learns.
-
-    Raises:
-        ConfigError: if they do not go together.
-
-    """
-    network, sampler, way = type(agent.online).__name__, data.sampler, agent.update_way
-    of_sequences = isinstance(sampler, Sequences)
-    if agent.memory_size == 0:
-        _check_nothing_is_forgotten(agent)
-        if of_sequences:
-            other = ", or --model.network lit_dqn.RecurrentNetwork" if agent.learns_sequences else ""
-            raise ConfigError(
-                f"sampler: Sequences needs a network with a memory, and {network} has none; set --data.sampler "
-                f"Uniform{other}."
-            )
-        return
-    if not agent.learns_sequences:
-        raise ConfigError(
-            f"network: {network} has a memory, and {type(agent).__name__} learns from single transitions; set "
-            "--model.network lit_dqn.MLP."
-        )
-    if not of_sequences:
-        raise ConfigError(
-            f"network: {network} has a memory, which cannot be trained with single transitions from "
-            f"{type(sampler).__name__}; set --data.sampler Sequences."
-        )
-    if data.place is not None:
-        raise ConfigError(
-            f"place: {type(data.place).__name__} cannot play with a network that has a memory; set --data.place null."
-        )
-    if way in (Update.graph, Update.compiled):
-        raise ConfigError(f"update: {way.value} cannot compute updates from sequences; set --model.update eager.")
-
-
-def _check_nothing_is_forgotten(agent: Acting) -> None:
-    """Refuse a network without a memory that contains one with a memory, which would start empty at every step."""
-    for name, part in agent.online.named_modules():
-        if getattr(part, "memory_size", 0):
-            remedy = "lit_dqn.RecurrentNetwork --data.sampler Sequences" if agent.learns_sequences else "lit_dqn.MLP"
-            raise ConfigError(
-                f"network: {type(agent.online).__name__} does not keep the memory of its {name}, a "
-                f"{type(part).__name__}, from step to step; set --model.network {remedy}."
             )
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from lit_dqn.envs import RowSpace, Wrapper, check_first_step, is_image, make_env, stored_dtype
-from lit_dqn.errors import TrainingError
 from lit_dqn.playing.ahead import PlayAhead
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.demonstrations import Demonstrations
@@ -243,10 +242,7 @@ class ReplayDataModule(PrefilledData):
         assert self.collector is not None
         assert self.store is not None
         if self.trainer.global_step > 0 and self.collector.env_step == 0:
-            raise TrainingError(
-                "the checkpoint has no state of ReplayDataModule, so the run cannot resume; "
-                f"start a new run from its weights with --model.init_from {self.trainer.ckpt_path}."
-            )
+            raise self.no_replay()
         refill, self._refill = self._refill, False
         if self.prefill and (refill or self.trainer.ckpt_path is None):
             self.fill(self.store)

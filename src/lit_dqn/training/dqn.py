@@ -8,7 +8,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from numpy.typing import NDArray
 from torch import nn
 
-from lit_dqn.branches import Branches
+from lit_dqn.branches import Branches, plain_choices
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.learning.learner import Update
 from lit_dqn.learning.networks import NatureCNN, torso_parameters
@@ -78,6 +78,7 @@ class LitDQN(LitAgent):
         update: Update = Update.auto,
         init_from: str | None = None,
     ) -> None:
+        num_actions = plain_choices(num_actions)
         if isinstance(num_actions, int):
             rule, outputs = objective, (num_actions, "one value for each action")
         else:

@@ -19,6 +19,8 @@ class Data(Protocol):
 
     env_id: str
     env_kwargs: dict[str, Any]
+    observation_shape: tuple[int, ...] | dict[str, dict[str, Any]]
+    num_actions: int | tuple[int, ...]
     wrappers: Sequence[Wrapper]
     frame_stack: int
     policy: Policy

@@ -8,6 +8,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lit_dqn.branches import plain_choices
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.learner import Update
 from lit_dqn.learning.networks import NatureCNN
@@ -70,7 +71,7 @@ class LitTD(LitAgent):
     ) -> None:
         super().__init__(
             observation_shape,
-            num_actions,
+            plain_choices(num_actions),
             network=network,
             outputs=(1, "V(s) alone"),
             objective=objective,
