@@ -38,16 +38,21 @@ def find_config(name: str) -> str:
 
     """
     path = Path(name)
-    if path.is_dir():
-        inside = next((file for file in (path / CONFIG, *sorted(path.glob("*.yaml"))) if file.is_file()), None)
-        hint = f"give a file of it: --config {inside}." if inside else "give a YAML file."
-        raise ConfigError(f"config: {name} is a folder; {hint}")
-    if path.exists() or "://" in name:
+    if path.is_file() or "://" in name:
         return name
     names = own_configs()
     short = re.sub(r"\.ya?ml$", "", path.as_posix()).removeprefix("./").removeprefix("configs/")
     if short in names:
         return str(names[short])
+    if path.is_dir():
+        inside = next((file for file in (path / CONFIG, *sorted(path.glob("*.yaml"))) if file.is_file()), None)
+        hint = f"give a file of it: --config {inside}." if inside else "give a YAML file."
+        raise ConfigError(f"config: {name} is a folder; {hint}")
+    if path.exists():
+        raise ConfigError(
+            f"config: {name} is a pipe or a device, and a config is read more than once; write it to a file, and give "
+            "that file."
+        )
     near = [n for n in names if n.endswith(f"/{short}")] or difflib.get_close_matches(short, names, n=1, cutoff=0.5)
     hint = f"did you mean --config {near[0]}?" if near else f"it has {', '.join(sorted(names))}."
     raise ConfigError(f"config: there is no file {name}, and lit_dqn has no config of that name; {hint}")
