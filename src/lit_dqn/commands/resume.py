@@ -96,12 +96,15 @@ def _set_aside(metrics: Path, env_step: int) -> None:
     # A run that was killed again before its next checkpoint has already moved them.
     if metrics.is_file() and not aside.exists():
         with metrics.open(newline="") as file:
-            reader = csv.DictReader(file)
-            points = [point for point in reader if int(point["step"]) <= env_step]
+            content = file.read()
+        # A killed process may have left its last line half written, or the file empty.
+        reader = csv.DictReader(io.StringIO(content[: content.rfind("\n") + 1], newline=""))
+        if reader.fieldnames is None:
+            return
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, reader.fieldnames or [])
+        writer = csv.DictWriter(text, reader.fieldnames)
         writer.writeheader()
-        writer.writerows(points)
+        writer.writerows(point for point in reader if int(point["step"]) <= env_step)
         durable.replace_text(aside, text.getvalue())
 
 
