@@ -203,3 +203,17 @@ def load_yaml(text: str) -> Any:
 
     """
     return yaml.load(text, Loader=_Loader)
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, but texts that `load_yaml` would read as numbers are quoted, too."""
+
+
+_Dumper.add_implicit_resolver(_INT, _WHOLE_NUMBER, list("-+0123456789"))
+_Dumper.add_implicit_resolver(_FLOAT, _NUMBER, list("-+0123456789."))
+
+
+def dump_yaml(value: Any) -> str:
+    """A value as a text from which `load_yaml` reads the same value."""
+    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False)
+    return text
