@@ -5,7 +5,6 @@ run.fit()
 run.evaluate()["eval/mean_reward"], run.agent.act(observation), run.plot()
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 
 from lit_dqn import plots
 from lit_dqn.callbacks import LiveView, run_folder
+from lit_dqn.commands.inputs import word_of
 from lit_dqn.commands.prepared import Prepared
 from lit_dqn.envs import make_env
 from lit_dqn.envs.grid.world import GridWorld
@@ -57,7 +57,9 @@ class Run:
         Args:
             config: a YAML file, or several; later files override earlier ones.
             overrides: values by dotted key, as on the command line: {"data.capacity": 500}. A value may also be a
-                class, a `functools.partial` of one, or an object such as `EpsilonGreedy(0.1)`.
+                class, a `functools.partial` of one, or an object such as `EpsilonGreedy(0.1)`. Texts inside of a
+                mapping, a list or an object, and below `data.env_kwargs`, stay texts; others are read like words of
+                the command line.
             ckpt_path: `last` or `best` of the run of that name, a run's folder, or a file. The agent has its weights at
                 once; `fit` resumes from it.
 
@@ -67,7 +69,7 @@ class Run:
         """
         files = [config] if isinstance(config, str | Path) else config
         arguments = ["fit", *(f"--config={file}" for file in files)]
-        arguments += [f"--{key}={_as_argument(value)}" for key, value in (overrides or {}).items()]
+        arguments += [word_of(key, specification(value)) for key, value in (overrides or {}).items()]
         if ckpt_path is not None:
             arguments.append(f"--ckpt_path={ckpt_path}")
         run = cls(Prepared(arguments))
@@ -203,9 +205,3 @@ class Run:
         if not isinstance(world, GridWorld):
             raise ConfigError(f"env_id: {self.data.env_id!r} is not a grid world; this picture is made for those only.")
         return world
-
-
-def _as_argument(value: Any) -> str:
-    """A value in the form that the command line takes."""
-    described = specification(value)
-    return described if isinstance(described, str) else json.dumps(described)

@@ -1,5 +1,6 @@
 """Wrong command lines and files: each ends in one sentence, most of them before torch is imported."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -73,6 +74,23 @@ def test_the_configs_of_lit_dqn_are_found_from_anywhere(name):
 def test_a_path_wins_over_a_config_of_that_name(folder):
     (folder / "cartpole").write_text("data: {env_id: Acrobot-v1}\n")
     assert first_look(["fit", "--config=cartpole"]) == ["fit", "--config=cartpole"]
+
+
+def test_a_folder_hides_no_config_of_that_name(folder):
+    (folder / "cartpole").mkdir()
+    (folder / "mine.yaml").write_text("extends: cartpole\n")
+    theirs = f"--config={CONFIGS / 'cartpole.yaml'}"
+    assert first_look(["fit", "--config=cartpole"]) == ["fit", theirs]
+    assert first_look(["fit", "--config=mine.yaml"]) == ["fit", theirs, "--config=mine.yaml"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
+def test_a_pipe_is_no_config_and_is_not_read(folder):
+    os.mkfifo(folder / "pipe")
+    assert refusal("fit --config pipe") == (
+        "config: pipe is a pipe or a device, and a config is read more than once; write it to a file, and give that "
+        "file."
+    )
 
 
 def test_whole_numbers_in_scientific_notation_are_whole_numbers():

@@ -174,6 +174,7 @@ CASES = [
     CARTPOLE + "--trainer.accelerator abacus",
     CARTPOLE + "--trainer.num_nodes 2",
     CARTPOLE + "--trainer.profiler foo",
+    CARTPOLE + "--trainer.logger.sub_dir deep",
     MAZE_TD + "--data.policy Greedy",
     ACTOR_CRITIC + "--data.policy UniformRandom",
     ACTOR_CRITIC + "--data.sampler Uniform",

@@ -540,3 +540,20 @@ def test_the_points_of_a_csv_outlive_a_run_that_is_killed_twice_from_one_checkpo
     metrics.write_text("step,loss\n210,2.1\n")  # what the logger wrote until the run was killed again
     _set_aside(metrics, 200)
     assert kept.read_text().split() == ["step,loss", "100,1.0", "200,2.0"]
+
+
+@pytest.mark.parametrize("torn", ["300,3.", "300,3.0", "3", "300,3.0\r"])
+def test_a_last_line_of_a_csv_that_a_killed_run_left_half_written_is_dropped(tmp_path, torn):
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_bytes(f"step,loss\r\n100,1.0\r\n200,2.0\r\n{torn}".encode())
+    _set_aside(metrics, 400)
+    kept = tmp_path / "metrics_to_env_step_400.csv"
+    assert kept.read_bytes() == b"step,loss\r\n100,1.0\r\n200,2.0\r\n"
+
+
+@pytest.mark.parametrize("content", ["", "step,lo"])
+def test_a_csv_that_a_killed_run_left_without_points_has_none_to_keep(tmp_path, content):
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text(content)
+    _set_aside(metrics, 400)
+    assert list(tmp_path.iterdir()) == [metrics]

@@ -3,6 +3,7 @@ import json
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.cli import LightningArgumentParser
@@ -182,3 +183,12 @@ def test_the_settings_of_an_old_checkpoint_get_public_names():
 def test_arguments_that_are_none_stay_as_a_file_has_them():
     described = {"class_path": "lit_dqn.EpsilonGreedy", "init_args": torch.zeros(())}
     assert with_defaults(described)["init_args"] is described["init_args"]
+
+
+def test_a_text_of_a_subclass_is_described_as_a_text():
+    class Own(str):
+        pass
+
+    described = specification({"one": Own("3"), "all": [np.str_("4")]})
+    assert described == {"one": "3", "all": ["4"]}
+    assert type(described["one"]) is type(described["all"][0]) is str

@@ -33,6 +33,7 @@ from lit_dqn.commands.process_settings import StandardError, prepare_process
 from lit_dqn.commands.processes import check_together, rank_of_process, settings_of_process, with_earlier_run
 from lit_dqn.commands.refusal import end_together
 from lit_dqn.commands.resume import (
+    check_can_be_read,
     check_can_resume,
     check_env,
     resume_in_its_folder,
@@ -268,6 +269,7 @@ class CLI(Verbs):
         """
         self.model.check_can_learn_from(self.datamodule)
         if self.subcommand == "fit":
+            check_can_be_read(self.model, self.datamodule)
             self.model.check_device(self.trainer.strategy.root_device)
             self.datamodule.processes, self.datamodule.memory_size = self.processes, self.model.memory_size
             self.datamodule.check_memory(self.processes // self.trainer.num_nodes)

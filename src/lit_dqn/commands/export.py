@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-import yaml
 from torch import Tensor, nn
 
+from lit_dqn.commands.inputs import dump_yaml
 from lit_dqn.errors import TrainingError
 from lit_dqn.learning.losses import masked
 from lit_dqn.saving import durable
@@ -66,7 +66,7 @@ def export_agent(
     values = said(online)
     weights = safetensors.torch.save({name: weight.contiguous() for name, weight in online.state_dict().items()})
     durable.replace_file(folder / WEIGHTS, [memoryview(weights)])
-    durable.replace_text(folder / CONFIG, yaml.safe_dump(dict(settings), sort_keys=False))
+    durable.replace_text(folder / CONFIG, dump_yaml(dict(settings)))
     _check_weights(online, said, folder / WEIGHTS)
     log.info(
         "%s: equal to the network on %d observations; train on from it with --model.init_from %s",

@@ -8,13 +8,14 @@ from functools import partial
 from importlib import import_module
 from typing import Any, NoReturn
 
-from jsonargparse import Namespace, get_loader, set_loader
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lit_dqn.commands.help import HelpFormatter
 from lit_dqn.commands.imported_classes import ImportedClasses
-from lit_dqn.commands.inputs import EXTENDS, PROGRAM, load_yaml, look_through, read_words
+from lit_dqn.commands.inputs import EXTENDS, PROGRAM, look_through, read_words
 from lit_dqn.commands.run_name import name_run
+from lit_dqn.commands.yaml_mode import MODE
 from lit_dqn.errors import ConfigError
 from lit_dqn.exports import EXPORTS
 from lit_dqn.saving.specification import specification
@@ -22,20 +23,6 @@ from lit_dqn.saving.specification import specification
 # Settings may name these classes without a module once they have been imported.
 for _module in {*EXPORTS.values()} - {"api"}:
     import_module(f"lit_dqn.{_module}")
-
-MODE = "lit_dqn"
-"""The name of our YAML reader in jsonargparse."""
-
-
-def _load(text: str) -> Any:
-    value = load_yaml(text)
-    # As in jsonargparse, for texts that look like keys without values, such as `name:` and {a, b}.
-    if isinstance(value, dict) and value and all(part is None for part in value.values()):
-        return get_loader("yaml")(text)
-    return value
-
-
-set_loader(MODE, _load)
 
 FRAME = re.compile(r"Does not validate|Subtypes|Errors|Given value|Problem with given class_path")
 OF_OBJECTIVE = {"TDLearning": "maze_td", "ActorCritic": "cartpole_actor_critic"}

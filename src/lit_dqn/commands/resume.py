@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace
 
+from lit_dqn.commands.inputs import dump_yaml
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.saving import durable
 from lit_dqn.saving.checkpoint import Checkpoint
+from lit_dqn.saving.contents import INSTANTIATOR_KEY
 from lit_dqn.saving.layout import CONFIG, METRICS, run_of_checkpoint
 from lit_dqn.saving.loops import check_groups_of_optimizer, keep_settings_of_optimizer
 from lit_dqn.saving.optimizer_state import check_optimizer
-from lit_dqn.saving.settings import checked_arguments
+from lit_dqn.saving.settings import Refused, checked_arguments
 from lit_dqn.saving.specification import as_typed, with_defaults
 from lit_dqn.saving.trust import Trust, imported
 from lit_dqn.saving.weights import check_weights
@@ -54,6 +55,25 @@ def settings_of(checkpoint: Checkpoint, agent: type[LitAgent], trust: Trust) -> 
     return settings if checkpoint.seed is None else {"seed_everything": checkpoint.seed, **settings}
 
 
+def check_can_be_read(model: LitAgent, data: ReplayDataModule) -> None:
+    """Refuse settings that the checkpoints of a run would hold, and that are not read from a checkpoint.
+
+    Raises:
+        ConfigError: names the first one.
+
+    """
+    agent = {key: value for key, value in model.hparams.items() if key not in (*FROM_THE_DATA, INSTANTIATOR_KEY)}
+    trust = Trust.of({"data": dict(data.hparams), "model": agent})
+    for section, made, settings in (("data", type(data), dict(data.hparams)), ("model", type(model), agent)):
+        try:
+            checked_arguments(made, settings, trust, source=section, remedy="")
+        except Refused as refused:
+            raise ConfigError(
+                f"{section}.{refused.where}: it {refused.why}, so that no checkpoint of the run could be read; give "
+                "names as keys, and no texts that are mappings or lists in YAML."
+            ) from refused
+
+
 def with_settings_of(checkpoint: Checkpoint, words: Sequence[str], config: Namespace, file: Path) -> list[str]:
     """A command line with the settings of a checkpoint as its first config file, which all others override.
 
@@ -73,7 +93,7 @@ def with_settings_of(checkpoint: Checkpoint, words: Sequence[str], config: Names
         checkpoint, imported(agent), Trust.of({"data": given.data.as_dict(), "model": given.model.as_dict()})
     )
     settings["model"] = {"class_path": agent, "init_args": settings["model"]}
-    durable.replace_text(file, yaml.safe_dump(settings))
+    durable.replace_text(file, dump_yaml(settings))
     place = words.index(config.subcommand) + 1
     return [*words[:place], "--config", str(file), *words[place:]]
 
@@ -96,12 +116,15 @@ def _set_aside(metrics: Path, env_step: int) -> None:
     # A run that was killed again before its next checkpoint has already moved them.
     if metrics.is_file() and not aside.exists():
         with metrics.open(newline="") as file:
-            reader = csv.DictReader(file)
-            points = [point for point in reader if int(point["step"]) <= env_step]
+            content = file.read()
+        # A killed process may have left its last line half written, or the file empty.
+        reader = csv.DictReader(io.StringIO(content[: content.rfind("\n") + 1], newline=""))
+        if reader.fieldnames is None:
+            return
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, reader.fieldnames or [])
+        writer = csv.DictWriter(text, reader.fieldnames)
         writer.writeheader()
-        writer.writerows(points)
+        writer.writerows(point for point in reader if int(point["step"]) <= env_step)
         durable.replace_text(aside, text.getvalue())
 
 

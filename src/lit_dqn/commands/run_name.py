@@ -70,7 +70,18 @@ def _expanded(path: str, key: str) -> str:
 
 
 def folder_of_runs(logger: Namespace) -> Path:
-    """The folder that holds the versions of a run, after `expand_folders`."""
+    """The folder that holds the versions of a run, after `expand_folders`.
+
+    Raises:
+        ConfigError: if the logger writes below the folder of a version, where the run would not be found again.
+
+    """
+    sub_dir = logger.init_args.get("sub_dir")
+    if sub_dir:
+        raise ConfigError(
+            f"trainer.logger.init_args.sub_dir: {sub_dir} would put the run where no later command finds it; set "
+            "--trainer.logger.init_args.sub_dir null."
+        )
     return Path(logger.init_args.save_dir) / (logger.init_args.get("name") or "")
 
 
@@ -137,7 +148,7 @@ def _file_of_env(files: Iterable[os.PathLike[str]]) -> tuple[str, Any] | None:
 def _contents(file: os.PathLike[str]) -> Mapping[str, Any]:
     try:
         contents = yaml.safe_load(Path(file).read_text())
-    except (OSError, ValueError, yaml.YAMLError):  # for example a pipe, which has already been read
+    except (OSError, ValueError, yaml.YAMLError):  # for example a web address, which the parser has read
         return {}
     return contents if isinstance(contents, Mapping) else {}
 

@@ -18,6 +18,8 @@ INSTEAD = {
     "overfit_batches": "the replay is what is learned from; set --data.capacity 1000 for a small one",
     "fast_dev_run": "a short run has limits of its own; set --stop.max_env_steps 2000",
     "barebones": "a run without its callbacks never ends; set --trainer.logger false for one without curves",
+    "min_epochs": "stop alone says when a run ends; leave it out, or set --stop.max_env_steps 100000 for a longer one",
+    "min_steps": "stop alone says when a run ends; leave it out, or set --stop.max_env_steps 100000 for a longer one",
     "val_check_interval": "evaluations come between epochs; set --data.updates_per_epoch 1000 or another number",
     "reload_dataloaders_every_n_epochs": "the replay changes with every step already; leave it out",
 }

@@ -24,6 +24,7 @@ import yaml
 from jsonargparse import set_parsing_settings
 
 from lit_dqn.errors import ConfigError
+from lit_dqn.saving.texts import Text
 from lit_dqn.saving.trust import ENV_OF_A_MODULE, Trust, path_of
 
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -76,6 +77,21 @@ def close_the_parser() -> None:
     deny-list.
     """
     set_parsing_settings(instantiate_subclass_spec_in_any=False, import_path_denylist=[])
+
+
+class Refused(ConfigError):
+    """A setting that is not read, whoever wrote it.
+
+    Attributes:
+        where: the argument, as a path below its class.
+        why: what it holds, as the end of a sentence.
+
+    """
+
+    def __init__(self, source: str, where: str, why: str) -> None:
+        super().__init__(f"{source} is refused: its {where} {why}; reading it could run code.")
+        self.where = where
+        self.why = why
 
 
 class _Reader:
@@ -150,7 +166,8 @@ class _Reader:
     def _text(self, text: str, takes: frozenset[Any], where: str) -> str:
         if takes & ANYTHING:
             self._check_text_for_anything(text, where)
-        elif _takes_class(takes):
+            return Text(text)
+        if _takes_class(takes):
             # The parser would read it as the path of a class or of a file with one.
             harmless = str in takes and NAME.fullmatch(text) and not os.path.lexists(text)
             if not harmless:
@@ -184,8 +201,8 @@ class _Reader:
                 f"{self.remedy}."
             )
 
-    def _refused(self, where: str, why: str) -> ConfigError:
-        return ConfigError(f"{self.source} is refused: its {where} {why}; reading it could run code.")
+    def _refused(self, where: str, why: str) -> "Refused":
+        return Refused(self.source, where, why)
 
 
 def _hints(made: type) -> dict[str, frozenset[Any]]:

@@ -34,10 +34,12 @@ def specification(part: Any) -> Any:
         ConfigError: if it cannot be described, such as a lambda.
 
     """
-    if part is None or isinstance(part, bool | int | float | str):
-        return part
     if isinstance(part, Enum):
         return part.name
+    if isinstance(part, str):
+        return str(part)  # a subclass could not be read from a checkpoint
+    if part is None or isinstance(part, bool | int | float):
+        return part
     if isinstance(part, np.generic):
         return part.item()
     if isinstance(part, Path):

@@ -9,6 +9,7 @@ from lit_dqn.commands.inputs.faults import REMEDIES, Faults
 from lit_dqn.commands.inputs.files import (
     EXTENDS,
     config_name,
+    dump_yaml,
     find_config,
     load_yaml,
     own_configs,
@@ -18,7 +19,7 @@ from lit_dqn.commands.inputs.files import (
 from lit_dqn.commands.inputs.keys import all_keys
 from lit_dqn.commands.inputs.pages import say_error
 from lit_dqn.commands.inputs.sources import SECTIONS, Sources
-from lit_dqn.commands.inputs.words import OTHER_VERBS, PROGRAM, VERBS, Setting, asks_for_help, read_words
+from lit_dqn.commands.inputs.words import OTHER_VERBS, PROGRAM, VERBS, Setting, Word, asks_for_help, read_words, word_of
 from lit_dqn.commands.trainer_settings import check_trainer
 from lit_dqn.errors import ConfigError
 from lit_dqn.training.settings import LARGEST_SEED, check_settings
@@ -38,6 +39,7 @@ __all__ = [
     "Sources",
     "all_keys",
     "config_name",
+    "dump_yaml",
     "find_config",
     "first_look",
     "load_yaml",
@@ -46,6 +48,7 @@ __all__ = [
     "read_config",
     "read_words",
     "say_error",
+    "word_of",
 ]
 
 _BOOL, _TEXT = Hint(frozenset({"bool", "null"})), Hint(frozenset({"str", "null"}))
@@ -98,7 +101,7 @@ def look_through(settings: Sequence[Setting], classes: Classes) -> Faults:
         if value is None:
             continue
         if key != "config":
-            faults.check(key, value)
+            faults.check(key, Word(value))
             continue
         if "://" in value:
             faults.whole = False

@@ -6,10 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lit_dqn.commands.inputs.classes import NO_DEFAULT, Argument, Class, Classes, Hint
-from lit_dqn.commands.inputs.files import load_yaml
+from lit_dqn.commands.inputs.words import Word, read
 from lit_dqn.errors import ConfigError
 
 REMEDIES = {
@@ -61,7 +59,7 @@ class Faults:
 
         Args:
             key: dotted.
-            value: from a file; or a text from the command line, which is read as YAML unless the argument takes a text.
+            value: from a file; or a `Word`, which is read as YAML unless the argument takes a text.
 
         Raises:
             ConfigError: if it is invalid.
@@ -70,7 +68,7 @@ class Faults:
         section, *rest = key.removesuffix("+").split(".")
         if section in self._arguments and not rest:
             self._check_value(key, self._arguments[section].hint, value, self._arguments[section].default)
-            self.others[section] = _read(value)
+            self.others[section] = read(value)
             return
         if section not in self._sections:
             raise ConfigError(self._no_section(key, section, rest, value))
@@ -81,7 +79,7 @@ class Faults:
             self._check_path("model", hint, rest, value, NO_DEFAULT)
         elif owner is not None:
             if not rest:
-                value = _read(value)
+                value = read(value)
                 if isinstance(value, str) and Path(value).is_file():
                     self.whole = False  # a separate file, which the parser reads
                     return
@@ -123,7 +121,7 @@ class Faults:
             return
         self._check_path(key, argument.hint, rest, value, argument.default)
         if prefix in self.given and not rest:
-            self.given[prefix][name] = _read(value) if "str" not in argument.hint.scalars else value
+            self.given[prefix][name] = read(value) if "str" not in argument.hint.scalars else value
 
     def _no_argument(self, key: str, name: str, owner: Class) -> str:
         if name in REMEDIES:
@@ -161,18 +159,18 @@ class Faults:
             self._check_argument(key, chosen, path, value)
 
     def _check_value(self, key: str, hint: Hint, value: Any, default: Any) -> None:
-        if _is_whole(read := _read(value)) and abs(read) >= TOO_LARGE and "str" not in hint.scalars:
+        if _is_whole(whole := read(value)) and abs(whole) >= TOO_LARGE and "str" not in hint.scalars:
             raise ConfigError(f"{key}: {_shown(value)} is too large a number.")
         if hint.kinds and isinstance(value, str):
-            value = _read(value)
+            value = read(value)
         if hint.kinds and isinstance(value, Mapping):
             self._check_object(key, hint, value, default)
         elif hint.kinds and isinstance(value, str) and not self._fits(hint, value):
             if Path(value).is_file():
                 return  # a config file for this argument, which the parser reads
             self._chosen[key] = self._class(key, hint, value)
-        elif hint.items is not None and isinstance(read := _read(value), list | tuple):
-            for number, item in enumerate(read):
+        elif hint.items is not None and isinstance(listed := read(value), list | tuple):
+            for number, item in enumerate(listed):
                 self._check_value(f"{key}[{number}]", hint.items, item, NO_DEFAULT)
         elif not self._fits(hint, value):
             raise ConfigError(self._wrong(key, hint, value, default))
@@ -230,21 +228,27 @@ class Faults:
     def _fits(self, hint: Hint, value: Any) -> bool:
         if hint.anything:
             return True
-        read = _read(value) if isinstance(value, str) and hint.scalars - {"str"} | set(hint.choices) else value
+        known = read(value) if isinstance(value, str) and hint.scalars - {"str"} | set(hint.choices) else value
         if isinstance(value, str) and ("str" in hint.scalars or value in hint.choices):
             return True
         if isinstance(value, Path) and "str" in hint.scalars:
             return True
         return (
-            (read is None and "null" in hint.scalars)
-            or (isinstance(read, bool) and "bool" in hint.scalars)
-            or (_is_whole(read) and "int" in hint.scalars)
-            or (_is_number(read) and "float" in hint.scalars)
-            or (isinstance(read, Mapping) and "mapping" in hint.scalars)
-            or any(read == choice and type(read) is type(choice) for choice in hint.choices)
+            (known is None and "null" in hint.scalars)
+            or (isinstance(known, bool) and "bool" in hint.scalars)
+            or (_is_whole(known) and "int" in hint.scalars)
+            or (_is_number(known) and "float" in hint.scalars)
+            or (isinstance(known, Mapping) and "mapping" in hint.scalars)
+            or any(known == choice and type(known) is type(choice) for choice in hint.choices)
         )
 
+    def _fits_without_quotes(self, hint: Hint, value: str) -> bool:
+        known = read(Word(value))
+        return self._fits(hint, known) or (hint.items is not None and isinstance(known, list))
+
     def _wrong(self, key: str, hint: Hint, value: Any, default: Any) -> str:
+        if isinstance(value, str) and not isinstance(value, Word) and self._fits_without_quotes(hint, value):
+            return f"{key}: {_shown(value)} is in quotes, and so a text; leave the quotes out."
         near: list[str] = []
         if hint.choices and isinstance(value, str):
             near = difflib.get_close_matches(value, map(str, hint.choices), n=1, cutoff=0.5)
@@ -273,16 +277,6 @@ def _expected(hint: Hint) -> str:
 def _kind(name: str) -> str:
     """The name of a kind of class in messages."""
     return {"Module": "network", "LitAgent": "agent", "Env": "wrapper"}.get(name, name.lower())
-
-
-def _read(value: Any) -> Any:
-    """The value of a text from the command line."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return load_yaml(value)
-    except yaml.YAMLError:
-        return value
 
 
 def _is_whole(value: Any) -> bool:

@@ -38,16 +38,21 @@ def find_config(name: str) -> str:
 
     """
     path = Path(name)
-    if path.is_dir():
-        inside = next((file for file in (path / CONFIG, *sorted(path.glob("*.yaml"))) if file.is_file()), None)
-        hint = f"give a file of it: --config {inside}." if inside else "give a YAML file."
-        raise ConfigError(f"config: {name} is a folder; {hint}")
-    if path.exists() or "://" in name:
+    if path.is_file() or "://" in name:
         return name
     names = own_configs()
     short = re.sub(r"\.ya?ml$", "", path.as_posix()).removeprefix("./").removeprefix("configs/")
     if short in names:
         return str(names[short])
+    if path.is_dir():
+        inside = next((file for file in (path / CONFIG, *sorted(path.glob("*.yaml"))) if file.is_file()), None)
+        hint = f"give a file of it: --config {inside}." if inside else "give a YAML file."
+        raise ConfigError(f"config: {name} is a folder; {hint}")
+    if path.exists():
+        raise ConfigError(
+            f"config: {name} is a pipe or a device, and a config is read more than once; write it to a file, and give "
+            "that file."
+        )
     near = [n for n in names if n.endswith(f"/{short}")] or difflib.get_close_matches(short, names, n=1, cutoff=0.5)
     hint = f"did you mean --config {near[0]}?" if near else f"it has {', '.join(sorted(names))}."
     raise ConfigError(f"config: there is no file {name}, and lit_dqn has no config of that name; {hint}")
@@ -198,3 +203,17 @@ def load_yaml(text: str) -> Any:
 
     """
     return yaml.load(text, Loader=_Loader)
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, but texts that `load_yaml` would read as numbers are quoted, too."""
+
+
+_Dumper.add_implicit_resolver(_INT, _WHOLE_NUMBER, list("-+0123456789"))
+_Dumper.add_implicit_resolver(_FLOAT, _NUMBER, list("-+0123456789."))
+
+
+def dump_yaml(value: Any) -> str:
+    """A value as a text from which `load_yaml` reads the same value."""
+    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False)
+    return text

@@ -1,12 +1,16 @@
 """Splitting a command line into words: a verb, then settings as `--key value`."""
 
 import difflib
+import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from lit_dqn.commands.inputs.files import WHOLE, own_configs
+import yaml
+
+from lit_dqn.commands.inputs.files import WHOLE, load_yaml, own_configs
 from lit_dqn.errors import ConfigError
 
 PROGRAM = "python -m lit_dqn"
@@ -42,6 +46,41 @@ class Setting(NamedTuple):
     def word(self) -> str:
         """The setting as one word, so that its value, such as -1e-3, cannot be read as another option."""
         return f"--{self.key}" if self.value is None else f"--{self.key}={self.value}"
+
+
+class Word(str):
+    """The value of a setting on the command line."""
+
+
+def read(value: Any) -> Any:
+    """The value of a word, which is YAML. A text of a file is one, unless it is a number, true, false or null."""
+    if not isinstance(value, str):
+        return value
+    try:
+        known = load_yaml(str(value))
+    except yaml.YAMLError:
+        return value
+    is_number = isinstance(known, int | float) and not isinstance(known, bool)
+    return known if isinstance(value, Word) or is_number or value in ("true", "false", "null") else value
+
+
+ANY_VALUES = "data.env_kwargs."
+"""With this begin the keys that take any value, so that a word says by its form whether it is a text."""
+
+
+def word_of(key: str, value: Any) -> str:
+    """A setting of Python or of a file as one word; below `env_kwargs`, a text is in quotes and so stays a text.
+
+    Args:
+        key: dotted.
+        value: a text, or anything that JSON can express.
+
+    """
+    if not isinstance(value, str):
+        value = json.dumps(value, ensure_ascii=False)
+    elif key.startswith(ANY_VALUES):
+        value = yaml.safe_dump(value, default_style='"', width=math.inf).rstrip("\n")
+    return f"--{key}={value}"
 
 
 def asks_for_help(words: Sequence[str]) -> bool:

@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 import yaml
 
+from lit_dqn.commands.inputs import dump_yaml
 from lit_dqn.commands.resume import FROM_THE_DATA, settings_of
 from lit_dqn.errors import ConfigError, one_line
 from lit_dqn.saving import durable
@@ -119,7 +120,7 @@ def check_bundle(folder: Path, source: str) -> None:
     if damaged or not names:
         what = f"the weight {damaged[0]} is not a number" if damaged else "there are no weights"
         raise ConfigError(f"{source}: {what}; take another repository.")
-    durable.replace_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
+    durable.replace_text(folder / CONFIG, dump_yaml(config))
 
 
 def checked_config(text: str, source: str) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
+from lit_dqn.commands.inputs import dump_yaml
 from lit_dqn.commands.sharing.bundle import (
     CARD,
     CURVE,
@@ -62,7 +61,7 @@ def push(run: Path, repo_id: str, *, private: bool = False) -> str:
 
 
 def _write(agent: Agent, repo_id: str, folder: Path) -> list[Path]:
-    durable.replace_text(folder / CONFIG, yaml.safe_dump(agent.settings, sort_keys=False))
+    durable.replace_text(folder / CONFIG, dump_yaml(agent.settings))
     durable.replace_file(folder / WEIGHTS, [memoryview(agent.weights)])
     curve = agent.episodes is not None and _draw(agent.episodes.parent, folder / CURVE)
     durable.replace_text(folder / CARD, card(agent, repo_id, curve))

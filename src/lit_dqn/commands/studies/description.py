@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lit_dqn.commands.inputs import find_config, read_config
+from lit_dqn.commands.inputs import find_config, read_config, word_of
 from lit_dqn.errors import ConfigError
 from lit_dqn.training.settings import LARGEST_SEED
 
@@ -42,7 +42,7 @@ class Cell:
     def words(self) -> list[str]:
         """The settings as words of a command line."""
         files = [f"--config={file}" for file in self.files]
-        return [*files, *(f"--{key}={as_argument(value)}" for key, value in self.settings.items())]
+        return [*files, *(word_of(key, value) for key, value in self.settings.items())]
 
 
 @dataclass(frozen=True)

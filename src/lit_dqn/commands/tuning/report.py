@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-import yaml
-
-from lit_dqn.commands.inputs import PROGRAM, config_name
+from lit_dqn.commands.inputs import PROGRAM, config_name, dump_yaml
 from lit_dqn.commands.studies.description import as_argument
 from lit_dqn.commands.studies.report import DOTS_PER_INCH, row_of, table_heads
 from lit_dqn.commands.tuning.description import Search, without_password
@@ -72,7 +70,7 @@ def winner_text(search: Search, best: Row) -> str:
         f"  {PROGRAM} fit {shlex.join(word for file in files for word in ('--config', file))}",
     ]
     comment = "".join(f"# {line}\n" for line in lines)
-    return comment + yaml.safe_dump(as_overlay(best.trial.chosen), sort_keys=False)
+    return comment + dump_yaml(as_overlay(best.trial.chosen))
 
 
 def _named(search: Search, chosen: Mapping[str, Any]) -> dict[str, Any]:
