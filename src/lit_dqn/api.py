@@ -21,7 +21,7 @@ from lit_dqn.envs.grid.world import GridWorld
 from lit_dqn.errors import ConfigError
 from lit_dqn.playing.trajectories import Trajectory
 from lit_dqn.saving.io import ReplayCheckpointIO
-from lit_dqn.saving.specification import specification
+from lit_dqn.saving.specification import check_forgets_nothing, specification
 from lit_dqn.training.agent import LitAgent
 from lit_dqn.training.data import ReplayDataModule
 
@@ -69,7 +69,9 @@ class Run:
         """
         files = [config] if isinstance(config, str | Path) else config
         arguments = ["fit", *(f"--config={file}" for file in files)]
-        arguments += [word_of(key, specification(value)) for key, value in (overrides or {}).items()]
+        for key, value in (overrides or {}).items():
+            check_forgets_nothing(value)
+            arguments.append(word_of(key, specification(value)))
         if ckpt_path is not None:
             arguments.append(f"--ckpt_path={ckpt_path}")
         run = cls(Prepared(arguments))

@@ -9,9 +9,10 @@ import torch
 from lightning.pytorch.cli import LightningArgumentParser
 
 import lit_dqn
+from lit_dqn import MLP, EpsilonGreedy
 from lit_dqn.errors import ConfigError
 from lit_dqn.exports import EXPORTS, public_path, with_public_paths
-from lit_dqn.saving.specification import INSTANTIATOR, specification, with_defaults
+from lit_dqn.saving.specification import INSTANTIATOR, check_forgets_nothing, specification, with_defaults
 
 
 def look_up(path):
@@ -151,9 +152,13 @@ class KeepsItsLevel:
         self._level = level
 
 
-def test_an_argument_that_an_object_keeps_to_itself_is_refused_and_not_forgotten():
-    with pytest.raises(ConfigError, match=r"its argument level .* functools\.partial\(KeepsItsLevel, level="):
-        specification(KeepsItsLevel(3))
+def test_an_argument_that_an_object_keeps_to_itself_is_refused_where_it_would_be_forgotten():
+    assert specification(KeepsItsLevel(3)) == {"class_path": f"{__name__}.KeepsItsLevel"}
+    for given in (KeepsItsLevel(3), [KeepsItsLevel(3)], {"level": KeepsItsLevel(3)}):
+        with pytest.raises(ConfigError, match=r"its argument level .* functools\.partial\(KeepsItsLevel, level="):
+            check_forgets_nothing(given)
+    for given in (3, "3", None, [3], EpsilonGreedy(0.1), MLP, partial(KeepsItsLevel, level=3)):
+        check_forgets_nothing(given)
 
 
 @pytest.mark.parametrize("name", EXPORTS)

@@ -16,6 +16,9 @@ import numpy as np
 from lit_dqn.errors import ConfigError
 from lit_dqn.exports import PARTS, public_path
 
+SIMPLE = (bool, int, float, str, Enum, np.generic, Path, list, tuple, Mapping, type, partial)
+"""Types of values that are no objects with arguments."""
+
 INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
 """Lightning's own name for the function that builds a module from such a description."""
 
@@ -57,27 +60,41 @@ def specification(part: Any) -> Any:
     elif is_dataclass(part):
         return _class(type(part), {field.name: getattr(part, field.name) for field in fields(part)})
     elif not callable(part) or type(part).__module__ != "builtins":
-        return _class(type(part), _arguments(part))
+        return _class(type(part), {key: value for key, value in vars(part).items() if not key.startswith("_")})
     raise ConfigError(
         f"{part!r} cannot be written into a checkpoint; give a class, or functools.partial(Class, key=value), instead."
     )
 
 
-def _arguments(part: Any) -> dict[str, Any]:
-    """The arguments with which an object was created, from its attributes of the same names."""
-    made = type(part)
-    found = {}
-    for name, parameter in inspect.signature(made).parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        if name not in vars(part):
+def check_forgets_nothing(part: Any) -> None:
+    """Refuse an object that keeps an argument to itself, because it would be made again without it.
+
+    Args:
+        part: as for `specification`.
+
+    Raises:
+        ConfigError: names the argument.
+
+    """
+    if isinstance(part, list | tuple):
+        for one in part:
+            check_forgets_nothing(one)
+    if isinstance(part, Mapping):
+        check_forgets_nothing(list(part.values()))
+    if part is None or isinstance(part, SIMPLE) or inspect.isroutine(part) or is_dataclass(part):
+        return
+    name = type(part).__name__
+    for argument in _parameters(type(part)):
+        if argument not in vars(part):
             raise ConfigError(
-                f"{made.__name__}: its argument {name} cannot be written into a checkpoint, because the object has no "
-                f"attribute of that name; give functools.partial({made.__name__}, {name}=...), or store it as "
-                f"self.{name}."
+                f"{name}: its argument {argument} cannot be read from the object, which has no attribute of that name; "
+                f"give functools.partial({name}, {argument}=...), or store it as self.{argument}."
             )
-        found[name] = getattr(part, name)
-    return found
+
+
+def _parameters(made: type) -> list[str]:
+    parameters = inspect.signature(made).parameters.values()
+    return [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
 
 
 def with_defaults(described: Any) -> Any:
