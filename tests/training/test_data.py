@@ -1,6 +1,8 @@
 import gc
 import os
 import random
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -306,6 +308,18 @@ def test_evaluation_plays_in_processes_where_training_does(env_processes, kind):
     data = make_data(env_processes=env_processes, eval_envs=2, eval_max_steps=3)
     make_trainer(callbacks=[Look()]).validate(make_agent(), datamodule=data, verbose=False)
     assert looked == [2]
+
+
+@pytest.mark.slow  # each of the processes imports torch
+def test_a_script_without_a_guard_is_told_of_it_and_starts_no_run_in_the_processes_of_envs(tmp_path):
+    script = tmp_path / "script.py"
+    settings = {"data.env_processes": True, "data.num_envs": 2, "stop.max_env_steps": 1200}
+    script.write_text(f"from lit_dqn import Run\nRun.from_config('cartpole', {settings}).fit()\n")
+    ended = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 1
+    assert ended.stderr.count("Traceback") == 2  # of this process: the broken pipe, and what it means
+    assert "if a script starts the run, let it do so after if __name__ == '__main__': only" in ended.stderr
+    assert len(list((tmp_path / "lightning_logs/cartpole").iterdir())) <= 1
 
 
 def test_a_cap_on_the_steps_is_reported_as_truncation():

@@ -28,6 +28,15 @@ already imported the modules that each env would otherwise import and keep in me
 """
 
 
+def end_if_this_plays_an_env() -> None:
+    """End this process if it was started to play an env, and imports the script that starts the run for that.
+
+    A script without `if __name__ == "__main__":` would start another run here.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself finds out
+        raise SystemExit(1)
+
+
 def _undisturbed(make: Callable[[], gymnasium.Env]) -> gymnasium.Env:
     """Create an env in a process that ignores the signals that end the run: only the trainer handles them."""
     if multiprocessing.parent_process() is not None:
@@ -97,7 +106,8 @@ class ProcessVec(AsyncVectorEnv):
                 raise
             raise ConfigError(
                 f"env_processes: {env_id!r} cannot be made in a process of its own, though it can in this one; if a "
-                "script registers it, write module:id, else set --data.env_processes false."
+                "script registers it, write module:id; if a script starts the run, let it do so after if __name__ == "
+                "'__main__': only; else set --data.env_processes false."
             ) from error
         # If nobody closes them, the interpreter asks them to end when it exits, which they ignore, and waits.
         self._end_with_this_process = util.Finalize(self, _kill, args=(self.processes,), exitpriority=1)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from lit_dqn.envs import RowSpace, Wrapper, check_first_step, is_image, make_env, stored_dtype
+from lit_dqn.envs.processes import end_if_this_plays_an_env
 from lit_dqn.playing.ahead import PlayAhead
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.demonstrations import Demonstrations
@@ -141,6 +142,8 @@ class ReplayDataModule(PrefilledData):
         self.shards = shards
         self.strict = strict
         self.env_processes = env_processes
+        if env_processes:
+            end_if_this_plays_an_env()
         self.place = place
         self.frame_stack = frame_stack
         self.capacity = capacity
