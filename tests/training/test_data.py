@@ -317,7 +317,7 @@ def test_a_script_without_a_guard_is_told_of_it_and_starts_no_run_in_the_process
     script.write_text(f"from lit_dqn import Run\nRun.from_config('cartpole', {settings}).fit()\n")
     ended = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 1
-    assert ended.stderr.count("Traceback") == 2  # of this process: the broken pipe, and what it means
+    assert "freeze_support" not in ended.stderr  # as multiprocessing says in each process that starts others
     assert "if a script starts the run, let it do so after if __name__ == '__main__': only" in ended.stderr
     assert len(list((tmp_path / "lightning_logs/cartpole").iterdir())) <= 1
 
