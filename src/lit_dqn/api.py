@@ -96,7 +96,7 @@ class Run:
             The run itself.
 
         Raises:
-            ConfigError: if the run was fitted before.
+            ConfigError: if the run was fitted before, or `live` is asked for outside of a notebook.
             TrainingError: if the loss is NaN or infinite.
             KeyboardInterrupt: if it was interrupted; `last` is then the checkpoint of that moment.
 

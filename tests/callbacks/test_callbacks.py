@@ -338,6 +338,7 @@ class Notebook:
 def test_the_live_view_updates_its_pictures_at_most_twice_a_second(tmp_path, monkeypatch, env_id, handles):
     notebook, now = Notebook(), itertools.count(0, 0.2)
     monkeypatch.setattr("IPython.display.display", notebook)
+    monkeypatch.setattr("IPython.get_ipython", object)
     monkeypatch.setattr("lit_dqn.callbacks.live_view.time", SimpleNamespace(monotonic=lambda: next(now)))
     grid = {"env_kwargs": {"observation": "one_hot", "max_episode_steps": 5}} if "Maze" in env_id else {}
     data = make_data(env_id=env_id, **grid)
@@ -351,6 +352,8 @@ def test_the_live_view_updates_its_pictures_at_most_twice_a_second(tmp_path, mon
 
 
 def test_without_a_notebook_there_is_no_live_view(monkeypatch):
+    with pytest.raises(ConfigError, match=r"^live: .* need a notebook, and this process is none; leave it out\.$"):
+        LiveView()
     monkeypatch.setitem(sys.modules, "IPython.display", None)
     with pytest.raises(ConfigError, match="pip install ipython"):
         LiveView()
