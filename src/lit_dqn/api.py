@@ -60,8 +60,8 @@ class Run:
                 class, a `functools.partial` of one, or an object such as `EpsilonGreedy(0.1)`. Texts inside of a
                 mapping, a list or an object, and below `data.env_kwargs`, stay texts; others are read like words of
                 the command line.
-            ckpt_path: `last` or `best` of the run of that name, a run's folder, or a file. The agent has its weights at
-                once; `fit` resumes from it.
+            ckpt_path: `last` or `best` of the run of that name, a run's folder, or a file. The agent has its weights
+                and its env step at once; `fit` resumes from it.
 
         Raises:
             ConfigError: if a key does not exist, a value is invalid, or the checkpoint does not fit.
@@ -78,7 +78,9 @@ class Run:
         found = run._prepared.config["fit"].ckpt_path
         if found is not None:
             checkpoint_io = cast(ReplayCheckpointIO, run.trainer.strategy.checkpoint_io)
-            run.agent.load_state_dict(checkpoint_io.read(found).weights())
+            checkpoint = checkpoint_io.read(found)
+            run.agent.load_state_dict(checkpoint.weights())
+            run.agent.env_step = checkpoint.env_step
         return run
 
     @property
@@ -98,7 +100,7 @@ class Run:
             The run itself.
 
         Raises:
-            ConfigError: if the run was fitted before.
+            ConfigError: if the run was fitted before, or `live` is asked for outside of a notebook.
             TrainingError: if the loss is NaN or infinite.
             KeyboardInterrupt: if it was interrupted; `last` is then the checkpoint of that moment.
 
@@ -127,11 +129,24 @@ class Run:
         return dict(self._trainer().validate(self.agent, datamodule=self.data, verbose=False)[0])
 
     def watch(self, episodes: int = 1) -> list[Trajectory]:
-        """Episodes without learning, with all observations and actions, as `python -m lit_dqn predict` plays them."""
-        trainer = self._trainer(limit_predict_batches=episodes)
-        return cast(list[Trajectory], trainer.predict(self.agent, datamodule=self.data))
+        """Episodes without learning, with all observations and actions, as `python -m lit_dqn predict` plays them.
 
-    def _trainer(self, **kwargs: Any) -> lightning.Trainer:
+        Args:
+            episodes: their number; beyond `data.eval_episodes` they go on with seeds of their own.
+
+        Raises:
+            ConfigError: if it is less than 1.
+
+        """
+        if not isinstance(episodes, int) or episodes < 1:
+            raise ConfigError(f"episodes: {episodes!r} must be a whole number, at least 1, such as watch(episodes=1).")
+        self.data.watched_episodes = episodes
+        try:
+            return cast(list[Trajectory], self._trainer().predict(self.agent, datamodule=self.data))
+        finally:
+            self.data.watched_episodes = None
+
+    def _trainer(self) -> lightning.Trainer:
         # The trainer of `fit` would write into the run's folder, with updates on the x-axis.
         return lightning.Trainer(
             accelerator=self.trainer.accelerator,
@@ -140,7 +155,6 @@ class Run:
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            **kwargs,
         )
 
     # --- pictures ---

@@ -25,6 +25,13 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def as_given(value: object) -> str:
+    """What a script passed, for a message: a value as it is typed, or else of which kind it is."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    return f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
+
+
 def tell_torchrun(sentence: str) -> None:
     """Let torchrun repeat why this process ends, in the last lines that it writes; without torchrun do nothing."""
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")

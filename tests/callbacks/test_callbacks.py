@@ -129,6 +129,19 @@ def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
     assert all(torch.isfinite(parameter).all() for parameter in agent.parameters())
 
 
+def test_lightning_finds_the_best_checkpoint_by_its_word(tmp_path):
+    agent, data, checkpoints = make_agent(), make_data(), Checkpoints()
+    assert checkpoints.best_model_path == ""
+    trainer, _ = fit(tmp_path, StoppingRules(), checkpoints, agent=agent, data=data, max_epochs=2)
+    assert checkpoints.best_model_path == str(tmp_path / "run/checkpoints/best.ckpt")
+    learned = [parameter.clone() for parameter in agent.parameters()]
+    for parameter in agent.parameters():
+        parameter.data.zero_()
+    trainer.validate(agent, datamodule=data, ckpt_path="best", verbose=False)
+    assert trainer.ckpt_path == checkpoints.best_model_path
+    assert len(learned) == sum(bool(parameter.any()) for parameter in agent.parameters())
+
+
 @pytest.mark.parametrize(
     ("callback", "key"),
     [
@@ -272,10 +285,14 @@ def test_without_a_logger_that_has_a_folder_for_each_version_nothing_is_kept(tmp
         def log_hyperparams(self, *args, **kwargs): ...
 
     monkeypatch.chdir(tmp_path)
-    callbacks = [Checkpoints(), TrainingStatistics()]
-    make_trainer(logger=Elsewhere(), callbacks=callbacks, enable_checkpointing=True).fit(
-        make_agent(), datamodule=make_data()
-    )
+    agent, data, callbacks = make_agent(), make_data(), [Checkpoints(), TrainingStatistics()]
+    make_trainer(logger=Elsewhere(), callbacks=callbacks[1:]).fit(agent, datamodule=data)
+    for logger in (Elsewhere(), False):
+        with pytest.raises(ConfigError, match=r"^checkpoints: .* no logger with one; give it logger=TensorBoardLogger"):
+            make_trainer(logger=logger, callbacks=callbacks, enable_checkpointing=True).fit(agent, datamodule=data)
+    assert list(tmp_path.iterdir()) == []
+    tried = make_trainer(callbacks=callbacks, enable_checkpointing=True, logger=True, fast_dev_run=True)
+    tried.fit(agent, datamodule=data)
     assert list(tmp_path.iterdir()) == []
     kept = [Elsewhere(), TensorBoardLogger(tmp_path, name="", version="run")]
     make_trainer(logger=kept, callbacks=callbacks, plugins=[ReplayCheckpointIO()], enable_checkpointing=True).fit(
@@ -338,6 +355,7 @@ class Notebook:
 def test_the_live_view_updates_its_pictures_at_most_twice_a_second(tmp_path, monkeypatch, env_id, handles):
     notebook, now = Notebook(), itertools.count(0, 0.2)
     monkeypatch.setattr("IPython.display.display", notebook)
+    monkeypatch.setattr("IPython.get_ipython", object)
     monkeypatch.setattr("lit_dqn.callbacks.live_view.time", SimpleNamespace(monotonic=lambda: next(now)))
     grid = {"env_kwargs": {"observation": "one_hot", "max_episode_steps": 5}} if "Maze" in env_id else {}
     data = make_data(env_id=env_id, **grid)
@@ -351,6 +369,8 @@ def test_the_live_view_updates_its_pictures_at_most_twice_a_second(tmp_path, mon
 
 
 def test_without_a_notebook_there_is_no_live_view(monkeypatch):
+    with pytest.raises(ConfigError, match=r"^live: .* need a notebook, and this process is none; leave it out\.$"):
+        LiveView()
     monkeypatch.setitem(sys.modules, "IPython.display", None)
     with pytest.raises(ConfigError, match="pip install ipython"):
         LiveView()

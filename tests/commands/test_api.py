@@ -51,11 +51,23 @@ def test_evaluate_act_and_watch_leave_the_runs_curves_alone(folder):
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_watch_gives_as_many_episodes_as_asked_for():
+    untrained = Run.from_config(CARTPOLE, TINY)
+    watched = untrained.watch(3)
+    assert [trajectory.seed for trajectory in watched[:2]] == untrained.data.test_seeds
+    assert len({trajectory.seed for trajectory in watched}) == 3
+    assert len(untrained.data.predict_dataloader()) == TINY["data.eval_episodes"]
+    for episodes in (0, -1, 1.5):
+        with pytest.raises(ConfigError, match=rf"^episodes: {episodes} must be .* such as watch\(episodes=1\)\.$"):
+            untrained.watch(episodes)
+
+
 def test_a_run_resumes_from_its_checkpoint_and_has_its_weights_before(folder):
     first = Run.from_config(MAZE, TINY | GRID).fit()
     observation = np.eye(54, dtype=np.float32)
     again = Run.from_config(MAZE, TINY | GRID | {"stop.max_env_steps": 120}, ckpt_path="last")
     np.testing.assert_array_equal(again.agent.q_values(observation), first.agent.q_values(observation))
+    assert again.agent.env_step == first.agent.env_step == 80
     again.fit()
     assert again.data.collector.env_step == 120
     with pytest.raises(ConfigError, match="fit: this run has been trained; make another"):

@@ -362,6 +362,7 @@ NOT_SAID = (
     "give its run's own --config",
     "give a file of it: --config",
     "error: --output * cannot be written",
+    "error: --output * is a folder",
     "name another, --folder NAME",
     "repeats a run from its beginning",
     "of a run without asynchronous play",

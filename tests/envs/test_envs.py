@@ -206,6 +206,16 @@ def test_an_env_that_cannot_begin_is_refused(env, sentence):
         check_first_step("Some-v0", CheckedEnv(env, "env 0 of Some-v0"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [((gymnasium.make, {}), "env_id: an object of type function is no id"),
+     (("CartPole-v1", {}, gymnasium.wrappers.FlattenObservation), "wrappers: the class FlattenObservation is no list")],
+)  # fmt: skip
+def test_an_env_has_an_id_and_its_wrappers_are_a_list(arguments, sentence):
+    with pytest.raises(ConfigError, match=f"^{sentence}"):
+        make_env(*arguments)
+
+
 class Rows(gymnasium.ObservationWrapper):
     """A wrapper with an argument, for the tests: keeps the first rows of an image."""
 

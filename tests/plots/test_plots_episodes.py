@@ -124,6 +124,18 @@ def test_main_saves_the_plot(tmp_path, capsys):
     assert (run / "episodes.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_main_names_the_file_that_it_writes(tmp_path, capsys):
+    run = write_run(tmp_path / "run", [20, 10])
+    assert main([str(run), "--output", str(tmp_path / "curves")]) == 0
+    written = Path(capsys.readouterr().out.strip())
+    assert written == tmp_path / "curves.png"
+    assert written.read_bytes().startswith(b"\x89PNG")
+    assert main([str(run), "--output", str(tmp_path)]) == 2
+    said = f"error: --output {tmp_path} is a folder; give a file, such as {tmp_path / 'episodes.png'}\n"
+    assert capsys.readouterr().err == said
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "curves.png"}
+
+
 def test_main_joins_the_runs_of_a_folder_as_seeds(tmp_path, capsys):
     runs = [str(write_run(tmp_path / "maze" / f"version_{seed}", [20, 10])) for seed in (0, 1)]
     assert main([*runs, "--band", "--clock", "env_step"]) == 0

@@ -1,6 +1,7 @@
 import gc
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -18,10 +19,14 @@ from torch import nn
 from helpers import SMALL, make_agent, make_data, make_trainer
 from lit_dqn import (
     ConfigError,
+    EpsilonGreedy,
     Greedy,
     Latest,
+    Linear,
     LitDQN,
+    Play,
     Prioritized,
+    RayActors,
     ReplayCheckpointIO,
     ReplayDataModule,
     Sequences,
@@ -345,8 +350,6 @@ def test_a_choice_may_be_given_by_its_name_as_in_a_config():
     assert data.replay_device is ReplayDevice.cpu
     with pytest.raises(ConfigError, match="replay_device: cuda"):
         make_data(sampler=Sequences(4, 0, 0), replay_device="cuda")
-    with pytest.raises(ValueError, match="'new' is not a valid ResumeEnv"):
-        make_data(resume_env="new")
 
 
 def test_the_seed_is_the_one_of_seed_everything(monkeypatch):
@@ -374,6 +377,56 @@ def test_the_seed_is_the_one_of_seed_everything(monkeypatch):
 def test_settings_that_cannot_work_are_refused_before_anything_is_made(settings, sentence):
     with pytest.raises(ConfigError, match=sentence):
         make_data(**settings)
+
+
+CARTPOLE = gymnasium.make("CartPole-v1")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"env_id": CARTPOLE}, "env_id: an object of type TimeLimit is no id .* gymnasium.register('Mine-v0', MyEnv)."),
+        ({"env_id": type(CARTPOLE), "env_processes": True}, "env_id: the class TimeLimit is no id of an environment"),
+        (
+            {"wrappers": gymnasium.wrappers.FlattenObservation},
+            "wrappers: the class FlattenObservation is no list; give one, such as [gymnasium.wrappers.Flatten",
+        ),
+        ({"wrappers": "mine"}, "wrappers: 'mine' is no list"),
+        ({"policy": EpsilonGreedy}, "policy: the class EpsilonGreedy is no policy; .*, such as EpsilonGreedy(0.1)."),
+        ({"policy": 0.1}, "policy: 0.1 is no policy; give an object, such as EpsilonGreedy(0.1)."),
+        ({"warm_up_policy": "random"}, "warm_up_policy: 'random' is no policy; .*, such as UniformRandom()."),
+        ({"eval_policy": Greedy}, "eval_policy: the class Greedy is no policy; give an object, such as Greedy()."),
+        ({"sampler": Prioritized}, "sampler: the class Prioritized is no sampler; give an object, such as Uniform()."),
+        ({"place": RayActors}, "place: the class RayActors is no place; give an object, such as RayActors(actors=1)."),
+        ({"prefill": Play(100)}, "prefill: an object of type Play is no list; give one, such as [Play(1000)]."),
+        ({"prefill": [Play]}, "prefill: the class Play is no object; give one, such as Play(1000)."),
+        ({"gamma": Linear}, "gamma: the class Linear is no number and no schedule; give one, such as 0.99."),
+        ({"n_step": "3"}, "n_step: '3' is no number and no schedule; give one, such as 1."),
+        ({"capacity": 1e3}, "capacity: 1000.0 must be a whole number, of type int."),
+        ({"seed": 1.5}, "seed: 1.5 must be a whole number, of type int."),
+        ({"resume_env": "nope"}, "resume_env: 'nope' is unknown; give one of exact, new_episode."),
+        ({"replay_device": "gpu"}, "replay_device: 'gpu' is unknown; give one of auto, cpu, cuda."),
+    ],
+    ids=str,
+)
+def test_what_a_script_passes_in_place_of_what_is_needed_is_told_in_one_sentence(settings, sentence):
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence).replace(re.escape('.*'), '.*')}"):
+        make_data(**settings)
+
+
+class Own:
+    """Neither a Policy nor a Sampler, and both."""
+
+    asks_agent, random, is_rollout = True, True, False
+
+    def act(self, agent, observation, env_step, generators): ...
+
+    def sample(self, starts, batch_size, generator): ...
+
+
+def test_a_policy_and_a_sampler_of_ones_own_need_no_base_class_and_numbers_may_be_numpys():
+    data = make_data(policy=Own(), sampler=Own(), capacity=np.int64(200), gamma=np.float32(0.9))
+    assert data.capacity == 200
 
 
 def test_a_replay_that_does_not_fit_is_refused_for_training_and_for_nothing_else():

@@ -1,4 +1,5 @@
 import copy
+import re
 import warnings
 from functools import partial
 
@@ -13,15 +14,19 @@ from torch import nn
 from helpers import SMALL, make_agent, make_data, make_trainer, same
 from lit_dqn import (
     MLP,
+    ActorCritic,
     ConfigError,
     DoubleQLearning,
     Greedy,
     Linear,
+    LitActorCritic,
     LitDQN,
+    LitTD,
     Prioritized,
     QLearning,
     QuantileNetwork,
     QuantileRegression,
+    TDLearning,
     TrainingError,
     load_agent,
 )
@@ -329,6 +334,17 @@ class BareTensor(QLearning):
 def test_an_objective_that_does_not_fit_is_refused_before_the_warm_up(objective, reason):
     with pytest.raises(ConfigError, match=f"objective: .*{reason}"):
         make_agent(objective=objective)
+
+
+@pytest.mark.parametrize(
+    ("agent", "objective", "example"),
+    [(LitDQN, DoubleQLearning, "DoubleQLearning()"), (LitTD, TDLearning, "TDLearning()"),
+     (LitActorCritic, ActorCritic, "ActorCritic()")],
+)  # fmt: skip
+def test_the_class_of_an_objective_is_no_objective(agent, objective, example):
+    sentence = f"objective: the class {objective.__name__} is no objective; give an object, such as {example}."
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
+        agent((4,), 2, network=MLP, objective=objective)
 
 
 def test_the_trials_of_a_new_agent_leave_no_trace_in_its_network():

@@ -2,7 +2,6 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -11,13 +10,11 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch import callbacks
-from lightning.pytorch.loggers import Logger
 
 from lit_dqn.callbacks.datamodule import collector_of, data_of
-from lit_dqn.callbacks.run_folder import check_is_shared, lock_run_folder, run_folder
+from lit_dqn.callbacks.run_folder import check_has_folder, check_is_shared, lock_run_folder, run_folder, save_loggers
 from lit_dqn.errors import SIGNALS, ConfigError, Interrupted, TrainingError
 from lit_dqn.ranks import Ranks
-from lit_dqn.saving import durable
 from lit_dqn.saving.contents import Contents
 from lit_dqn.saving.folder import CheckpointFolder
 from lit_dqn.saving.io import ReplayCheckpointIO
@@ -66,6 +63,7 @@ class Checkpoints(callbacks.Checkpoint):
         self.best_grade = float("-inf")
         self.best_env_step: int | None = None
         self.session = 0
+        self.needs_folder = True
         self._lock: Lock | None = None
         self._kept: list[Path] = []  # oldest first
         self._written: set[Path] = set()  # by this process
@@ -83,6 +81,12 @@ class Checkpoints(callbacks.Checkpoint):
     def last_saved(self) -> Path | None:
         """The newest checkpoint of this run."""
         return self._kept[-1] if self._kept else None
+
+    @property
+    def best_model_path(self) -> str:
+        """`best.ckpt` of this run, which Lightning means by `ckpt_path="best"`; "" while there is none."""
+        best = None if self._folder_of_first is None else self._folder_of_first / BEST
+        return str(best) if best is not None and best.exists() else ""
 
     def lock_folder(self, trainer: lightning.Trainer) -> None:
         """Lock the run's folder until the end of this fit, so that no other process writes to it.
@@ -103,8 +107,15 @@ class Checkpoints(callbacks.Checkpoint):
     # --- hooks ---
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Lock the folder, unless it is locked."""
+        """Lock the folder, unless it is locked.
+
+        Raises:
+            ConfigError: if the run has no folder, or another process holds the lock.
+
+        """
         if stage == "fit" and trainer.is_global_zero:
+            if self.needs_folder:
+                check_has_folder(trainer)
             self.lock_folder(trainer)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
@@ -262,10 +273,10 @@ class Checkpoints(callbacks.Checkpoint):
         ranks.on_first(lambda: folder.check_alone(self.session, env_step))
         try:
             # So that no earlier point is lost if the process is killed.
-            ranks.together(partial(_save_all, trainer.loggers))
+            ranks.together(partial(save_loggers, trainer))
             self._written.add(target)
             trainer.save_checkpoint(target, weights_only=False)
-            ranks.on_first(partial(_point, target, [name for name in (also_as, LAST) if name is not None]))
+            ranks.on_first(partial(folder.point, target, [name for name in (also_as, LAST) if name is not None]))
         except OSError as error:
             self._report(error)
             return False
@@ -286,14 +297,3 @@ class Checkpoints(callbacks.Checkpoint):
         if self._failed_saves > self.max_failed_saves:
             raise TrainingError(f"{sentence} This was failure {self._failed_saves} in a row, so the run ends.")
         log.error("%s Training continues; the next interval tries again.", sentence)
-
-
-def _save_all(loggers: Sequence[Logger]) -> None:
-    for logger in loggers:
-        logger.save()
-
-
-def _point(target: Path, names: Sequence[str]) -> None:
-    """Add a checkpoint's second names."""
-    for name in names:
-        durable.point(target.with_name(name), target)

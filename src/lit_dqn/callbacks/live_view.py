@@ -24,17 +24,20 @@ class LiveView(Callback):
     They are redrawn at most twice a second, and less often if drawing would take more than a tenth of the time.
 
     Raises:
-        ConfigError: if IPython is not installed, so there is no notebook.
+        ConfigError: if there is no notebook, because IPython is not installed, or not running.
 
     """
 
     def __init__(self) -> None:
         try:
+            from IPython import get_ipython
             from IPython.display import display
         except ImportError as error:
             raise ConfigError(
                 "live: pictures that change need a notebook; pip install ipython, or leave it out."
             ) from error
+        if get_ipython() is None:  # `display` would print and give no handle
+            raise ConfigError("live: pictures that change need a notebook, and this process is none; leave it out.")
         self._display: Any = display
         self._handles: dict[str, Any] = {}
         self._next = 0.0

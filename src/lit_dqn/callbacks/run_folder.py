@@ -19,6 +19,27 @@ def run_folder(trainer: lightning.Trainer) -> Path | None:
     return None if logger is None else Path(logger.log_dir)
 
 
+def save_loggers(trainer: lightning.Trainer) -> None:
+    """Let all loggers write what they hold."""
+    for logger in trainer.loggers:
+        logger.save()
+
+
+def check_has_folder(trainer: lightning.Trainer) -> None:
+    """Refuse to keep checkpoints of a run that has no folder.
+
+    Raises:
+        ConfigError: names the loggers that have one.
+
+    """
+    tries: bool | int = trainer.fast_dev_run  # type: ignore[attr-defined]
+    if run_folder(trainer) is None and not tries:
+        raise ConfigError(
+            "checkpoints: they are kept in the folder of a logger, and this Trainer has no logger with one; give it "
+            "logger=TensorBoardLogger('lightning_logs'), or a CSVLogger."
+        )
+
+
 def make_run_folder(trainer: lightning.Trainer, version_is_chosen: bool) -> None:
     """Create the folder of a new run, which no other process creates at the same moment.
 

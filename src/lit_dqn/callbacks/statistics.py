@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lit_dqn.callbacks.datamodule import collector_of, data_of
 from lit_dqn.callbacks.forgive import forgive
-from lit_dqn.callbacks.run_folder import run_folder
+from lit_dqn.callbacks.run_folder import run_folder, save_loggers
 from lit_dqn.errors import ConfigError
 from lit_dqn.learning.dormant import dormant_units
 from lit_dqn.ranks import Ranks
@@ -140,8 +140,7 @@ class TrainingStatistics(Callback):
         """Write all episodes that the checkpoint counts, in case the process is killed after it."""
         if self._unlogged or self._unwritten:
             self._write_episodes(trainer)
-            for logger in trainer.loggers:
-                logger.save()
+            save_loggers(trainer)
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException

@@ -24,10 +24,9 @@ from lit_dqn.callbacks import (
     TrainingStatistics,
     TrajectoryWriter,
 )
-from lit_dqn.callbacks.results import check_results_of
 from lit_dqn.callbacks.run_folder import already_there
 from lit_dqn.commands.inputs import EXTENDS, PROGRAM, first_look
-from lit_dqn.commands.launch_checks import check_accelerator
+from lit_dqn.commands.launch_checks import check_accelerator, check_output
 from lit_dqn.commands.parser import Parser, explained, first_said, sentence_of
 from lit_dqn.commands.process_settings import StandardError, prepare_process
 from lit_dqn.commands.processes import check_together, rank_of_process, settings_of_process, with_earlier_run
@@ -46,7 +45,6 @@ from lit_dqn.commands.trainer import Trainer
 from lit_dqn.commands.trainer_settings import check_episodes, check_trainer, processes
 from lit_dqn.commands.verbs import Verbs
 from lit_dqn.errors import ConfigError, TrainingError, one_line
-from lit_dqn.saving import durable
 from lit_dqn.saving.find import Found, find_checkpoint
 from lit_dqn.saving.io import ReplayCheckpointIO
 from lit_dqn.saving.layout import version_folder
@@ -188,7 +186,7 @@ class CLI(Verbs):
             config.trainer.logger = Namespace(class_path="lightning.pytorch.loggers.logger.DummyLogger")
             log.setLevel(logging.WARNING)
             return
-        self._check_folder(config, runs)
+        check_output(str(self.subcommand), config, runs, self.resumed)
         if config.get("plan"):
             # The trial keeps nothing.
             config.trainer.logger = False
@@ -208,22 +206,6 @@ class CLI(Verbs):
             if folder.exists():
                 raise already_there(folder)
             self.version_is_chosen = True
-
-    def _check_folder(self, config: Namespace, runs: Path | None) -> None:
-        """Refuse an output folder that cannot be written to, before the work starts."""
-        if self.subcommand == "test" and self.resumed is not None:
-            check_results_of(self.resumed.path)
-        key, folder = {
-            "fit": ("trainer.logger.init_args.save_dir", None if config.get("plan") else runs),
-            "export": ("output_dir", Path(config.output_dir) if config.get("output_dir") else None),
-        }.get(str(self.subcommand), ("", None))
-        try:
-            if folder is not None:
-                durable.check_can_be_made(folder)
-        except OSError as error:
-            raise ConfigError(
-                f"{key}: {folder} cannot be written to ({error.strerror or error}); give another folder."
-            ) from error
 
     def instantiate_classes(self) -> None:
         """Build data, agent and trainer.

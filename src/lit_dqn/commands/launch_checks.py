@@ -3,13 +3,18 @@
 import logging
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch.accelerators import AcceleratorRegistry
 
+from lit_dqn.callbacks.results import check_results_of
 from lit_dqn.errors import ConfigError
+from lit_dqn.saving import durable
+from lit_dqn.saving.find import Found
 
 log = logging.getLogger("lit_dqn")
 
@@ -82,4 +87,32 @@ def check_metrics(error: Exception, trainer: lightning.Trainer) -> None:
         raise ConfigError(
             f"trainer.callbacks: EarlyStopping watches {unknown and unknown[1]}, and there is no such metric; give its "
             f"monitor one of {', '.join(there)}."
+        ) from error
+
+
+def check_output(verb: str, config: Namespace, runs: Path, resumed: Found | None) -> None:
+    """Refuse an output folder that cannot be written to, before the work starts.
+
+    Args:
+        verb: such as `fit`.
+        config: of the verb.
+        runs: the folder that holds the versions of the run.
+        resumed: the checkpoint that is resumed, tested or exported.
+
+    Raises:
+        ConfigError: names the key, or the file that cannot be written.
+
+    """
+    if verb == "test" and resumed is not None:
+        check_results_of(resumed.path)
+    key, folder = {
+        "fit": ("trainer.logger.init_args.save_dir", None if config.get("plan") else runs),
+        "export": ("output_dir", Path(config.output_dir) if config.get("output_dir") else None),
+    }.get(verb, ("", None))
+    try:
+        if folder is not None:
+            durable.check_can_be_made(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"{key}: {folder} cannot be written to ({error.strerror or error}); give another folder."
         ) from error

@@ -9,6 +9,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from lit_dqn.callbacks.checkpoints import Checkpoints
 from lit_dqn.callbacks.stopping import StoppingRules, time_limit, timers_of
 from lit_dqn.commands.plan_place import describe_place, describe_time, measure_steps
 from lit_dqn.commands.report import describe_env, describe_network
@@ -32,7 +33,7 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
     The data module cannot be used afterwards: the trial makes its replay smaller.
 
     Args:
-        trainer: without a logger, so that the trial leaves no trace.
+        trainer: without a logger, so that the trial leaves no trace, checkpoints included.
         model: the agent.
         data: of the run.
         stop: the limits of the run.
@@ -53,6 +54,9 @@ def plan(trainer: lightning.Trainer, model: LitAgent, data: ReplayDataModule, st
     # Only the trial's own timer ends it.
     timers = timers_of(trainer)
     trainer.callbacks = [callback for callback in trainer.callbacks if callback not in timers]  # type: ignore[attr-defined]
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Checkpoints):
+            callback.needs_folder = False
     stop.max_env_steps = stop.max_episodes = stop.mean_return = None
     trainer.fit_loop.max_epochs = trainer.fit_loop.epoch_loop.max_steps = -1
     least = data.sampler.least_capacity(data.num_envs, data.horizon.longest)

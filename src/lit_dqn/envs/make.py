@@ -20,7 +20,7 @@ from lit_dqn.envs.masks import OBSERVATION, MaskedEnv, MaskFromObservation, hold
 from lit_dqn.envs.observations import ChannelsFirst, channels_last
 from lit_dqn.envs.parts import RowEnv
 from lit_dqn.envs.processes import ProcessVec
-from lit_dqn.errors import ConfigError, one_line
+from lit_dqn.errors import ConfigError, as_given, one_line
 
 Wrapper = Callable[[gymnasium.Env], gymnasium.Env]
 
@@ -55,6 +55,8 @@ def make_env(
         ConfigError: if there is no such env, it cannot be created, or Q-learning cannot play it.
 
     """
+    check_env_id(env_id)
+    check_wrappers(wrappers)
     if is_atari(env_id):
         protocol = _protocol(env_id, env_kwargs, wrappers, action_mask=action_mask)
         return AtariGame(env_id, protocol, render_mode)
@@ -86,6 +88,33 @@ def make_env(
     except ConfigError:
         env.close()
         raise
+
+
+def check_env_id(env_id: object) -> None:
+    """Refuse an env, its class or a function in place of the id under which Gymnasium can make copies.
+
+    Raises:
+        ConfigError: says how to register it.
+
+    """
+    if not isinstance(env_id, str):
+        raise ConfigError(
+            f"env_id: {as_given(env_id)} is no id of an environment; give that of a registered one, such as "
+            "'CartPole-v1', and register your own by gymnasium.register('Mine-v0', MyEnv)."
+        )
+
+
+def check_wrappers(wrappers: object) -> None:
+    """Refuse a wrapper that is in no list.
+
+    Raises:
+        ConfigError: shows a list.
+
+    """
+    if isinstance(wrappers, str) or not isinstance(wrappers, Sequence):
+        raise ConfigError(
+            f"wrappers: {as_given(wrappers)} is no list; give one, such as [gymnasium.wrappers.FlattenObservation]."
+        )
 
 
 def _near(env_id: str) -> list[str]:

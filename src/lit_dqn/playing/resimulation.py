@@ -7,6 +7,7 @@ from enum import Enum
 
 import numpy as np
 
+from lit_dqn.errors import ConfigError
 from lit_dqn.playing.episodes import RunningEpisode
 from lit_dqn.playing.stage import Stage
 
@@ -19,6 +20,10 @@ class ResumeEnv(Enum):
 
     new_episode = "new_episode"
     """They are truncated, and new ones begin: for envs that are not deterministic, or slow."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        raise ConfigError(f"resume_env: {value!r} is unknown; give one of {', '.join(way.value for way in cls)}.")
 
 
 def resimulate(stage: Stage, episodes: Sequence[RunningEpisode]) -> list[str | None]:

@@ -15,7 +15,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m lit_dqn.plots", description="Plot steps and return per episode of one or more runs."
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", type=Path, help=f"a run's folder, which holds {EPISODES}")
-    parser.add_argument("--output", type=Path, help="the picture to write (default: episodes.png in the first RUN)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="the picture to write, a .png if it has no suffix (default: episodes.png in the first RUN)",
+    )
     parser.add_argument("--smooth", type=int, default=10, help="episodes in the moving mean (default: %(default)s)")
     parser.add_argument(
         "--band", action="store_true", help="runs that lie in one folder are seeds: draw them as a band"
@@ -25,6 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     output = options.output or options.runs[0] / "episodes.png"
+    if output.is_dir():
+        print(f"error: --output {output} is a folder; give a file, such as {output / 'episodes.png'}", file=sys.stderr)
+        return 2
+    output = output if output.suffix else output.with_name(f"{output.name}.png")
     runs = runs_of_seeds(options.runs) if options.band else options.runs
     try:
         plot_episodes(runs, smooth=options.smooth, clock=options.clock).savefig(output, dpi=120)

@@ -1,4 +1,5 @@
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -138,6 +139,16 @@ class CheckpointFolder:
             durable.sync_folder(folder)
         durable.point(self.path / BEST, best)
         return True
+
+    def point(self, target: Path, names: Sequence[str]) -> None:
+        """Add a checkpoint's second names.
+
+        Raises:
+            OSError: if that fails.
+
+        """
+        for name in names:
+            durable.point(self.path / name, target)
 
     def remove_all_but(
         self, keep: list[Path], env_step: int, own: set[Path], checkpoint_io: ReplayCheckpointIO

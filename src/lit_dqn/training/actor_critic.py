@@ -20,6 +20,7 @@ from lit_dqn.replay import Latest, Rollout
 from lit_dqn.schedules import Schedule
 from lit_dqn.training.agent import LitAgent
 from lit_dqn.training.checks import check_no_head
+from lit_dqn.training.given import check_object
 from lit_dqn.training.protocols import Data, data_of
 from lit_dqn.types import Batch, LossOutput
 
@@ -72,6 +73,7 @@ class LitActorCritic(LitAgent):
         init_from: str | None = None,
     ) -> None:
         num_actions = plain_choices(num_actions)
+        check_object("objective", objective, "objective", "__call__", "ActorCritic()")
         if not isinstance(num_actions, int):
             raise ConfigError(_why_no_branches(num_actions))
         super().__init__(

@@ -17,6 +17,7 @@ from lit_dqn.learning.resets import ShrinkAndPerturb
 from lit_dqn.schedules import Schedule
 from lit_dqn.training.actions import check_policies_of_branches
 from lit_dqn.training.agent import LitAgent
+from lit_dqn.training.given import check_object
 from lit_dqn.training.protocols import Data
 from lit_dqn.types import Batch, LossOutput
 
@@ -79,6 +80,7 @@ class LitDQN(LitAgent):
         init_from: str | None = None,
     ) -> None:
         num_actions = plain_choices(num_actions)
+        check_object("objective", objective, "objective", "__call__", "DoubleQLearning()")
         if isinstance(num_actions, int):
             rule, outputs = objective, (num_actions, "one value for each action")
         else:

@@ -34,6 +34,7 @@ class EvaluationData(lightning.LightningDataModule):
     def __init__(self) -> None:
         super().__init__()
         self._evaluation_envs: list[gymnasium.Env | VectorEnv] = []
+        self.watched_episodes: int | None = None  # of `Run.watch`; None: `eval_episodes`
 
     def val_dataloader(self) -> PlayedDataset[Episode] | SharedDataset[Episode]:
         """`eval_episodes` episodes with the same seeds each time, in separate envs."""
@@ -58,10 +59,13 @@ class EvaluationData(lightning.LightningDataModule):
         return SharedDataset(played, self.eval_episodes, ranks)
 
     def predict_dataloader(self) -> PlayedDataset[Trajectory]:
-        """The same episodes as `test_dataloader`, with pictures if the env can render them."""
+        """The same episodes as `test_dataloader`, with pictures if the env can render them; `Run.watch` may ask for
+        fewer, or for more, which follow them.
+        """
         env = make_env_with_pictures(self.env_id, self.env_kwargs, self.wrappers, action_mask=self.action_mask)
         self._evaluation_envs.append(env)
-        return PlayedDataset(env, self._seeds(TEST_ENV), partial(play_trajectories, **self._evaluation()))
+        seeds = evaluation_seeds(self.seed, TEST_ENV, self.watched_episodes or self.eval_episodes)
+        return PlayedDataset(env, seeds, partial(play_trajectories, **self._evaluation()))
 
     @property
     def evaluation_seeds(self) -> list[int]:

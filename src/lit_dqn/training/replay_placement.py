@@ -26,6 +26,10 @@ class ReplayDevice(Enum):
     cuda = "cuda"
     """On the GPU that learns."""
 
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        raise ConfigError(f"replay_device: {value!r} is unknown; give one of {', '.join(way.value for way in cls)}.")
+
 
 class ReplayPlacement(lightning.LightningDataModule):
     """Data whose replay must fit into the memory of the machine, and optionally its frames into that of a GPU."""

@@ -13,6 +13,7 @@ from lit_dqn.parts import Parts
 from lit_dqn.playing.places import Place
 from lit_dqn.playing.policies import Policy
 from lit_dqn.schedules import bounds
+from lit_dqn.training.given import check_given, check_object
 
 MOST = 10**15
 """More than any machine can count to; a larger number must be a typing error."""
@@ -35,6 +36,8 @@ COUNTS = (
     "eval_max_steps",
 )
 
+EXAMPLES = {"policy": "EpsilonGreedy(0.1)", "warm_up_policy": "UniformRandom()", "eval_policy": "Greedy()"}
+
 
 def check_settings(settings: Mapping[str, Any]) -> None:
     """Refuse settings that cannot work, before anything is built.
@@ -43,9 +46,10 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         settings: the arguments of `ReplayDataModule` by name.
 
     Raises:
-        ConfigError: names the first key that is out of its range, its value, and one that fits.
+        ConfigError: names the first key that is of a wrong type or out of its range, its value, and one that fits.
 
     """
+    check_given(settings, (*COUNTS, "seed"))
     is_rollout = settings["sampler"].is_rollout
     for key in COUNTS:
         least = 0 if key == "env_steps_per_update" or (is_rollout and key == "min_replay_size") else 1
@@ -242,7 +246,7 @@ def stacked_parts(parts: Parts, frame_stack: int) -> Parts:
 
 
 def check_policies(policies: Mapping[str, Policy], env_id: str, observation: NDArray[Any], num_actions: int) -> None:
-    """Refuse policies that do not use the agent and cannot play the env.
+    """Refuse what is no policy, and policies that do not use the agent and cannot play the env.
 
     Args:
         policies: by the key of their setting.
@@ -255,6 +259,7 @@ def check_policies(policies: Mapping[str, Policy], env_id: str, observation: NDA
 
     """
     for key, policy in policies.items():
+        check_object(key, policy, "policy", "act", EXAMPLES[key])
         if not policy.asks_agent:
             try:
                 policy.act(Nobody(num_actions), observation, 0, [np.random.default_rng(0)])

@@ -17,6 +17,7 @@ from lit_dqn.playing.value_errors import value_errors
 from lit_dqn.schedules import Schedule
 from lit_dqn.training.agent import LitAgent
 from lit_dqn.training.checks import check_no_head
+from lit_dqn.training.given import check_object
 from lit_dqn.training.protocols import Data, data_of
 from lit_dqn.types import Batch, Episode, LossOutput
 
@@ -69,6 +70,7 @@ class LitTD(LitAgent):
         update: Update = Update.auto,
         init_from: str | None = None,
     ) -> None:
+        check_object("objective", objective, "objective", "__call__", "TDLearning()")
         super().__init__(
             observation_shape,
             plain_choices(num_actions),
