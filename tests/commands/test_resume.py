@@ -23,6 +23,7 @@ from torch import nn
 from helpers import CARTPOLE, make_data, make_trainer, read_checkpoint, run, same, tiny, verify_checkpoint
 from lit_dqn import MLP, ConfigError, LitDQN, ReplayCheckpointIO, load_agent
 from lit_dqn.commands.resume import _set_aside, resume_in_its_folder
+from lit_dqn.commands.run_name import version_of_run
 from lit_dqn.envs import make_vec
 from lit_dqn.playing.collector import Collector
 from lit_dqn.playing.player import Player
@@ -465,19 +466,39 @@ def test_last_is_the_newest_version_and_in_it_the_latest_whole_env_step(folder, 
 def test_in_a_version_of_its_own_last_and_best_are_those_of_this_version(folder, monkeypatch, capsys):
     for seed in (1, 2):
         assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), f"--seed_everything={seed}") == 0
-    older = "lightning_logs/cartpole/version_0"
-    chosen = "--trainer.logger.init_args.version=0"
-    for config in ([f"--config={older}/config.yaml"], [*CARTPOLE, *tiny(), chosen]):
-        for which in ("last", "best"):
-            capsys.readouterr()
-            assert run(monkeypatch, "test", *config, f"--ckpt_path={which}") == 0
-            assert f"agent: {older}/checkpoints/" in capsys.readouterr().err
-    longer = f"--stop.max_env_steps={2 * 80}"
-    assert run(monkeypatch, "fit", f"--config={older}/config.yaml", "--ckpt_path=last", longer) == 0
-    assert f"resume: {older}/checkpoints/env_step_" in capsys.readouterr().err
-    missing = chosen.replace("0", "7")
+    older = checkpoints(0).parent
+    for which in ("last", "best"):
+        assert find_checkpoint(which, older.parent, version="version_0").path.parent == checkpoints(0)
+    assert run(monkeypatch, "test", f"--config={older}/config.yaml", "--ckpt_path=last") == 0
+    assert f"agent: {older}/checkpoints/env_step_" in capsys.readouterr().err
+    missing = "--trainer.logger.init_args.version=7"
     assert run(monkeypatch, "fit", *CARTPOLE, *tiny(), missing, "--ckpt_path=last") == 2
     assert "there is no last.ckpt under lightning_logs/cartpole/version_7 yet" in capsys.readouterr().err
+
+
+def test_the_version_that_is_meant_is_that_of_the_logger_or_of_a_runs_own_config(folder):
+    runs = checkpoints().parent.parent
+    checkpoints(0).mkdir(parents=True)
+    own, other, copied = (
+        f"{runs}/version_0/config.yaml",
+        f"{runs}/version_1/config.yaml",
+        "elsewhere/version_0/config.yaml",
+    )
+    Path("elsewhere/version_0/checkpoints").mkdir(parents=True)
+    for files, version, meant in [
+        ([own], None, "version_0"),
+        ([own, "mine.yaml"], None, "version_0"),
+        ([own], 3, "version_3"),
+        (["mine.yaml"], "named", "named"),
+        (["mine.yaml"], None, None),
+        ([None], None, None),
+        ([other], None, None),
+        ([copied], None, None),
+    ]:
+        arguments = Namespace(save_dir="lightning_logs", name="cartpole", version=version)
+        logger = Namespace(class_path="lightning.pytorch.loggers.CSVLogger", init_args=arguments)
+        config = Namespace(config=files, trainer=Namespace(logger=logger))
+        assert version_of_run(config, runs) == meant, (files, version)
 
 
 OWN = """

@@ -29,7 +29,7 @@ pytest.importorskip("optuna", reason="Optuna is not installed; it comes with the
 
 from lit_dqn.commands.tuning.trial_jobs import base_of, check_base, settings_of
 from lit_dqn.commands.tuning.trials import Trials
-from lit_dqn.commands.tuning.verbs import main
+from lit_dqn.commands.tuning.verbs import check_runs
 
 WITH_LIT_DQN = os.environ | {
     "PYTHONPATH": os.pathsep.join(
@@ -252,13 +252,18 @@ def test_a_search_ends_if_a_config_file_changes_while_it_runs(folder):
         check_base(mine, settings)
 
 
-def test_the_runs_of_another_search_are_not_taken_for_its_own(folder, capsys):
-    write(folder)
-    run = folder / "tuning/tiny/runs/trial_0/CartPole-v1/seed_100"
+def test_the_runs_of_another_search_are_not_taken_for_its_own(folder):
+    mine = search(folder)
+    trials = Trials(mine, {}, "here")
+    check_runs(folder, trials.any_of_this_place())
+    run = folder / "runs/trial_0/CartPole-v1/seed_100"
     run.mkdir(parents=True)
-    (run / "config.yaml").write_text("of a search with another name\n")
-    assert main("tune", ["tiny.yaml"]) == 2
-    assert "error: folder: tuning/tiny has runs of another search, named or stored" in capsys.readouterr().err
+    (run / "config.yaml").touch()
+    with pytest.raises(ConfigError, match="^folder: .* has runs of another search, named or stored differently; give"):
+        check_runs(folder, trials.any_of_this_place())
+    assert trials.begin() is not None
+    check_runs(folder, trials.any_of_this_place())
+    assert not Trials(mine, {}, "there").any_of_this_place()
 
 
 @pytest.mark.slow

@@ -93,12 +93,7 @@ def tune(words: Sequence[str]) -> None:
     build_samples(search)
     settings = settings_of(search, base)
     trials = Trials(search, settings, _place(search.folder))
-    # A trial is in the storage before its runs are in the folder.
-    if any((search.folder / RUNS).glob(f"*/*/*/{CONFIG}")) and not trials.any_of_this_place():
-        raise ConfigError(
-            f"folder: {search.folder} has runs of another search, named or stored differently; give another, or delete "
-            f"{search.folder / RUNS}."
-        )
+    check_runs(search.folder, trials.any_of_this_place())
 
     def jobs_of(trial: Trial) -> list[Job]:
         check_base(search, settings)
@@ -118,6 +113,24 @@ def tune(words: Sequence[str]) -> None:
         raise ConfigError(f"folder: {search.folder} cannot be written to ({error.strerror}); give another.") from error
     print(search.folder / WINNER)
     print(search.folder / REPORT)
+
+
+def check_runs(folder: Path, has_trials: bool) -> None:
+    """Refuse the runs of another search, which would be taken for those of trials with the same numbers.
+
+    Args:
+        folder: of the search.
+        has_trials: whether its storage has a trial of this folder; a trial is there before its runs.
+
+    Raises:
+        ConfigError: if there are runs, and no trial.
+
+    """
+    if not has_trials and any((folder / RUNS).glob(f"*/*/*/{CONFIG}")):
+        raise ConfigError(
+            f"folder: {folder} has runs of another search, named or stored differently; give another, or delete "
+            f"{folder / RUNS}."
+        )
 
 
 def _place(folder: Path) -> str:
