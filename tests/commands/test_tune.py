@@ -259,7 +259,7 @@ def test_the_runs_of_another_search_are_not_taken_for_its_own(folder):
     run = folder / "runs/trial_0/CartPole-v1/seed_100"
     run.mkdir(parents=True)
     (run / "config.yaml").touch()
-    with pytest.raises(ConfigError, match="^folder: .* has runs of another search, named or stored differently; give"):
+    with pytest.raises(ConfigError, match=r"^folder: .* has runs of another search, named or stored differently; give"):
         check_runs(folder, trials.any_of_this_place())
     assert trials.begin() is not None
     check_runs(folder, trials.any_of_this_place())
