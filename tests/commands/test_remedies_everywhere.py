@@ -349,6 +349,7 @@ NOT_SAID = (
     "has no ROM in this installation",
     "by srun --ntasks=1",
     "processes were started together",
+    "times as long as float32 for a product of matrices",
     # Said of folders and checkpoints that other tests make.
     "the run * exists already",
     "train an agent first, by fit",
@@ -358,6 +359,7 @@ NOT_SAID = (
     "the checkpoint has no state of ReplayDataModule",
     "holds no state of *",
     "cannot be resumed with this optimizer",
+    "target network, and cannot be resumed with",
     "give the run's --config",
     "give its run's own --config",
     "give a file of it: --config",
